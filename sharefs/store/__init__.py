@@ -1,0 +1,1 @@
+"""Mailboxes on disk: one interface, and one package for each storage format."""

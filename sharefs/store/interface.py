@@ -1,0 +1,248 @@
+"""The mailbox interface: what every storage can do.
+
+Rule of this file: nothing above it knows file names, that flags may be a rename, or which
+lock a format takes.  Maildir, mbox, sdbox/mdbox and a remote IMAP server must all fit.
+
+Everything here is synchronous and may block on the disk.  A Mailbox is not thread safe: the
+caller serialises the calls on one object (imap.service does, with one lock for each).
+"""
+
+import abc
+import enum
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sharefs.flags import EVERY_FLAG, FlagChange, FlagFilter, FlagSet
+
+
+class Existence(enum.Enum):
+    """What a storage name stands for."""
+
+    ABSENT = "absent"
+    NO_SELECT = "no-select"  # a level of hierarchy only; fs layout has such directories
+    SELECTABLE = "selectable"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMailbox:
+    """One mailbox as found by listing a storage.
+
+    name: storage name with levels as a tuple of decoded Unicode strings; () never occurs, INBOX
+    is ("INBOX",).  link_target: where a symlinked mailbox really lives, None if it is no link.
+    """
+
+    name: tuple[str, ...]
+    existence: Existence
+    link_target: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageInfo:
+    """Facts about one message that never change.
+
+    size: RFC822.SIZE, octets with CRLF line ends.  internaldate, save_date: seconds since 1970.
+    """
+
+    uid: int
+    size: int
+    internaldate: int
+    save_date: int
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened to a mailbox between two generations.  Message UIDs, ascending.
+
+    A message that came and went in between is in neither list.  flags never lists added ones.
+    """
+
+    expunged: tuple[int, ...] = ()
+    added: tuple[int, ...] = ()
+    flags: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.expunged or self.added or self.flags)
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """One message copied: its UID in the source, its UID in the destination, and how."""
+
+    source_uid: int
+    uid: int
+    linked: bool
+
+
+class Saver(abc.ABC):
+    """Adds messages to one mailbox, all or none (RFC 3502).  A context manager.
+
+    begin, write any number of times, finish: one message, fully written but not yet visible.
+    commit makes all finished ones visible and durable by the mail_fsync setting.  Leaving the
+    `with` without commit removes every trace.
+    """
+
+    @abc.abstractmethod
+    def begin(self, flags: FlagSet, internaldate: int | None) -> None:
+        """Start a message.  internaldate None: now."""
+
+    @abc.abstractmethod
+    def write(self, octets: bytes | memoryview) -> None:
+        """Append octets as they came from the client.  NUL and bare LF are kept as sent."""
+
+    @abc.abstractmethod
+    def finish(self) -> None: ...
+
+    @abc.abstractmethod
+    def commit(self) -> list[int]:
+        """Assign UIDs in order.  Returns them.  On OSError nothing was added."""
+
+    @abc.abstractmethod
+    def abort(self) -> None:
+        """Remove what was written.  Harmless after commit."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.abort()
+
+
+class Mailbox(abc.ABC):
+    """One open mailbox, as one viewer sees it.
+
+    readonly: no call may change the disk (EXAMINE, or the file system refuses).
+    generation: grows by one whenever sync() or a call of ours changed the picture.
+    """
+
+    uidvalidity: int
+    uidnext: int
+    readonly: bool
+    generation: int
+
+    @abc.abstractmethod
+    def sync(self) -> bool:
+        """Bring the picture up to date with the disk; cheap when nothing changed.
+
+        Returns whether it changed.  Raises SharingError(NONEXISTENT) if the mailbox is gone, or
+        if it is no longer the same one (UIDVALIDITY changed): the caller must let it go.
+        """
+
+    @abc.abstractmethod
+    def uids(self) -> Sequence[int]:
+        """All message UIDs, ascending.  The object is replaced, never mutated, on change."""
+
+    @abc.abstractmethod
+    def flags_of(self, uid: int) -> FlagSet:
+        """Raises KeyError for a UID that is not in uids()."""
+
+    @abc.abstractmethod
+    def changes_since(self, generation: int) -> Changes: ...
+
+    @abc.abstractmethod
+    def keywords(self) -> Sequence[str]:
+        """Keywords in use or known in this mailbox, for the FLAGS response."""
+
+    @abc.abstractmethod
+    def can_add_keywords(self) -> bool:
+        """Whether a client may invent new keywords (PERMANENTFLAGS \\*)."""
+
+    @abc.abstractmethod
+    def recent(self, *, claim: bool) -> frozenset[int]:
+        """UIDs that no session has been told of yet (RFC 3501 \\Recent).
+
+        claim: hand them to the caller alone; one session only, across processes, gets each.
+        """
+
+    @abc.abstractmethod
+    def info(self, uid: int) -> MessageInfo:
+        """Raises SharingError(EXPUNGED) if the message is gone."""
+
+    @abc.abstractmethod
+    def read(self, uid: int) -> bytes:
+        """The whole message with CRLF line ends.  Raises SharingError(EXPUNGED) if it is gone."""
+
+    @abc.abstractmethod
+    def store_flags(self, uids: Iterable[int], change: FlagChange) -> list[int]:
+        """Apply change.  Returns the UIDs whose flags now differ.  Skips vanished messages."""
+
+    @abc.abstractmethod
+    def expunge(self, uids: Iterable[int]) -> list[int]:
+        """Remove messages.  Returns those that went, whoever removed them."""
+
+    @abc.abstractmethod
+    def saver(self) -> Saver: ...
+
+    @abc.abstractmethod
+    def copy_from(
+        self, source: "Mailbox", uids: Sequence[int], allowed: FlagFilter = EVERY_FLAG
+    ) -> list[Copied]:
+        """Copy messages here, all or none, in the order of uids; hard links where the rule allows.
+
+        allowed: flags that the viewer may set here.  Raises SharingError(EXPUNGED) if one of
+        them is gone, with nothing copied.
+        """
+
+    @abc.abstractmethod
+    def move_from(
+        self, source: "Mailbox", uids: Sequence[int], allowed: FlagFilter = EVERY_FLAG
+    ) -> list[Copied]:
+        """As copy_from, and the messages leave the source.  A crash leaves both, never neither."""
+
+    @abc.abstractmethod
+    def watch_paths(self) -> Sequence[Path]:
+        """Directories whose modification may mean a change here, for inotify."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Release descriptors.  Harmless twice."""
+
+
+class Storage(abc.ABC):
+    """All mailboxes of one namespace below one root, with one viewer's process identity.
+
+    Names are tuples of decoded Unicode levels; ("INBOX",) is the inbox where the namespace has
+    one.  No method checks mailbox rights: sharefs.account does.
+    """
+
+    @abc.abstractmethod
+    def existence(self, name: tuple[str, ...]) -> Existence: ...
+
+    @abc.abstractmethod
+    def iterate(self) -> Iterator[StoredMailbox]:
+        """Every mailbox that can be seen in the file system, in no order.
+
+        A directory that cannot be read is skipped: it never breaks the listing.
+        """
+
+    @abc.abstractmethod
+    def create(self, name: tuple[str, ...], *, directory: bool = False) -> None:
+        """directory: only a level of hierarchy is wanted.  Raises ALREADY_EXISTS, CANNOT, ..."""
+
+    @abc.abstractmethod
+    def delete(self, name: tuple[str, ...]) -> None:
+        """Of a symlinked mailbox only the link goes.  Children stay."""
+
+    @abc.abstractmethod
+    def rename(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
+        """Children go along.  Raises CANNOT across conflicting directory permissions."""
+
+    @abc.abstractmethod
+    def open(self, name: tuple[str, ...], *, readonly: bool = False) -> Mailbox:
+        """Raises SharingError(NONEXISTENT).  The caller closes the mailbox."""
+
+    @abc.abstractmethod
+    def acl_directory(self, name: tuple[str, ...]) -> Path:
+        """Where the mailbox's dovecot-acl file belongs (docs: formats, ACL files)."""
+
+    @abc.abstractmethod
+    def mailbox_path(self, name: tuple[str, ...]) -> Path:
+        """The mailbox's mail directory (or mbox file), whether or not it exists."""
+
+    @abc.abstractmethod
+    def guid(self, name: tuple[str, ...]) -> str:
+        """128-bit mailbox GUID as 32 hex digits.  Raises SharingError(NONEXISTENT)."""
