@@ -35,22 +35,24 @@ RANK = {
     "imap.service": 14,
 }
 
-# What may be called only in its one home: there it is hardened, and there an auditor looks.
-ONLY_IN = {
-    **dict.fromkeys(
-        ["os.chmod", "os.fchmod", "os.chown", "os.fchown", "os.lchown", "os.link", "os.rename",
-         "os.replace", "os.unlink", "os.remove", "os.mkdir", "os.makedirs", "os.rmdir",
-         "os.symlink", "os.mknod", "shutil.rmtree", "shutil.copyfile", "shutil.move"],
+# What may be called only in its home: there it is hardened, and there an auditor looks.
+HOMES = [
+    (
+        "chmod fchmod chown fchown lchown link rename replace unlink remove mkdir makedirs rmdir"
+        " symlink mknod mkfifo truncate",
         {"sharefs/fsops.py"},
     ),
-    **dict.fromkeys(
-        ["os.setuid", "os.setgid", "os.setgroups", "os.setresuid", "os.setresgid", "os.setreuid",
-         "os.setregid", "os.initgroups", "os.chroot"],
+    (
+        "setuid setgid setgroups setresuid setresgid setreuid setregid initgroups chroot",
         {"sharefs/identity/privileges.py"},
     ),
-    **dict.fromkeys(["os.seteuid", "os.setegid"], set()),
-    "os.umask": {"imap/service/master.py", "sharefs/cli/__init__.py"},
-}  # fmt: skip
+    ("seteuid setegid", set[str]()),
+    ("umask", set[str]()),
+]
+ONLY_IN = {f"os.{call}": home for calls, home in HOMES for call in calls.split()} | {
+    call: {"sharefs/fsops.py"}
+    for call in ("shutil.rmtree", "shutil.copyfile", "shutil.copy", "shutil.copy2", "shutil.move")
+}
 
 TRIO_HOMES = ("imap.service",)
 

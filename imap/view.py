@@ -1,0 +1,127 @@
+"""One connection's view of its mailbox: sequence numbers and what the client was told.  Pure.
+
+RFC 3501 section 7.4.1: a server must not send EXPUNGE while FETCH, STORE or SEARCH run, for the
+client counts on its sequence numbers.  So a view keeps messages that are gone ("held") in their
+places until the client may hear of it.  RFC 2180 section 3 tells what else could be done; holding
+back is the only way that never changes the meaning of a number under a client's feet.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Updates:
+    """What to tell the client, in the order in which it must be told.
+
+    expunged: sequence numbers, highest first, so that none of them shifts the next.
+    exists: the new message count, None if it needs no telling.
+    recent: the new count of recent messages, None if it needs no telling.
+    flags: UIDs whose flags changed, ascending; all of them are still in the mailbox.
+    """
+
+    expunged: tuple[int, ...] = ()
+    exists: int | None = None
+    recent: int | None = None
+    flags: tuple[int, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.expunged or self.flags or self.exists is not None or self.recent is not None
+        )
+
+
+class View:
+    """Sequence numbers are 1-based positions in `uids`.
+
+    generation: the mailbox generation this view has heard of; the caller keeps it true.
+    recent: UIDs that are \\Recent in this session.
+    """
+
+    def __init__(self, uids: Iterable[int], generation: int, recent: Iterable[int] = ()) -> None:
+        self._uids = list(uids)
+        self._held: set[int] = set()  # expunged, but the client has not been told
+        self.generation = generation
+        self.recent = set(recent)
+
+    def __len__(self) -> int:
+        return len(self._uids)
+
+    @property
+    def uids(self) -> Sequence[int]:
+        """UIDs by position; includes held ones.  Do not mutate."""
+        return self._uids
+
+    @property
+    def uidmax(self) -> int:
+        """The highest UID here, 0 in an empty mailbox: what `*` means in a UID set."""
+        return self._uids[-1] if self._uids else 0
+
+    def is_held(self, uid: int) -> bool:
+        """Whether the message is gone but still has its number here."""
+        return uid in self._held
+
+    @property
+    def held(self) -> frozenset[int]:
+        return frozenset(self._held)
+
+    def seq_of(self, uid: int) -> int:
+        """Raises KeyError for a UID that this view has never shown."""
+        at = bisect_left(self._uids, uid)
+        if at == len(self._uids) or self._uids[at] != uid:
+            raise KeyError(uid)
+        return at + 1
+
+    def uid_of(self, seq: int) -> int:
+        """Raises IndexError outside 1..len."""
+        if not 1 <= seq <= len(self._uids):
+            raise IndexError(seq)
+        return self._uids[seq - 1]
+
+    def between(self, low_uid: int, high_uid: int) -> list[tuple[int, int]]:
+        """(seq, uid) of every message with low_uid <= uid <= high_uid."""
+        first = bisect_left(self._uids, low_uid)
+        last = bisect_left(self._uids, high_uid + 1)
+        return list(enumerate(self._uids[first:last], first + 1))
+
+    def hear(
+        self,
+        generation: int,
+        *,
+        added: Iterable[int] = (),
+        expunged: Iterable[int] = (),
+        flags: Iterable[int] = (),
+        recent: Iterable[int] = (),
+        may_expunge: bool = True,
+    ) -> Updates:
+        """Take in what happened in the mailbox and say what the client must now be told.
+
+        may_expunge False holds removed messages in their places until a later call allows it.
+        """
+        self.generation = generation
+        size_before, recent_before = len(self._uids), len(self.recent)
+        self._held.update(uid for uid in expunged if self._knows(uid))
+        gone: tuple[int, ...] = ()
+        if may_expunge and self._held:
+            gone = tuple(sorted((self.seq_of(uid) for uid in self._held), reverse=True))
+            self._uids = [uid for uid in self._uids if uid not in self._held]
+            self.recent -= self._held
+            self._held.clear()
+            # EXPUNGE itself tells the new counts: RFC 3501 section 7.4.1.
+            size_before -= len(gone)
+            recent_before = len(self.recent)
+        known_to = self.uidmax
+        # A UID below the highest known one cannot be new: UIDs only grow.
+        self._uids.extend(uid for uid in sorted(added) if uid > known_to)
+        self.recent.update(uid for uid in recent if self._knows(uid))
+        return Updates(
+            expunged=gone,
+            exists=len(self._uids) if len(self._uids) != size_before else None,
+            recent=len(self.recent) if len(self.recent) != recent_before else None,
+            flags=tuple(uid for uid in sorted(flags) if self._knows(uid) and uid not in self._held),
+        )
+
+    def _knows(self, uid: int) -> bool:
+        at = bisect_left(self._uids, uid)
+        return at < len(self._uids) and self._uids[at] == uid
