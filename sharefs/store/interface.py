@@ -135,6 +135,13 @@ class Mailbox(abc.ABC):
         if it is no longer the same one (UIDVALIDITY changed): the caller must let it go.
         """
 
+    def looks_unchanged(self) -> bool:
+        """Whether sync() would certainly find nothing, told in microseconds: no listing, no lock.
+
+        False when in doubt, which is all that a storage without such a test can say.
+        """
+        return False
+
     @abc.abstractmethod
     def uids(self) -> Sequence[int]:
         """All message UIDs, ascending.  The object is replaced, never mutated, on change."""
@@ -168,6 +175,15 @@ class Mailbox(abc.ABC):
     @abc.abstractmethod
     def read(self, uid: int) -> bytes:
         """The whole message with CRLF line ends.  Raises SharingError(EXPUNGED) if it is gone."""
+
+    def read_header(self, uid: int) -> bytes:
+        """The header of the message with CRLF line ends, and the empty line that ends it.
+
+        For storages that can stop reading there.  Raises SharingError(EXPUNGED).
+        """
+        octets = self.read(uid)
+        end = octets.find(b"\r\n\r\n")
+        return octets if end < 0 else octets[: end + 4]
 
     @abc.abstractmethod
     def store_flags(self, uids: Iterable[int], change: FlagChange) -> list[int]:
