@@ -1,0 +1,549 @@
+"""System calls that create, link, move, remove and set permissions: hardened, in one place.
+
+Every function takes a name and an optional dir_fd (None: the name is a path).  Rules of this file:
+nothing here follows a symbolic link in the last component unless it says so; every descriptor is
+close-on-exec; a name is created with O_EXCL or not at all; nobody ever sees a file with half its
+permissions, because it is made for the owner alone, then given its group, then its mode.
+
+The umask never matters here and is never touched: it belongs to the whole process.
+"""
+
+import contextlib
+import ctypes
+import enum
+import errno
+import logging
+import os
+import secrets
+import socket
+import stat
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from sharefs.permissions.inherit import Creation
+from sharefs.permissions.roots import RootPlan
+
+log = logging.getLogger(__name__)
+
+Name = str | os.PathLike[str]
+
+# link(2) refusals that mean "this file system or policy has no links here", so copying is the
+# answer.  A full disk or an exceeded quota is not among them, nor a name that exists.
+# EPERM is protected_hardlinks or a file system without links (proc(5), link(2)).
+LINK_REFUSED: Final = frozenset(
+    {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EACCES, errno.EOPNOTSUPP, errno.ENOSYS}
+)
+COPY_CHUNK: Final = 1 << 20  # octets for each copy_file_range(2) or read(2)
+# copy_file_range(2) cannot serve this pair of files; read and write can.
+_RANGE_REFUSED: Final = frozenset(
+    {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF}
+)
+_RENAME_NOREPLACE: Final = 1  # linux/fs.h
+_CLONE_FS: Final = 0x200  # linux/sched.h: umask and working directory of a thread
+
+
+class GroupRefused(PermissionError):
+    """The kernel refused a chgrp that the permissions of a mailbox ask for.
+
+    The group is not among the process's.  Remedies: setgid on the origin directory, or the group
+    in mail_access_groups.  origin: the directory whose group was to be copied.
+    """
+
+    def __init__(self, path: str, gid: int, origin: str, *, kept: bool = False) -> None:
+        super().__init__(
+            errno.EPERM,
+            f"cannot give group {gid}, taken from {origin}, to a new {'file' if kept else 'name'}:"
+            f" this process (euid {os.geteuid()}, egid {os.getegid()}) is not in that group;"
+            f" set the setgid bit there (chmod g+s {origin}) or add the group to"
+            " mail_access_groups",
+            path,
+        )
+        self.gid = gid
+        self.origin = origin
+
+
+# --- opening -------------------------------------------------------------------------------
+
+
+def open_dir(
+    name: Name, *, dir_fd: int | None = None, follow: bool = False, search_only: bool = False
+) -> int:
+    """Open a directory for use as dir_fd.  The caller closes it.
+
+    follow: a symbolic link in the last component is followed (symlink shares, linked roots).
+    search_only: the directory need not be readable (mode --x); it cannot be listed then.
+    """
+    flags = (os.O_PATH if search_only else os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
+    if not follow:
+        flags |= os.O_NOFOLLOW
+    return os.open(name, flags, dir_fd=dir_fd)
+
+
+@contextlib.contextmanager
+def directory(
+    name: Name, *, dir_fd: int | None = None, follow: bool = False, search_only: bool = False
+) -> Iterator[int]:
+    """open_dir() for the length of a `with`."""
+    fd = open_dir(name, dir_fd=dir_fd, follow=follow, search_only=search_only)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def open_file(
+    name: Name, flags: int = os.O_RDONLY, *, dir_fd: int | None = None, follow: bool = False
+) -> int:
+    """Open an existing regular file.  The caller closes it.
+
+    Never creates, never truncates, never waits: a FIFO or device that someone put in a shared
+    directory raises OSError(EINVAL) instead of hanging the process.
+    """
+    if flags & (os.O_CREAT | os.O_TRUNC):
+        raise ValueError("open_file() opens what exists; use create_file() or replace_file()")
+    extra = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+    fd = os.open(name, flags | extra, dir_fd=dir_fd)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", os.fspath(name))
+    return fd
+
+
+def read_file(name: Name, *, dir_fd: int | None = None, follow: bool = False) -> bytes:
+    """The whole content of a regular file."""
+    with open(open_file(name, dir_fd=dir_fd, follow=follow), "rb", buffering=0) as file:
+        return file.read()
+
+
+# --- creating ------------------------------------------------------------------------------
+
+
+def create_file(
+    name: Name,
+    creation: Creation,
+    *,
+    dir_fd: int | None = None,
+    flags: int = os.O_RDWR,
+    group_required: bool = False,
+) -> int:
+    """Create a file that did not exist and open it.  The caller closes it.
+
+    Raises FileExistsError.  A refused chgrp is logged and the file kept, with the kernel's group;
+    with group_required it is removed again and GroupRefused raised.  Any other failure removes it.
+    """
+    flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
+    try:
+        set_permissions(fd, name, creation, group_required=group_required)
+    except BaseException:
+        os.close(fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=dir_fd)
+        raise
+    return fd
+
+
+def set_permissions(
+    fd: int, name: Name, creation: Creation, *, group_required: bool = False
+) -> None:
+    """Give a file of ours the group and mode of its creation.  name: for messages."""
+    status = os.fstat(fd)
+    if creation.gid is not None and status.st_gid != creation.gid:
+        try:
+            os.fchown(fd, -1, creation.gid)
+        except PermissionError:
+            refused = GroupRefused(os.fspath(name), creation.gid, creation.origin, kept=True)
+            if group_required:
+                raise refused from None
+            log.warning("%s; kept with group %d", refused, status.st_gid)
+    if stat.S_IMODE(status.st_mode) != creation.file_mode:
+        os.fchmod(fd, creation.file_mode)  # after fchown(2), which may clear bits
+
+
+def make_dir(name: Name, creation: Creation, *, dir_fd: int | None = None) -> None:
+    """Make a directory with the creation's mode and group, whatever the umask.
+
+    Raises FileExistsError; GroupRefused, with the directory removed again, if the kernel refuses
+    the chgrp.  A setgid bit handed down by the kernel stays unless a group is chosen.
+    """
+    # With a group still to be chosen nobody else may look in; without one mkdir(2) gets the mode
+    # itself, because a later chmod(2) by a process outside the group would clear setgid.
+    first = creation.dir_mode & 0o1777 if creation.gid is None else 0o700
+    os.mkdir(name, first, dir_fd=dir_fd)
+    try:
+        _finish_dir(name, creation, dir_fd)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=dir_fd)
+        raise
+
+
+def _finish_dir(name: Name, creation: Creation, dir_fd: int | None) -> None:
+    with directory(name, dir_fd=dir_fd) as fd:
+        status = os.fstat(fd)
+        if status.st_uid != os.geteuid():
+            raise PermissionError(
+                errno.EPERM, "somebody put another directory in its place", os.fspath(name)
+            )
+        want = creation.dir_mode
+        if creation.gid is None:
+            want |= status.st_mode & stat.S_ISGID
+        elif status.st_gid != creation.gid:
+            try:
+                os.fchown(fd, -1, creation.gid)
+            except PermissionError:
+                raise GroupRefused(os.fspath(name), creation.gid, creation.origin) from None
+        if stat.S_IMODE(status.st_mode) == want:
+            return
+        os.fchmod(fd, want)
+        lost = want & stat.S_ISGID and not os.fstat(fd).st_mode & stat.S_ISGID
+    if lost:
+        # The umask forced a chmod(2), and outside the group that cleared setgid (inode(7)).
+        # Only mkdir(2) itself can give both, so make it again where the umask is zero.
+        os.rmdir(name, dir_fd=dir_fd)
+        _mkdir_without_umask(name, creation.dir_mode & 0o1777, dir_fd)
+
+
+def _mkdir_without_umask(name: Name, mode: int, dir_fd: int | None) -> None:
+    """mkdir(2) in a thread that shares no umask with the rest of the process."""
+    failures: list[OSError] = []
+
+    def make() -> None:
+        try:
+            _call(_libc.unshare(_CLONE_FS), name)
+            _libc.umask(0)
+            os.mkdir(path, mode, dir_fd=dir_fd)
+        except OSError as error:
+            failures.append(error)
+
+    path = name if dir_fd is not None else os.path.abspath(name)
+    thread = threading.Thread(target=make, name="mkdir")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def make_dirs(path: Name, creation: Creation) -> None:
+    """Make a directory and its missing parents, all with the same permissions.
+
+    Harmless if it exists.  Existing directories are never changed.
+    """
+    path = os.fspath(path)
+    try:
+        make_dir(path, creation)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    except FileNotFoundError:
+        parent = os.path.dirname(path.rstrip("/"))
+        if parent in ("", path):
+            raise
+        make_dirs(parent, creation)
+        with contextlib.suppress(FileExistsError):
+            make_dir(path, creation)
+
+
+def make_root(plan: RootPlan) -> None:
+    """Carry out a plan for a missing mail root.  Somebody else making it first is harmless."""
+    for step in plan.steps:
+        try:
+            make_dir(step.path, step.creation)
+        except FileExistsError:
+            if not os.path.isdir(step.path):
+                raise
+
+
+def symlink(target: Name, name: Name, *, dir_fd: int | None = None) -> None:
+    """Raises FileExistsError."""
+    os.symlink(target, name, dir_fd=dir_fd)
+
+
+def temp_name(prefix: str = ".temp.") -> str:
+    """A name that nobody else uses: prefix, host, pid, 16 hex digits."""
+    host = socket.gethostname().replace("/", "_").replace(":", "_")
+    return f"{prefix}{host}.{os.getpid()}.{secrets.token_hex(8)}"
+
+
+# --- linking and copying -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name in a directory.  dir_fd None: the name is a path."""
+
+    dir_fd: int | None
+    name: Name
+
+
+class Placed(enum.Enum):
+    """How a message came to its second place."""
+
+    LINKED = "linked"
+    COPIED = "copied"
+
+
+def link(source: Entry, dest: Entry) -> None:
+    """Hard link, never through a symbolic link.  Raises FileExistsError."""
+    os.link(
+        source.name, dest.name, src_dir_fd=source.dir_fd, dst_dir_fd=dest.dir_fd,
+        follow_symlinks=False,
+    )  # fmt: skip
+
+
+def link_or_copy(
+    source: Entry, dest: Entry, creation: Creation, *, alike: bool, fsync: bool = False
+) -> Placed:
+    """Put source's content at dest, which must not exist (else FileExistsError).
+
+    creation: of the destination mailbox.  alike: link_decision() allows one inode for both.
+    A copy keeps the modification time, which is a Maildir message's INTERNALDATE.  Errors of
+    link(2) outside LINK_REFUSED propagate: a full disk is not a reason to copy.
+    """
+    if alike:
+        try:
+            link(source, dest)
+        except OSError as error:
+            if error.errno not in LINK_REFUSED:
+                raise
+        else:
+            return Placed.LINKED
+    copy_file(source, dest, creation, fsync=fsync)
+    return Placed.COPIED
+
+
+def copy_file(source: Entry, dest: Entry, creation: Creation, *, fsync: bool = False) -> None:
+    """Copy content and modification time to a new file.  A failed copy leaves nothing behind."""
+    from_fd = open_file(source.name, dir_fd=source.dir_fd)
+    try:
+        to_fd = create_file(dest.name, creation, dir_fd=dest.dir_fd, flags=os.O_WRONLY)
+        try:
+            _copy_octets(from_fd, to_fd)
+            status = os.fstat(from_fd)
+            os.utime(to_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
+            if fsync:
+                os.fsync(to_fd)
+        except BaseException:
+            os.unlink(dest.name, dir_fd=dest.dir_fd)
+            raise
+        finally:
+            os.close(to_fd)
+    finally:
+        os.close(from_fd)
+
+
+def _copy_octets(from_fd: int, to_fd: int) -> None:
+    try:
+        while os.copy_file_range(from_fd, to_fd, COPY_CHUNK):
+            pass
+    except OSError as error:
+        if error.errno not in _RANGE_REFUSED:
+            raise
+    # Also what some file systems answer with 0 octets for (proc, some network ones).
+    while octets := os.read(from_fd, COPY_CHUNK):
+        write_all(to_fd, octets)
+
+
+def write_all(fd: int, octets: bytes | memoryview) -> None:
+    """write(2) until everything is written."""
+    view = memoryview(octets)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+# --- moving and replacing ------------------------------------------------------------------
+
+
+def rename(source: Entry, dest: Entry) -> None:
+    """rename(2): atomically replaces a file of that name.  Mailboxes use rename_new()."""
+    os.rename(source.name, dest.name, src_dir_fd=source.dir_fd, dst_dir_fd=dest.dir_fd)
+
+
+def rename_new(source: Entry, dest: Entry) -> None:
+    """Rename, but raise FileExistsError rather than replace anything.
+
+    Where the file system lacks RENAME_NOREPLACE, files go by link(2) and unlink(2), which is as
+    safe; a directory is then only checked first.
+    """
+    result = _libc.renameat2(
+        _AT_FDCWD if source.dir_fd is None else source.dir_fd, os.fsencode(source.name),
+        _AT_FDCWD if dest.dir_fd is None else dest.dir_fd, os.fsencode(dest.name),
+        _RENAME_NOREPLACE,
+    )  # fmt: skip
+    if result == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS):
+        raise OSError(code, os.strerror(code), os.fspath(source.name), None, os.fspath(dest.name))
+    status = os.stat(source.name, dir_fd=source.dir_fd, follow_symlinks=False)
+    if not stat.S_ISDIR(status.st_mode):
+        link(source, dest)
+        os.unlink(source.name, dir_fd=source.dir_fd)
+        return
+    if exists(dest.name, dir_fd=dest.dir_fd):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(dest.name))
+    rename(source, dest)
+
+
+def replace_file(
+    name: Name,
+    content: bytes,
+    creation: Creation,
+    *,
+    dir_fd: int | None = None,
+    fsync: bool = True,
+    group_required: bool = False,
+) -> None:
+    """Replace a file's content at once, or create it: readers see the old or the new, whole.
+
+    The new file has the creation's permissions.  fsync: the file and its directory are on disk
+    when this returns.  Callers hold whatever lock the format asks for.
+    """
+    folder, _ = os.path.split(os.fspath(name))
+    temp = os.path.join(folder, temp_name())
+    fd = create_file(temp, creation, dir_fd=dir_fd, group_required=group_required)
+    try:
+        try:
+            write_all(fd, content)
+            if fsync:
+                os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temp, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temp, dir_fd=dir_fd)
+        raise
+    if fsync:
+        fsync_dir(folder or ".", dir_fd=dir_fd)
+
+
+def fsync_dir(name: Name = ".", *, dir_fd: int | None = None) -> None:
+    """Make created, renamed and removed names durable.  A directory that only allows search, or
+    a file system that cannot, is passed over: there is nothing better to do."""
+    try:
+        fd = open_dir(name, dir_fd=dir_fd, follow=True)
+    except PermissionError:
+        return
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EROFS):
+            raise
+    finally:
+        os.close(fd)
+
+
+# --- removing ------------------------------------------------------------------------------
+
+
+def unlink(name: Name, *, dir_fd: int | None = None, missing_ok: bool = False) -> bool:
+    """Remove a file or a symbolic link.  Returns whether there was one."""
+    try:
+        os.unlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        if not missing_ok:
+            raise
+        return False
+    return True
+
+
+def rmdir(name: Name, *, dir_fd: int | None = None) -> None:
+    """Remove an empty directory."""
+    os.rmdir(name, dir_fd=dir_fd)
+
+
+def remove_tree(name: Name, *, dir_fd: int | None = None) -> None:
+    """Remove a directory and everything below it, never following a symbolic link.
+
+    Names that vanish meanwhile are fine; one that cannot be removed raises and the rest stays.
+    Depth is bounded by descriptors, not by Python's stack.
+    """
+    # Each level: its descriptor, its own name, the subdirectories still to be removed.
+    top = open_dir(name, dir_fd=dir_fd)
+    levels: list[tuple[int, str, list[str]]] = [(top, "", [])]
+    try:
+        levels[0][2].extend(_remove_files(top))
+        while levels:
+            fd, own, pending = levels[-1]
+            if pending:
+                child = pending.pop()
+                try:
+                    child_fd = open_dir(child, dir_fd=fd)
+                except FileNotFoundError:
+                    continue
+                levels.append((child_fd, child, []))
+                levels[-1][2].extend(_remove_files(child_fd))
+                continue
+            levels.pop()
+            os.close(fd)
+            if levels:
+                with contextlib.suppress(FileNotFoundError):
+                    os.rmdir(own, dir_fd=levels[-1][0])
+    finally:
+        for fd, _, _ in levels:
+            os.close(fd)
+    os.rmdir(name, dir_fd=dir_fd)
+
+
+def _remove_files(fd: int) -> list[str]:
+    """Unlink all but the directories; return those."""
+    with os.scandir(fd) as entries:
+        found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    for name, is_dir in found:
+        if not is_dir:
+            unlink(name, dir_fd=fd, missing_ok=True)
+    return [name for name, is_dir in found if is_dir]
+
+
+def exists(name: Name, *, dir_fd: int | None = None) -> bool:
+    """Whether the name is taken, by a dangling symbolic link too."""
+    try:
+        os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+# --- permissions on what exists ------------------------------------------------------------
+
+
+def change_permissions(
+    name: Name, *, mode: int | None = None, gid: int | None = None, dir_fd: int | None = None
+) -> None:
+    """chgrp and chmod an existing file or directory, never through a symbolic link.
+
+    For administrators' commands only: mail programs never change what exists.  The group goes
+    first, since a chgrp may clear setgid.
+    """
+    fd = os.open(
+        name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY,
+        dir_fd=dir_fd,
+    )  # fmt: skip
+    try:
+        if gid is not None:
+            os.fchown(fd, -1, gid)
+        if mode is not None:
+            os.fchmod(fd, mode)
+    finally:
+        os.close(fd)
+
+
+def give_away(fd: int, uid: int, gid: int) -> None:
+    """chown an open file or directory.  Only the superuser can, for provisioning."""
+    os.fchown(fd, uid, gid)
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.renameat2.argtypes = [
+    ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint
+]  # fmt: skip
+_AT_FDCWD: Final = -100  # linux/fcntl.h
+
+
+def _call(result: int, name: Name) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), os.fspath(name))
