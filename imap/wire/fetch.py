@@ -1,0 +1,221 @@
+"""FETCH and STORE arguments to typed items (RFC 3501 sections 6.4.5, 6.4.6)."""
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from imap.wire.cursor import Cursor
+from imap.wire.events import Command
+from imap.wire.sequence import SequenceSet
+
+SectionText: TypeAlias = Literal["", "HEADER", "HEADER.FIELDS", "HEADER.FIELDS.NOT", "TEXT", "MIME"]
+
+# RFC 3501 sets none; a part number deeper than any message that the MIME parser follows.
+PART_DEPTH_LIMIT: Final = 200
+
+_NAME: Final = re.compile(rb"[A-Za-z0-9.]+")
+_PART: Final = re.compile(rb"[1-9][0-9]{0,8}(?:\.[1-9][0-9]{0,8})*")
+
+
+class Item(enum.Enum):
+    """Items that name no section.  The value is how the response names them."""
+
+    BODY = "BODY"  # the short form of BODYSTRUCTURE
+    BODYSTRUCTURE = "BODYSTRUCTURE"
+    ENVELOPE = "ENVELOPE"
+    FLAGS = "FLAGS"
+    INTERNALDATE = "INTERNALDATE"
+    SIZE = "RFC822.SIZE"
+    UID = "UID"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What stands between the brackets of BODY[...].
+
+    part: part numbers, empty for the whole message.  fields: header field names in upper case,
+    only with HEADER.FIELDS and HEADER.FIELDS.NOT.
+    """
+
+    part: tuple[int, ...] = ()
+    text: SectionText = ""
+    fields: tuple[bytes, ...] = ()
+
+    def label(self) -> str:
+        """The inside of the brackets for the response: upper case, as Dovecot prints it."""
+        words = [".".join(map(str, self.part))] if self.part else []
+        if self.text:
+            words.append(self.text)
+        text = ".".join(words)
+        if self.fields:
+            names = " ".join(_printed(name) for name in self.fields)
+            text += f" ({names})"
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class BodySection:
+    """BODY[section]<partial>, or one of the RFC822 items that stand for one.
+
+    partial: (first octet, length), length not 0.  peek: \\Seen stays as it is.  name: what
+    the response calls it, complete with the origin octet.
+    """
+
+    section: Section
+    partial: tuple[int, int] | None
+    peek: bool
+    name: bytes
+
+
+FetchItem: TypeAlias = Item | BodySection
+
+_FAST: Final = (Item.FLAGS, Item.INTERNALDATE, Item.SIZE)
+_MACROS: Final[dict[str, tuple[FetchItem, ...]]] = {
+    "FAST": _FAST,
+    "ALL": (*_FAST, Item.ENVELOPE),
+    "FULL": (*_FAST, Item.ENVELOPE, Item.BODY),
+}
+_ITEMS: Final = {item.value: item for item in Item}
+_RFC822: Final = {
+    "RFC822": BodySection(Section(), None, False, b"RFC822"),
+    "RFC822.HEADER": BodySection(Section((), "HEADER"), None, True, b"RFC822.HEADER"),
+    "RFC822.TEXT": BodySection(Section((), "TEXT"), None, False, b"RFC822.TEXT"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """items: without repeats, in the order asked for.  UID FETCH always has Item.UID."""
+
+    messages: SequenceSet
+    items: tuple[FetchItem, ...]
+
+    @property
+    def sets_seen(self) -> bool:
+        return any(isinstance(item, BodySection) and not item.peek for item in self.items)
+
+
+def parse_fetch(command: Command) -> Fetch:
+    """Read the arguments of FETCH or UID FETCH to their end."""
+    cursor = Cursor(command)
+    messages = cursor.sequence_set()
+    cursor.space()
+    items: list[FetchItem]
+    if cursor.peek() == b"(":
+        items = cursor.parenthesised(lambda: _item(cursor), empty=False)
+    else:
+        name = _name(cursor)
+        items = list(_MACROS.get(name, ())) or [_named_item(cursor, name)]
+    cursor.end()
+    if command.name.startswith("UID "):
+        items.insert(0, Item.UID)
+    return Fetch(messages, tuple(dict.fromkeys(items)))
+
+
+def _name(cursor: Cursor) -> str:
+    return cursor.token(_NAME, "a fetch item").decode("ascii").upper()
+
+
+def _item(cursor: Cursor) -> FetchItem:
+    return _named_item(cursor, _name(cursor))
+
+
+def _named_item(cursor: Cursor, name: str) -> FetchItem:
+    if name in ("BODY", "BODY.PEEK") and cursor.skip(b"["):
+        section = _section(cursor)
+        if not cursor.skip(b"]"):
+            cursor.expected('"]"')
+        partial = _partial(cursor)
+        origin = f"<{partial[0]}>" if partial else ""
+        label = f"BODY[{section.label()}]{origin}".encode("latin-1")
+        return BodySection(section, partial, name == "BODY.PEEK", label)
+    if name in _RFC822:
+        return _RFC822[name]
+    if name not in _ITEMS:
+        cursor.fail("Unknown fetch item")
+    return _ITEMS[name]
+
+
+def _section(cursor: Cursor) -> Section:
+    part: tuple[int, ...] = ()
+    if cursor.peek().isdigit():
+        numbers = cursor.token(_PART, "a part number").split(b".")
+        if len(numbers) > PART_DEPTH_LIMIT:
+            cursor.fail("Part number is too deep")
+        part = tuple(map(int, numbers))
+        if not cursor.skip(b"."):
+            return Section(part)
+    elif cursor.peek() == b"]":
+        return Section()
+    match _name(cursor):
+        case "HEADER":
+            return Section(part, "HEADER")
+        case "TEXT":
+            return Section(part, "TEXT")
+        case "MIME" if part:
+            return Section(part, "MIME")
+        case "HEADER.FIELDS":
+            return Section(part, "HEADER.FIELDS", _field_names(cursor))
+        case "HEADER.FIELDS.NOT":
+            return Section(part, "HEADER.FIELDS.NOT", _field_names(cursor))
+    cursor.fail("Unknown body section")
+
+
+def _field_names(cursor: Cursor) -> tuple[bytes, ...]:
+    cursor.space()
+    names = cursor.parenthesised(cursor.astring, empty=False)
+    return tuple(name.upper() for name in names)
+
+
+def _partial(cursor: Cursor) -> tuple[int, int] | None:
+    if not cursor.skip(b"<"):
+        return None
+    origin = cursor.number()
+    if not cursor.skip(b"."):
+        cursor.expected('"."')
+    length = cursor.nz_number()
+    if not cursor.skip(b">"):
+        cursor.expected('">"')
+    return origin, length
+
+
+def _printed(name: bytes) -> str:
+    text = name.decode("latin-1")
+    if re.fullmatch(r"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+", text):
+        return text
+    return '"' + re.sub(r'([\\"])', r"\\\1", re.sub(r"[\r\n]", "", text)) + '"'
+
+
+class StoreMode(enum.Enum):
+    REPLACE = "FLAGS"
+    ADD = "+FLAGS"
+    REMOVE = "-FLAGS"
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """silent: the client wants no FETCH responses for what it changes itself."""
+
+    messages: SequenceSet
+    mode: StoreMode
+    silent: bool
+    flags: tuple[str, ...]
+
+
+_STORE_ITEM: Final = re.compile(rb"[+-]?[A-Za-z.]+")
+
+
+def parse_store(command: Command) -> Store:
+    """Read the arguments of STORE or UID STORE.  Flags may come with or without parentheses."""
+    cursor = Cursor(command)
+    messages = cursor.sequence_set()
+    cursor.space()
+    item = cursor.token(_STORE_ITEM, "FLAGS, +FLAGS or -FLAGS").decode("ascii").upper()
+    mode, dot, silent = item.partition(".")
+    if mode not in (known.value for known in StoreMode) or (dot and silent != "SILENT"):
+        cursor.fail("Invalid argument: expected FLAGS, +FLAGS or -FLAGS")
+    cursor.space()
+    flags = cursor.flag_list() if cursor.peek() == b"(" else tuple(cursor.items(cursor.flag))
+    cursor.end()
+    return Store(messages, StoreMode(mode), bool(dot), flags)

@@ -1,0 +1,256 @@
+"""SEARCH arguments to a typed tree: every key of RFC 3501 section 6.4.4, CHARSET included."""
+
+import codecs
+import enum
+from dataclasses import dataclass
+from datetime import date
+from typing import Final, TypeAlias
+
+from imap.wire.cursor import Cursor
+from imap.wire.errors import ProtocolError
+from imap.wire.events import Command
+from imap.wire.sequence import SequenceSet
+
+# RFC 3501 sets none.  Deep enough for any program that combines filters, shallow enough for
+# whoever walks the tree by recursion.
+DEPTH_LIMIT: Final = 100
+
+# For BADCHARSET: those that every client knows.  Any text codec of Python's works.
+CHARSETS: Final = ("UTF-8", "US-ASCII")
+
+
+class DateOf(enum.Enum):
+    """Which date of a message is compared, by its day alone, disregarding time and zone."""
+
+    INTERNAL = "internal"  # when it arrived
+    SENT = "sent"  # its Date header field
+
+
+class When(enum.Enum):
+    BEFORE = "before"
+    ON = "on"
+    SINCE = "since"  # that day or later
+
+
+@dataclass(frozen=True, slots=True)
+class All:
+    """Every message."""
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    """All of keys; never empty."""
+
+    keys: tuple["SearchKey", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    left: "SearchKey"
+    right: "SearchKey"
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    key: "SearchKey"
+
+
+@dataclass(frozen=True, slots=True)
+class HasFlag:
+    """flag: a system flag in canonical spelling, \\Recent among them."""
+
+    flag: str
+
+
+@dataclass(frozen=True, slots=True)
+class HasKeyword:
+    """Keywords compare without regard to case."""
+
+    keyword: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderContains:
+    """A header field contains text, decoded, without regard to case.  Empty text: it exists."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BodyContains:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TextContains:
+    """Header or body contains text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DateIs:
+    of: DateOf
+    when: When
+    day: date
+
+
+@dataclass(frozen=True, slots=True)
+class LargerThan:
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class SmallerThan:
+    octets: int
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceIs:
+    """Message sequence numbers."""
+
+    numbers: SequenceSet
+
+
+@dataclass(frozen=True, slots=True)
+class UidIs:
+    uids: SequenceSet
+
+
+SearchKey: TypeAlias = (
+    All
+    | And
+    | Or
+    | Not
+    | HasFlag
+    | HasKeyword
+    | HeaderContains
+    | BodyContains
+    | TextContains
+    | DateIs
+    | LargerThan
+    | SmallerThan
+    | SequenceIs
+    | UidIs
+)
+
+_SYSTEM: Final = ("Answered", "Deleted", "Draft", "Flagged", "Seen")
+_FIXED: Final[dict[str, SearchKey]] = {
+    "ALL": All(),
+    "NEW": And((HasFlag("\\Recent"), Not(HasFlag("\\Seen")))),
+    "OLD": Not(HasFlag("\\Recent")),
+    "RECENT": HasFlag("\\Recent"),
+    **{flag.upper(): HasFlag("\\" + flag) for flag in _SYSTEM},
+    **{"UN" + flag.upper(): Not(HasFlag("\\" + flag)) for flag in _SYSTEM},
+}
+_HEADERS: Final = frozenset({"BCC", "CC", "FROM", "SUBJECT", "TO"})
+_DATES: Final = {
+    prefix + when.name: (of, when)
+    for prefix, of in (("", DateOf.INTERNAL), ("SENT", DateOf.SENT))
+    for when in When
+}
+
+
+def parse_search(command: Command | Cursor) -> SearchKey:
+    """Read the arguments of SEARCH or UID SEARCH to their end.
+
+    Text is decoded by CHARSET; without one it is UTF-8, which clients send and US-ASCII is part
+    of.  An unknown charset is a ProtocolError answered NO [BADCHARSET].
+    """
+    cursor = command if isinstance(command, Cursor) else Cursor(command)
+    charset = "utf-8"
+    if cursor.skip(b"CHARSET "):
+        cursor.skip_spaces()
+        charset = _charset(cursor)
+        cursor.space()
+    parser = _Parser(cursor, charset)
+    keys = cursor.items(lambda: parser.key(0))
+    cursor.end()
+    return keys[0] if len(keys) == 1 else And(tuple(keys))
+
+
+def _charset(cursor: Cursor) -> str:
+    name = cursor.astring().decode("latin-1")
+    try:
+        info = codecs.lookup(name)
+        # hex, zip and the like are no charsets: they fail here, as does an unknown name.
+        b"".decode(name)
+    except (LookupError, ValueError):
+        pass
+    else:
+        return info.name
+    try:
+        cursor.fail("Unknown charset")
+    except ProtocolError as error:
+        known = " ".join(CHARSETS)
+        raise ProtocolError(
+            error.text, tag=error.tag, condition="NO", code=f"BADCHARSET ({known})"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Parser:
+    cursor: Cursor
+    charset: str
+
+    def key(self, depth: int) -> SearchKey:
+        cursor = self.cursor
+        if depth > DEPTH_LIMIT:
+            cursor.fail("Search is nested too deeply")
+        head = cursor.peek()
+        if head == b"(":
+            keys = cursor.parenthesised(lambda: self.key(depth + 1), empty=False)
+            return keys[0] if len(keys) == 1 else And(tuple(keys))
+        if head.isdigit() or head == b"*":
+            return SequenceIs(cursor.sequence_set())
+        name = cursor.keyword("a search key")
+        fixed = _FIXED.get(name)
+        if fixed is not None:
+            return fixed
+        if name in _DATES:
+            cursor.space()
+            return DateIs(*_DATES[name], cursor.date())
+        if name in _HEADERS:
+            return HeaderContains(name, self.text())
+        return self.with_argument(name, depth)
+
+    def with_argument(self, name: str, depth: int) -> SearchKey:
+        cursor = self.cursor
+        match name:
+            case "BODY":
+                return BodyContains(self.text())
+            case "TEXT":
+                return TextContains(self.text())
+            case "HEADER":
+                cursor.space()
+                field = cursor.astring().decode("latin-1")
+                return HeaderContains(field, self.text())
+            case "KEYWORD" | "UNKEYWORD":
+                cursor.space()
+                keyword = HasKeyword(cursor.atom())
+                return keyword if name == "KEYWORD" else Not(keyword)
+            case "LARGER" | "SMALLER":
+                cursor.space()
+                octets = cursor.number()
+                return LargerThan(octets) if name == "LARGER" else SmallerThan(octets)
+            case "UID":
+                cursor.space()
+                return UidIs(cursor.sequence_set())
+            case "NOT":
+                cursor.space()
+                return Not(self.key(depth + 1))
+            case "OR":
+                cursor.space()
+                left = self.key(depth + 1)
+                cursor.space()
+                return Or(left, self.key(depth + 1))
+        cursor.fail("Unknown search key")
+
+    def text(self) -> str:
+        self.cursor.space()
+        octets = self.cursor.astring()
+        try:
+            return octets.decode(self.charset)
+        except ValueError:
+            self.cursor.fail("Search text is not valid in its charset")
