@@ -1,0 +1,113 @@
+"""What every test gets: leak checks, honest markers, directories that other users can enter."""
+
+import contextlib
+import gc
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.dovecot import Dovecot, MailUser, private_dovecot
+
+OPEN_TMP_PREFIX: Final = "sharefs-test-"
+CLIENTS: Final = ("mbsync", "mutt", "curl")
+
+
+def _missing(item: pytest.Item) -> str | None:
+    """What a test needs and this machine lacks."""
+    if item.get_closest_marker("superuser") and os.geteuid() != 0:
+        return "needs the superuser"
+    if item.get_closest_marker("dovecot"):
+        if os.geteuid() != 0:
+            return "needs the superuser to start Dovecot"
+        absent = [name for name in ("dovecot", "doveadm") if shutil.which(name) is None]
+        if absent:
+            return f"needs {' and '.join(absent)}"
+    if item.get_closest_marker("clients"):
+        absent = [name for name in CLIENTS if shutil.which(name) is None]
+        if absent:
+            return f"needs {', '.join(absent)}"
+    return None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what cannot run here, but not in CI: there a tier that does not run is a failure."""
+    missing = _missing(item)
+    if missing is None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"{missing}; in CI that is a failure, not a skip", pytrace=False)
+    pytest.skip(missing)
+
+
+def _descriptors() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def _children() -> set[int]:
+    found: set[int] = set()
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(FileNotFoundError):
+            found |= {
+                int(pid) for pid in Path(f"/proc/self/task/{task}/children").read_text().split()
+            }
+    return found
+
+
+def _our_mounts() -> set[str]:
+    base = f"{tempfile.gettempdir()}/"
+    points = {line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()}
+    return {point for point in points if point.startswith((f"{base}sharefs-", f"{base}pytest-"))}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind() -> Iterator[None]:
+    """No descriptor, child process or mount outlives its test."""
+    before = _descriptors()
+    children = _children()
+    mounts = _our_mounts()
+    yield
+    leaked = _new_descriptors(before)
+    if leaked:
+        gc.collect()  # what only waits for the collector is reported as a ResourceWarning
+        leaked = _new_descriptors(before)
+    assert not leaked, f"descriptors left open: {leaked}"
+    assert not _children() - children, "child processes left running"
+    assert not _our_mounts() - mounts, "mounts left behind"
+
+
+def _new_descriptors(before: dict[int, str]) -> dict[int, str]:
+    return {
+        fd: target
+        for fd, target in _descriptors().items()
+        if before.get(fd) != target and not target.startswith("/proc/")
+    }
+
+
+@pytest.fixture
+def open_tmp() -> Iterator[Path]:
+    """An empty directory that every user can enter, unlike tmp_path.  Removed afterwards."""
+    path = Path(tempfile.mkdtemp(prefix=OPEN_TMP_PREFIX))
+    path.chmod(0o755)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def start_dovecot() -> Iterator[Callable[[str, Sequence[MailUser]], Dovecot]]:
+    """start_dovecot(config, users): a private Dovecot that ends with the test.
+
+    For one server for a whole module use tests.support.dovecot.private_dovecot in a fixture.
+    """
+    with contextlib.ExitStack() as stack:
+        yield lambda config, users: stack.enter_context(private_dovecot(config, users))

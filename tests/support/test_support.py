@@ -1,0 +1,81 @@
+"""The helpers of the tests are tested too: others trust them."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.become import ChildFailed, Identity, run_as, start_as
+from tests.support.dovecot import MailUser, private_dovecot
+
+BOB = Identity(5002, 5002, (6000,))
+
+
+def whoami() -> tuple[int, int, list[int]]:
+    return os.geteuid(), os.getegid(), os.getgroups()
+
+
+@pytest.mark.superuser
+def test_the_child_is_the_identity() -> None:
+    assert BOB.run(whoami) == (5002, 5002, [6000])
+    assert os.geteuid() == 0
+
+
+@pytest.mark.superuser
+def test_the_child_cannot_come_back() -> None:
+    with pytest.raises(PermissionError) as caught:
+        BOB.run(os.setuid, 0)
+    assert "in child" in caught.value.__notes__[0]
+
+
+def test_exceptions_travel() -> None:
+    def fail() -> None:
+        raise FileNotFoundError(2, "gone", "x")
+
+    with pytest.raises(FileNotFoundError) as caught:
+        run_as(os.geteuid(), os.getegid(), os.getgroups(), fail)
+    assert caught.value.filename == "x"
+
+
+def test_a_hanging_child_is_ended() -> None:
+    with pytest.raises(ChildFailed, match="did not answer"):
+        run_as(os.geteuid(), os.getegid(), (), lambda: time.sleep(60), timeout=0.2)
+
+
+def test_a_dying_child_is_reported() -> None:
+    with pytest.raises(ChildFailed, match="without an answer"):
+        run_as(os.geteuid(), os.getegid(), (), lambda: os._exit(3))
+
+
+def test_children_run_side_by_side() -> None:
+    def slow() -> int:
+        time.sleep(0.1)
+        return os.getpid()
+
+    me = (os.geteuid(), os.getegid(), ())
+    with start_as(*me, slow) as one, start_as(*me, slow) as two:
+        assert one.result() != two.result()
+
+
+@given(st.integers())
+def test_leak_checks_and_hypothesis_get_along(number: int) -> None:
+    assert isinstance(number, int)
+
+
+@pytest.mark.dovecot
+@pytest.mark.superuser
+def test_private_dovecot_serves_and_ends(open_tmp: Path) -> None:
+    home = open_tmp / "bob"
+    home.mkdir()
+    os.chown(home, 5002, 5002)
+    users = [MailUser("bob", 5002, 5002, home)]
+    with private_dovecot("mail_location = maildir:~/Maildir", users) as server:
+        with server.imap("bob") as client:
+            assert client.create("Work")[0] == "OK"
+        assert server.doveadm("mailbox", "list", "-u", "bob").stdout.split() == ["Work", "INBOX"]
+        assert (home / "Maildir" / ".Work").stat().st_uid == 5002
+    with pytest.raises(ConnectionRefusedError):
+        server.connect()
