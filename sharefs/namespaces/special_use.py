@@ -58,7 +58,9 @@ def special_uses(rules: Iterable[MailboxRule], name: str) -> tuple[str, ...]:
 def auto_mailboxes(rules: Sequence[MailboxRule], separator: str) -> tuple[AutoMailbox, ...]:
     """The mailboxes with auto = create or subscribe.  A name with wildcards creates nothing."""
     return tuple(
-        AutoMailbox(tuple(fold_inbox(rule.name, separator).split(separator)), rule.auto == "subscribe")
+        AutoMailbox(
+            tuple(fold_inbox(rule.name, separator).split(separator)), rule.auto == "subscribe"
+        )
         for rule in rules
         if rule.auto in ("create", "subscribe") and not WILDCARDS & set(rule.name)
     )
