@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from sharefs.permissions.explain import explain_refusal
 from sharefs.permissions.inherit import DEFAULTS, Creation, Facts, of_dictionary
 from sharefs.permissions.roots import RootPlan, classify_root, plan_root
 
@@ -42,7 +43,7 @@ def creation_for_mailbox(
         try:
             facts = facts_of(path)
         except PermissionError:
-            log.error("permissions of %s cannot be read: a directory above denies search", path)
+            log.error("permissions of %s cannot be read: %s", path, explain_refusal(path))
             continue
         if facts is not None:
             return creation_like(facts, egid=egid)
