@@ -1,4 +1,5 @@
-"""Dovecot's configuration language, typed settings with where each came from, and the loader's checks."""
+"""Dovecot's configuration language, typed settings with where each came from, and the loader's
+checks."""
 
 from sharefs.config.loader import Config, examine, load
 from sharefs.config.namespaces import (

@@ -1,7 +1,7 @@
 """The tree of a configuration -> one Scope with canonical names, whichever form it was written in.
 
-Names are looked up, values are checked against their types, and every finding becomes a Problem.  Nothing is
-dropped without one.
+Names are looked up, values are checked against their types, and every finding becomes a Problem.
+Nothing is dropped without one.
 """
 
 import difflib
@@ -26,6 +26,13 @@ _DOLLAR: Final = re.compile(r"(?:(?<=\s)|^)\$(?:(ENV|SET):)?([A-Za-z0-9_:/-]+)")
 _EXPANDED_24: Final = re.compile(r"(?:(?<=\s)|^)\$(?:(ENV|SET):)([A-Za-z0-9_:/-]+)")
 # Unset in the seed's own example (a placeholder), and harmless to leave unset: nothing is listed.
 _MAY_BE_UNDEFINED: Final = frozenset({"acl_shared_dict"})
+_PLUGIN_NAMES: Final = (
+    *legacy.PLUGIN_RENAMED,
+    "acl",
+    "acl_shared_dict",
+    "acl_anyone",
+    "acl_ignore_namespace",
+)
 # In the 2.3 form 0 means what `unlimited` means in 2.4.
 _ZERO_IS_UNLIMITED: Final = frozenset({"mail_max_userip_connections"})
 
@@ -81,8 +88,11 @@ class Builder:
             return
         if kind in KNOWN_BLOCKS or is_known(kind):
             label = f"{kind} {name}".strip()
-            self.problems.unimplemented(f"block {label}", block.place,
-                                        f"`{label} {{ }}` is not implemented and has no effect")  # fmt: skip
+            self.problems.unimplemented(
+                f"block {label}",
+                block.place,
+                f"`{label} {{ }}` is not implemented and has no effect",
+            )
             return
         if kind in BLOCKS:
             self.problems.error("misplaced", block.place,
@@ -146,18 +156,20 @@ class Builder:
         elif name.startswith("sharefs_"):
             self._unknown(name, scope, item.place)
         else:
-            near = difflib.get_close_matches(
-                name,
-                [*legacy.PLUGIN_RENAMED, "acl", "acl_shared_dict", "acl_anyone", "acl_ignore_namespace"],
-                n=1, cutoff=0.8,
-            )  # fmt: skip
+            near = difflib.get_close_matches(name, _PLUGIN_NAMES, n=1, cutoff=0.8)
             if near and not is_known(name):
-                self.problems.error("unknown-setting", item.place,
-                                    f"there is no plugin setting {name}",
-                                    f"did you mean {near[0]}?")  # fmt: skip
+                self.problems.error(
+                    "unknown-setting",
+                    item.place,
+                    f"there is no plugin setting {name}",
+                    f"did you mean {near[0]}?",
+                )
                 return
-            self.problems.unimplemented(f"plugin/{name}", item.place,
-                                        f"plugin setting {name} is not implemented and has no effect")  # fmt: skip
+            self.problems.unimplemented(
+                f"plugin/{name}",
+                item.place,
+                f"plugin setting {name} is not implemented and has no effect",
+            )
 
     def _sharing_dict(self, value: Value, scope: Scope) -> None:
         if not value.text:
@@ -245,8 +257,12 @@ class Builder:
         if name in legacy.FILE_SETTINGS:
             new = legacy.FILE_SETTINGS[name]
             if not item.value.startswith("<") and item.value:
-                self.problems.error("bad-value", item.place, f"{name} holds a file's content",
-                                    f"write {name} = </etc/ssl/FILE.pem, or {new} = /etc/ssl/FILE.pem")  # fmt: skip
+                self.problems.error(
+                    "bad-value",
+                    item.place,
+                    f"{name} holds a file's content",
+                    f"write {name} = </etc/ssl/FILE.pem",
+                )
                 return True
             text = item.value.removeprefix("<").strip()
             scope.put(new, Value(text, item.place, self.form_of(item.place), by_old_name=True))
@@ -254,8 +270,11 @@ class Builder:
         if name == "disable_plaintext_auth":
             value = self._value(item, name, scope)
             if value is not None:
-                self._put_all(scope, replace(value, by_old_name=True),
-                              lambda text: {"auth_allow_cleartext": legacy.inverse(text)})  # fmt: skip
+                self._put_all(
+                    scope,
+                    replace(value, by_old_name=True),
+                    lambda text: {"auth_allow_cleartext": legacy.inverse(text)},
+                )
             return True
         if name in legacy.RENAMED and name not in SCHEMA:
             value = self._value(item, name, scope)
@@ -289,7 +308,7 @@ class Builder:
         driver = scope.last("driver")
         scope.put("args", value)
         if driver is None:
-            self.problems.error("bad-value", item.place, f"args in {_label(scope)} comes before driver",
+            self.problems.error("bad-value", item.place, "args comes before driver",
                                 "write the driver first")  # fmt: skip
             return
         try:

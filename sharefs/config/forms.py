@@ -1,7 +1,7 @@
 """Which form, 2.3 or 2.4, each file of a configuration is written in.  Pure.
 
-`dovecot_config_version` decides for a file and what it includes.  Without it the names that only one
-form has are counted; a file without any of those is read like the file before it.
+`dovecot_config_version` decides for a file and what it includes.  Without it the names that only
+one form has are counted; a file without any of those is read like the file before it.
 """
 
 import re

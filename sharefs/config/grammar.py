@@ -32,8 +32,8 @@ SKIP: Final = choice("never", "authenticated", "unauthenticated", "found", "notf
 
 @dataclass(frozen=True, slots=True)
 class BlockType:
-    """settings: name -> type.  children: kinds of blocks inside.  globals_too: filters, which may hold any
-    global setting.  named: "must", "may" or "no".
+    """settings: name -> type.  children: kinds of blocks inside.  globals_too: filters, which may
+    hold any global setting.  named: "must", "may" or "no".
     """
 
     settings: Mapping[str, Kind[Any]]
@@ -163,11 +163,11 @@ BLOCKS: Final[Mapping[str, BlockType]] = {
 # Settings of blocks that are read but have no effect here.
 WITHOUT_EFFECT: Final = frozenset(
     {
-        ("mailbox", "autoexpunge_max_mails"), ("mailbox", "comment"), ("mailbox", "driver"),
-        ("mailbox", "autoexpunge"), ("passdb", "fields_import_all"), ("userdb", "fields_import_all"),
-        ("inet_listener", "haproxy"), ("inet_listener", "reuse_port"),
-        ("service", "executable"), ("service", "privileged_group"), ("service", "drop_priv_before_exec"),
-        ("service", "protocol"), ("service", "type"),
+        *(("mailbox", name) for name in ("autoexpunge_max_mails", "comment", "driver", "autoexpunge")),
+        *((kind, "fields_import_all") for kind in ("passdb", "userdb")),
+        *(("inet_listener", name) for name in ("haproxy", "reuse_port", "type")),
+        *(("service", name) for name in
+          ("executable", "privileged_group", "drop_priv_before_exec", "protocol", "type")),
     }
 )  # fmt: skip
 

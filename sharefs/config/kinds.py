@@ -1,7 +1,7 @@
 """How the text of a setting becomes a value: the setting types of Dovecot.  Pure.
 
-Source: "Dovecot Settings Types" of 2.4.  A text that does not fit raises BadValue, which says what to
-write instead.
+Source: "Dovecot Settings Types" of 2.4.  A text that does not fit raises BadValue, which says
+what to write instead.
 """
 
 import re

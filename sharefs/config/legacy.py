@@ -1,7 +1,7 @@
 """The 2.3 form: what its settings are called and how they are spelled today.  Pure.
 
-Each function takes one old value apart and gives (canonical setting, text) pairs.  BadValue says what to
-write instead.
+Each function takes one old value apart and gives (canonical setting, text) pairs.  BadValue says
+what to write instead.
 """
 
 import re
@@ -25,9 +25,8 @@ _LOCATION: Final = {
 }
 _LOCATION_FLAGS: Final = {"UTF-8": ("mailbox_list_utf8", "yes")}
 _LOCATION_WITHOUT_EFFECT: Final = frozenset(
-    {"LISTINDEX", "ITERINDEX", "NO-NOSELECT", "KEEP-NOSELECT", "BROKENCHAR", "FULLDIRNAME", "ALTNOCHECK",
-     "NO-ALT-CHECK", "FILE", "VNAME-UNESCAPED"}
-)  # fmt: skip
+    {"LISTINDEX", "ITERINDEX", "NO-NOSELECT", "KEEP-NOSELECT", "BROKENCHAR", "FULLDIRNAME",
+    "ALTNOCHECK", "NO-ALT-CHECK", "FILE", "VNAME-UNESCAPED"} )  # fmt: skip
 
 # Everything that one location sets; what it does not name is as if it had never been set.
 LOCATION_GROUP: Final = (
@@ -174,8 +173,10 @@ def _split_passwd_file(text: str) -> dict[str, str]:
     while words and not words[0].startswith(("/", "%")):
         key, _, value = words.pop(0).partition("=")
         if key not in _PASSWD_FILE_OPTIONS:
-            raise BadValue(f"passwd-file has no option {key}",
-                           "write args = scheme=CRYPT username_format=%u /etc/dovecot/users")  # fmt: skip
+            raise BadValue(
+                f"passwd-file has no option {key}",
+                "write args = scheme=CRYPT username_format=%u /etc/dovecot/users",
+            )
         settings[_PASSWD_FILE_OPTIONS[key]] = value
     if not words:
         raise BadValue("passwd-file needs a path", "write args = /etc/dovecot/users")

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sharefs.config import checks
+from sharefs.config import checks, support
 from sharefs.config.builder import Builder
 from sharefs.config.forms import forms_of
 from sharefs.config.problems import ConfigError, Problem, Problems, Severity
 from sharefs.config.reader import Assign, Block, Reader
 from sharefs.config.resolve import Resolver, layers_of, prefix_of
-from sharefs.config.scope import FILTERS, Scope
+from sharefs.config.scope import FILTERS, Scope, Value
 from sharefs.config.settings import Settings
 from sharefs.config.variables import Form, Variables
 from sharefs.errors import Code, Place, SharingError
@@ -49,10 +49,11 @@ class Config:
     ) -> Settings:
         """What is in force for one user.
 
-        fields: userdb extra fields, which override settings: a setting's name, namespace/NAME/SETTING,
-        plugin/NAME.  Others are not looked at.  variables None: nothing is expanded, as wanted before a
-        user is known.  Raises SharingError(INVALID) for a field whose value cannot work,
-        SharingError(UNAVAILABLE) if a path needs a home and the user has none.
+        fields: userdb extra fields, which override settings: a setting's name,
+        namespace/NAME/SETTING, plugin/NAME.  Others are not looked at.  variables None: nothing
+        is expanded, as wanted before a user is known.  Raises SharingError(INVALID) for a field
+        whose value cannot work, SharingError(UNAVAILABLE) if a path needs a home and the user has
+        none.
         """
         layers = list(layers_of(self.root, protocol, variables))
         layers += layers_of(self.overrides, protocol, variables)
@@ -70,10 +71,8 @@ class Config:
                 continue
             place = Place(f"userdb field {name}")
             builder.forms = {place.file: form}
-            item = Assign(name.replace("mail_location", "mail_location"), text, place, quoted=True)
-            if name == "mail":
-                item = Assign("mail_location", text, place, quoted=True)
-            builder.assign(item, scope)
+            wanted = "mail_location" if name == "mail" else name  # the old name of the field
+            builder.assign(Assign(wanted, text, place, quoted=True), scope)
         for problem in problems.sorted():
             if problem.severity is Severity.ERROR and problem.check != "unknown-setting":
                 raise SharingError(Code.INVALID, str(problem))
@@ -131,8 +130,22 @@ def examine(
     builder.forms = {**forms, "override": forms.get(tree.place.file, Form.V24)}
     given = Scope("", "", override_place, builder.form_of(override_place))
     builder.build(_overrides_tree(overrides, override_place, problems), given)
-    checks.run(root, given, problems, lookup_group)
+    _check([root, given], problems, lookup_group)
     return Config(root, given, problems.sorted(reader.files), forms, path)
+
+
+def _check(roots: Sequence[Scope], problems: Problems, lookup_group: checks.GroupLookup) -> None:
+    """Run every check over what would be in force for IMAP, before any user is known."""
+    layers = [layer for root in roots for layer in layers_of(root, "imap", None)]
+    settings = Resolver(layers, None).settings()
+    prefixes: dict[str, Value] = {}
+    for scope in (scope for layer in layers for scope in layer.of_kind("namespace")):
+        if (prefix := scope.last("prefix")) is not None:
+            prefixes[scope.name] = prefix
+    places = {name: values[-1].place for layer in layers for name, values in layer.values.items()}
+    checked = checks.Checked(settings, prefixes, places, problems, lookup_group)
+    for check in (*checks.CHECKS, *support.CHECKS):
+        check(checked)
 
 
 def _overrides_tree(overrides: Sequence[str], place: Place, problems: Problems) -> Block:

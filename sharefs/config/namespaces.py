@@ -163,7 +163,7 @@ class NamespaceSettings:
     acl_defaults_from_inbox: bool = False
     acl_globals_only: bool = False
     place: Place | None = None
-    origins: Mapping[str, str] = field(default_factory=dict)
+    places: Mapping[str, Place] = field(default_factory=dict)  # where each own setting stands
 
     @property
     def subscriptions_file_name(self) -> str:

@@ -90,8 +90,12 @@ class Reader:
                                 "remove this line")  # fmt: skip
             return
         if len(within) >= MAX_INCLUDES or len(self.files) >= MAX_FILES:
-            self.problems.error("include-depth", asked, f"{path} is not read: too many files",
-                                f"nest at most {MAX_INCLUDES} files, {MAX_FILES} altogether")  # fmt: skip
+            self.problems.error(
+                "include-depth",
+                asked,
+                f"{path} is not read: too many files",
+                f"nest at most {MAX_INCLUDES} files, {MAX_FILES} altogether",
+            )
             return
         if str(path) not in self.files:
             self.files.append(str(path))
@@ -110,8 +114,12 @@ class Reader:
                 octets = file.read(MAX_FILE + 1)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            self.problems.error("unreadable", asked, f"cannot read {path}: {reason}",
-                                "make it readable, or use !include_try if it may be absent")  # fmt: skip
+            self.problems.error(
+                "unreadable",
+                asked,
+                f"cannot read {path}: {reason}",
+                "make it readable, or use !include_try if it may be absent",
+            )
             return None, (0, 0)
         if len(octets) > MAX_FILE:
             self.problems.error("too-large", asked, f"{path} is larger than {MAX_FILE} octets")

@@ -1,11 +1,11 @@
 """What is in force for one protocol, one user and one pair of addresses: Scopes -> Settings.  Pure.
 
-Layers, weakest first: the file, its local, remote and protocol blocks, overrides of the command line, userdb
-fields.  A namespace's own value beats a global one of any layer.
+Layers, weakest first: the file, its local, remote and protocol blocks, overrides of the command
+line, userdb fields.  A namespace's own value beats a global one of any layer.
 """
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -110,7 +110,7 @@ class Resolver:
             return folded.text
         return str(Template.parse(folded.text, folded.form).partial(self.variables))
 
-    def parsed(self, name: str, kind: Kind[Any], text: str, folded: Folded) -> Any:
+    def parsed(self, name: str, kind: Kind[Any], text: str, folded: Folded) -> Any:  # noqa: ANN401  # its type is the kind's
         try:
             return kind.parse(text)
         except BadValue as error:
@@ -156,8 +156,8 @@ class Resolver:
         kind = text("type", "private").lower()
         location = self.location(scopes, shared=kind == "shared")
         prefix = prefix_of(scopes)
-        origins = {
-            key: str(value.place)
+        places = {
+            key: value.place
             for scope in scopes
             for key in scope.values
             if (value := scope.last(key)) is not None
@@ -182,7 +182,7 @@ class Resolver:
             acl_defaults_from_inbox=self._scalar("acl_defaults_from_inbox", scopes),
             acl_globals_only=self._scalar("acl_globals_only", scopes),
             place=scopes[0].place,
-            origins=origins,
+            places=places,
         )
 
     def _alias(self, written: str) -> str:
@@ -197,7 +197,7 @@ class Resolver:
                 return scope.name
         return written
 
-    def _scalar(self, name: str, scopes: list[Scope]) -> Any:
+    def _scalar(self, name: str, scopes: list[Scope]) -> Any:  # noqa: ANN401  # as the schema says
         folded = self.folded(name, SCHEMA[name], [*self.layers, *scopes])
         return SCHEMA[name].parse(DEFAULTS[name] if folded is None else folded.text)
 
@@ -314,8 +314,3 @@ def acl_of(scopes: Iterable[Scope]) -> tuple[AclSettings, ...]:
             if rights is not None:
                 found[name] = AclSettings(identifier=name, rights=rights.text, place=rights.place)
     return tuple(found.values())
-
-
-def fields_tree(fields: Mapping[str, str]) -> Mapping[str, str]:
-    """userdb fields that may be settings; the rest belongs to the identity."""
-    return {name: text for name, text in fields.items() if name not in ("uid", "gid", "home")}

@@ -1,7 +1,7 @@
 """Every setting that we implement, with its type and default; and what they add up to.
 
-The fields of Scalars *are* the schema: the loader learns names, types and defaults from here, so that a
-setting is added in one line.  Defaults are Dovecot's unless the name starts with sharefs_.
+The fields of Scalars *are* the schema: the loader learns names, types and defaults from here, so
+that a setting is added in one line.  Defaults are Dovecot's unless the name starts with sharefs_.
 """
 
 import dataclasses
@@ -133,7 +133,10 @@ class Scalars:
     ssl_server_key_file: str = setting("", LITERAL)
     ssl_server_key_password: str = setting("", LITERAL)
     ssl_min_protocol: str = setting("TLSv1.2", LITERAL)
-    ssl_cipher_list: str = setting("ALL:!kRSA:!SRP:!kDHd:!DSS:!aNULL:!eNULL:!EXPORT:!DES:!3DES:!MD5:!PSK:!RC4:!ADH:!LOW@STRENGTH", LITERAL)  # fmt: skip
+    ssl_cipher_list: str = setting(
+        "ALL:!kRSA:!SRP:!kDHd:!DSS:!aNULL:!eNULL:!EXPORT:!DES:!3DES:!MD5:!PSK:!RC4:!ADH:!LOW@STRENGTH",
+        LITERAL,
+    )
 
     # The host.
     base_dir: str = setting("/run/dovecot", LITERAL)

@@ -1,8 +1,8 @@
 """Variables in setting values: `%{user | domain}` of 2.4, `%Ln` of 2.3, and the owner's `%%u`.
 
 A Template is parsed once, from either form, and expanded as often as wanted.  Variables of the
-*viewer* (user, home, ...) and of the *owner* of a shared mailbox (owner_user, ...) are never mixed up:
-expanding without an owner leaves the owner's variables in place.  Pure.
+*viewer* (user, home, ...) and of the *owner* of a shared mailbox (owner_user, ...) are never mixed
+up: expanding without an owner leaves the owner's variables in place.  Pure.
 """
 
 import enum
@@ -45,8 +45,8 @@ OWNER: Final = frozenset({"owner_user", "owner_username", "owner_domain", "owner
 
 # Names a template may use.  Prefixed names (env:PATH, passdb:uid, ...) are allowed besides.
 NAMES: Final = OWNER | {
-    "user", "username", "domain", "home", "uid", "gid", "protocol", "service", "local_ip", "remote_ip",
-    "local_port", "remote_port", "local_name", "pid", "hostname", "auth_user", "auth_username",
+    "user", "username", "domain", "home", "uid", "gid", "protocol", "service", "local_ip",
+    "remote_ip", "local_port", "remote_port", "local_name", "pid", "hostname", "auth_user", "auth_username",
     "auth_domain", "login_user", "login_username", "login_domain", "master_user", "original_user",
     "session", "mechanism", "password", "secured", "cert", "client_id", "system",
     "mail_path", "protocol_name", "id",
@@ -131,7 +131,10 @@ class Template:
             if isinstance(part, str) or (part.is_owner and variables.owner is None):
                 parts.append(part)
             else:
-                parts.append(apply_filters(variables.value_of(part.name), part.filters))
+                try:
+                    parts.append(apply_filters(variables.value_of(part.name), part.filters))
+                except BadTemplate as error:
+                    raise SharingError(Code.INVALID, f"{self.source}: {error}") from error
         return replace(self, parts=tuple(_merged(parts)))
 
     def __str__(self) -> str:

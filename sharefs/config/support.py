@@ -1,0 +1,150 @@
+"""Drivers and values that are understood but not implemented, and those that cannot work at all.
+
+What is not implemented is reported once with file and line; what Dovecot does not know either is an
+error.
+"""
+
+import difflib
+import re
+from typing import Final
+
+from sharefs.config.checks import Checked, place_of
+from sharefs.config.namespaces import FS, MAILDIRPP
+from sharefs.config.services import PassdbSettings, UserdbSettings
+from sharefs.config.variables import Template
+from sharefs.errors import Place
+
+STORAGES: Final = {
+    "maildir": True, "mbox": False, "sdbox": False, "mdbox": False, "dbox": False, "imapc": False,
+    "pop3c": False, "obox": False, "cydir": False, "virtual": False, "fail": False,
+}  # fmt: skip
+LAYOUTS: Final = {MAILDIRPP: True, FS: True, "index": False, "imapdir": False, "none": False}
+MAP_DRIVERS: Final = {
+    "file": True, "fs": False, "sql": False, "proxy": False, "redis": False, "memcached": False,
+    "cdb": False, "fail": False, "ldap": False, "mysql": False, "pgsql": False, "sqlite": False,
+    "cassandra": False,
+}  # fmt: skip
+PASSDBS: Final = {
+    "passwd": True, "passwd-file": True, "static": True, "pam": True, "shadow": False,
+    "sql": False, "ldap": False, "lua": False, "imap": False, "oauth2": False, "bsdauth": False,
+    "checkpassword": False, "dict": False, "prefetch": False,
+}  # fmt: skip
+USERDBS: Final = {
+    "passwd": True, "passwd-file": True, "static": True, "sql": False, "ldap": False, "lua": False,
+    "prefetch": False, "checkpassword": False, "dict": False,
+}  # fmt: skip
+_NOWHERE: Final = Place("(configuration)")
+_RIGHTS: Final = re.compile(r"-?[lrwstipekxacd]*(?:\s+:\S+)?")
+
+
+def _driver(checked: Checked, what: str, name: str, table: dict[str, bool], place: Place) -> None:
+    implemented = table.get(name)
+    if implemented is None:
+        near = difflib.get_close_matches(name, table, n=1, cutoff=0.6)
+        known = ", ".join(each for each, works in table.items() if works)
+        remedy = f"did you mean {near[0]}?" if near else f"write one of {known}"
+        checked.problems.error("unknown-driver", place, f"there is no {what} {name!r}", remedy)
+    elif not implemented:
+        works = ", ".join(each for each, works in table.items() if works)
+        checked.problems.unimplemented(
+            f"{what} {name} {place}", place, f"{what} {name} is not implemented", f"works: {works}"
+        )
+
+
+def mail_drivers(checked: Checked) -> None:
+    for namespace in checked.namespaces:
+        location = namespace.location
+        _driver(checked, "mail_driver", location.driver, STORAGES,
+                place_of(namespace, "mail_driver"))  # fmt: skip
+        if location.driver != "imapc":
+            _driver(
+                checked,
+                "mailbox_list_layout",
+                location.layout,
+                LAYOUTS,
+                checked.places.get("mailbox_list_layout", place_of(namespace, "mail_driver")),
+            )
+
+
+def absolute_paths(checked: Checked) -> None:
+    """A relative path would depend on where a process happens to run."""
+    for namespace in checked.namespaces:
+        for setting, template in namespace.location.templates.items():
+            if not _is_absolute(template) and str(template) != "MEMORY":
+                checked.problems.error(
+                    "relative-path", place_of(namespace, setting),
+                    f"{setting} {template} of namespace {namespace.name} is relative",
+                    f"write {setting} = ~/{template} or an absolute path",
+                )  # fmt: skip
+
+
+def _is_absolute(template: Template) -> bool:
+    text = str(template)
+    return text.startswith(("/", "~", "%{"))
+
+
+def sharing_map(checked: Checked) -> None:
+    found = checked.settings.sharing_map
+    if found is None:
+        return
+    place = found.place or _NOWHERE
+    _driver(checked, "sharing map driver", found.driver, MAP_DRIVERS, place)
+    if found.driver != "file":
+        return
+    if found.path is None:
+        checked.problems.error("map-without-path", place, "the sharing map has no file",
+                               "write path = /var/lib/dovecot/shared-mailboxes.db")  # fmt: skip
+    elif not str(found.path).startswith(("/", "~", "%{")):
+        checked.problems.error("relative-path", place, f"the sharing map {found.path} is relative",
+                               "write an absolute path")  # fmt: skip
+
+
+def databases(checked: Checked) -> None:
+    found: list[tuple[str, PassdbSettings | UserdbSettings, dict[str, bool]]] = [
+        *(("passdb", each, PASSDBS) for each in checked.settings.passdbs),
+        *(("userdb", each, USERDBS) for each in checked.settings.userdbs),
+    ]
+    for kind, database, table in found:
+        place = database.place or _NOWHERE
+        if not database.driver:
+            checked.problems.error(
+                "unknown-driver",
+                place,
+                f"this {kind} has no driver",
+                f"write {kind} passwd-file {{, or driver = passwd-file in it",
+            )
+            continue
+        _driver(checked, f"{kind} driver", database.driver, table, place)
+        if database.driver == "passwd-file" and database.passwd_file_path is None:
+            checked.problems.error("passwd-file-without-path", place,
+                                   f"this {kind} names no file",
+                                   "write passwd_file_path = /etc/dovecot/users")  # fmt: skip
+
+
+def ports(checked: Checked) -> None:
+    for service in checked.settings.services.values():
+        for listener in service.inet_listeners.values():
+            if listener.port > 65535:
+                checked.problems.error(
+                    "bad-port", listener.place or _NOWHERE,
+                    f"port {listener.port} of {service.name}/{listener.name} does not exist",
+                    "write a number from 1 to 65535, or 0 to switch it off",
+                )  # fmt: skip
+
+
+def acl_rights(checked: Checked) -> None:
+    blocks = [*checked.settings.acl]
+    for namespace in checked.namespaces:
+        blocks += namespace.acl
+        for mailbox in namespace.mailboxes:
+            blocks += mailbox.acl
+    for each in dict.fromkeys(blocks):
+        if not _RIGHTS.fullmatch(each.rights.strip()):
+            checked.problems.error(
+                "bad-rights", each.place or _NOWHERE,
+                f"rights {each.rights!r} of {each.identifier} are not letters of lrwstipekxa",
+                "write them like `rights = lrs`",
+            )  # fmt: skip
+
+
+CHECKS: Final = (mail_drivers, absolute_paths, sharing_map, databases, ports, acl_rights)
