@@ -28,6 +28,7 @@ RANK = {
     "sharefs.namespaces": 8,
     "sharefs.account": 9,
     "sharefs.cli": 10,
+    "sharefs.__main__": 10,
     "imap": 11,
     "imap.wire": 11,
     "imap.view": 12,

@@ -1,0 +1,107 @@
+"""GETACL, SETACL, DELETEACL, LISTRIGHTS, MYRIGHTS: RFC 4314 on the wire.
+
+What each may do, and to whom, is decided in sharefs.account; here it is only translated.
+"""
+
+from imap.commands.naming import encode, mailbox_name
+from imap.commands.replies import Reply, bad, ok
+from imap.commands.session import Session
+from imap.wire import Command, Cursor
+from imap.wire import format as wire
+from sharefs.acl import Entry, Mode
+from sharefs.errors import SharingError
+from sharefs.identifiers import Identifier, Signed
+from sharefs.rights import Rights
+
+# RFC 4314 section 3.7: every right can be granted by itself, none is always granted; c and d
+# are told for old clients.
+LISTRIGHTS = b'"" l r w s t p i e k x a c d'
+
+_MODES = {"+": Mode.ADD, "-": Mode.REMOVE}
+
+
+async def getacl(session: Session, command: Command) -> Reply:
+    cursor = Cursor(command)
+    name = mailbox_name(cursor)
+    cursor.end()
+    acl = await session.host.blocking(session.account.acl, name)
+    pairs = [pair for entry in acl.entries for pair in _shown(entry)]
+    session.untagged(b"ACL ", encode(name), *(b" " + pair for pair in pairs))
+    return ok("Getacl completed.")
+
+
+def _shown(entry: Entry) -> list[bytes]:
+    """`identifier rights` for the positive part and for the negative part, as they exist."""
+    shown = []
+    mark = "#" if entry.is_global else ""
+    if entry.rights is not None:
+        shown.append(_pair(mark + entry.identifier.wire(), entry.rights))
+    if entry.negative is not None:
+        shown.append(_pair(mark + entry.identifier.wire(negative=True), entry.negative))
+    return shown
+
+
+def _pair(identifier: str, rights: Rights) -> bytes:
+    return wire.astring(identifier.encode()) + b" " + wire.astring(rights.wire().encode())
+
+
+async def setacl(session: Session, command: Command) -> Reply:
+    cursor = Cursor(command)
+    name = mailbox_name(cursor)
+    cursor.space()
+    signed = _identifier(cursor.astring())
+    cursor.space()
+    text = cursor.astring().decode("ascii", "replace")
+    cursor.end()
+    mode = _MODES.get(text[:1], Mode.REPLACE)
+    try:
+        rights = Rights.parse(text if mode is Mode.REPLACE else text[1:])
+    except SharingError as error:
+        return bad(f"Invalid ACL rights: {error.detail}")
+    await session.host.blocking(
+        lambda: session.account.set_acl(
+            name, signed.identifier, mode, rights, negative=signed.negative
+        )
+    )
+    return ok("Setacl complete.")
+
+
+async def deleteacl(session: Session, command: Command) -> Reply:
+    cursor = Cursor(command)
+    name = mailbox_name(cursor)
+    cursor.space()
+    signed = _identifier(cursor.astring())
+    cursor.end()
+    await session.host.blocking(
+        lambda: session.account.delete_acl(name, signed.identifier, negative=signed.negative)
+    )
+    return ok("Deleteacl complete.")
+
+
+def _identifier(octets: bytes) -> Signed:
+    return Identifier.parse_wire(octets.decode("utf-8", "surrogateescape"))
+
+
+async def listrights(session: Session, command: Command) -> Reply:
+    cursor = Cursor(command)
+    name = mailbox_name(cursor)
+    cursor.space()
+    identifier = cursor.astring()
+    cursor.end()
+    _identifier(identifier)
+    await session.host.blocking(session.account.acl, name)  # demands the right a
+    session.untagged(
+        b"LISTRIGHTS ", encode(name), b" ", wire.astring(identifier), b" " + LISTRIGHTS
+    )
+    return ok("Listrights completed.")
+
+
+async def myrights(session: Session, command: Command) -> Reply:
+    cursor = Cursor(command)
+    name = mailbox_name(cursor)
+    cursor.end()
+    effective = await session.host.blocking(session.account.rights, name)
+    session.untagged(
+        b"MYRIGHTS ", encode(name), b" ", wire.astring(effective.rights.wire().encode())
+    )
+    return ok("Myrights completed.")

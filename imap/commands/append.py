@@ -1,0 +1,120 @@
+"""APPEND: a message of any size, streamed to the disk while it comes (RFC 3501 6.3.11, 3502).
+
+The mailbox, the right and the flags are checked before the client is asked for the octets, so a
+refusal costs nobody a transfer.
+"""
+
+import enum
+from dataclasses import dataclass
+
+from imap.commands.host import Handle
+from imap.commands.naming import decode
+from imap.commands.replies import Reply, bad, ok, refusal, try_create
+from imap.commands.session import Session, allowed_flags
+from imap.commands.store import flag_set
+from imap.wire import Command, Cursor, LiteralData, LiteralWanted
+from imap.wire.misc import parse_append_head
+from imap.wire.sequence import format_set
+from sharefs import rights as r
+from sharefs.errors import SharingError
+from sharefs.flags import FlagFilter
+from sharefs.rights import Rights
+from sharefs.store.interface import Saver
+
+
+class Answer(enum.Enum):
+    """What to do with an announced literal."""
+
+    ACCEPT = "accept"  # an ordinary argument
+    STREAM = "stream"  # a message
+
+
+@dataclass(slots=True)
+class Appending:
+    """One APPEND under way."""
+
+    target: Handle
+    saver: Saver
+    rights: Rights
+    allowed: FlagFilter
+
+
+async def begin(session: Session, wanted: LiteralWanted) -> Answer | Reply:
+    """Prepare for the literal that wanted announces.  A Reply: refuse it, with this answer.
+
+    Raises ProtocolError where no literal can stand, with nothing left behind.
+    """
+    if session.appending is not None:
+        await abandon(session)
+        return bad("APPEND takes one message.")
+    head = parse_append_head(wanted.so_far)
+    if head is None:
+        return Answer.ACCEPT
+    when = int(head.internaldate.timestamp()) if head.internaldate else None
+    try:
+        appending = session.appending = await _open(session, head.mailbox)
+        flags = appending.allowed.apply(flag_set(head.flags))
+        await appending.target.run(appending.saver.begin, flags, when)
+    except SharingError as error:
+        await abandon(session)
+        return try_create(error)
+    except BaseException:
+        await abandon(session)
+        raise
+    return Answer.STREAM
+
+
+async def _open(session: Session, octets: bytes) -> Appending:
+    name = decode(octets)
+    target = await session.host.open_target(session.account, name, r.INSERT)
+    try:
+        rights = (await session.host.blocking(session.account.rights, name)).rights
+        saver = await target.run(target.mailbox.saver)
+    except BaseException:
+        target.release()
+        raise
+    return Appending(target, saver, rights, allowed_flags(rights))
+
+
+async def data(session: Session, event: LiteralData) -> Reply | None:
+    """Write octets of the message.  A Reply: give up, skip the rest, answer with it."""
+    appending = session.appending
+    assert appending is not None, "literal data without an APPEND"
+    try:
+        if event.octets:
+            await appending.target.run(appending.saver.write, event.octets)
+        if event.last:
+            await appending.target.run(appending.saver.finish)
+    except SharingError as error:
+        await abandon(session)
+        return refusal(error)
+    return None
+
+
+async def append(session: Session, command: Command) -> Reply:
+    """The end of the command: commit, or refuse what never was an APPEND."""
+    appending = session.appending
+    if appending is None:
+        return bad("APPEND needs a message as a literal.")
+    Cursor(command).end()
+    try:
+        uids = await appending.target.run(appending.saver.commit)
+        uidvalidity = appending.target.mailbox.uidvalidity
+        appending.target.announce()
+    except SharingError as error:
+        return refusal(error)
+    finally:
+        await abandon(session)
+    if not appending.rights.covers(r.READ):
+        return ok("Append completed.")
+    return ok("Append completed.", b"APPENDUID %d %b" % (uidvalidity, format_set(uids)))
+
+
+async def abandon(session: Session) -> None:
+    """Forget an APPEND under way and remove what it wrote.  Harmless after commit."""
+    appending, session.appending = session.appending, None
+    if appending is not None:
+        try:
+            await appending.target.run(appending.saver.abort)
+        finally:
+            appending.target.release()

@@ -1,0 +1,109 @@
+"""Runs one command: legality, the handler, refusals to response codes, news, the tagged line."""
+
+import errno
+import logging
+from typing import Final
+
+from imap.commands import append
+from imap.commands.replies import Reply, bad, no, refusal
+from imap.commands.session import Session, State
+from imap.commands.table import BEFORE_LOGIN, COMMANDS
+from imap.wire import Command, LiteralData, LiteralWanted, ProtocolError
+from sharefs.errors import SharingError
+
+log = logging.getLogger("imap.engine")
+
+# A client that sends nothing but nonsense is none: Dovecot hangs up after 20 as well.
+MAX_BAD_COMMANDS: Final = 20
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+async def run(session: Session, command: Command) -> None:
+    """Carry out command and queue its whole answer.
+
+    Anything but ProtocolError, SharingError and OSError is a bug of ours and propagates.
+    """
+    try:
+        reply = await _dispatch(session, command)
+    except ProtocolError as error:
+        reply = Reply(error.condition.encode(), error.text.encode("ascii", "replace"))
+        if error.code:
+            reply = Reply(reply.status, reply.text, error.code.encode("ascii"))
+    except (SharingError, OSError) as error:
+        reply = refused(session, error, command.name)
+    _count_bad(session, reply)
+    spec = COMMANDS.get(command.name)
+    if session.state is not State.LOGOUT:
+        try:
+            await session.tell_updates(may_expunge=not (spec and spec.hushed))
+        except (SharingError, OSError) as error:
+            refused(session, error, "sync")
+    session.out += reply.line(command.tag.encode("ascii"))
+
+
+async def _dispatch(session: Session, command: Command) -> Reply:
+    spec = COMMANDS.get(command.name)
+    if spec is None:
+        if command.name in BEFORE_LOGIN:
+            return bad("You are logged in already.")
+        return bad("Unknown command.")
+    if session.state not in spec.states:
+        return bad("No mailbox is selected.")
+    if session.appending is not None and command.name != "APPEND":
+        await append.abandon(session)
+    return await spec.handler(session, command)
+
+
+def refused(session: Session, error: SharingError | OSError, what: str) -> Reply:
+    """The bland answer to a refusal; the detail goes to the log."""
+    if isinstance(error, SharingError):
+        log.info("session %s: %s refused: %s", session.session_id, what, error)
+        return refusal(error)
+    log.warning("session %s: %s failed: %s", session.session_id, what, error)
+    if error.errno in _FULL:
+        return no("There is no space left for that", b"OVERQUOTA")
+    return no("The mailbox cannot be reached; see the server log", b"UNAVAILABLE")
+
+
+def _count_bad(session: Session, reply: Reply) -> None:
+    if reply.status == b"BAD":
+        session.bad_commands += 1
+        if session.bad_commands >= MAX_BAD_COMMANDS:
+            session.untagged(b"BYE Too many invalid commands.")
+            session.state = State.LOGOUT
+
+
+async def literal_wanted(session: Session, wanted: LiteralWanted) -> append.Answer | Reply:
+    """Decide on an announced literal.  A Reply: refuse it and answer the command with it."""
+    if wanted.so_far.name != "APPEND":
+        if wanted.so_far.name not in COMMANDS:
+            return bad("Unknown command.")
+        return append.Answer.ACCEPT
+    try:
+        return await append.begin(session, wanted)
+    except ProtocolError as error:
+        return bad(error.text)
+    except OSError as error:
+        await append.abandon(session)
+        return refused(session, error, "APPEND")
+
+
+async def literal_data(session: Session, event: LiteralData) -> Reply | None:
+    """Take octets of a streamed literal.  A Reply: abandon the literal and answer with it."""
+    try:
+        return await append.data(session, event)
+    except OSError as error:
+        await append.abandon(session)
+        return refused(session, error, "APPEND")
+
+
+async def abandon(session: Session) -> None:
+    """Forget an APPEND under way."""
+    await append.abandon(session)
+
+
+async def close(session: Session) -> None:
+    """The connection ended, however it did: leave nothing open and nothing half written."""
+    await append.abandon(session)
+    session.unselect()

@@ -1,0 +1,243 @@
+"""FETCH: RFC 3501 section 6.4.5.  Responses are rendered in threads, in pieces, and streamed.
+
+A long answer is never held whole: render a piece, send it, wait until the client took it, go on.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from imap.commands.messages import named_uids
+from imap.commands.replies import Reply, no, ok
+from imap.commands.session import CHUNK, Selected, Session, allowed_flags, render_flags
+from imap.wire import Command
+from imap.wire import format as wire
+from imap.wire.fetch import BodySection, Fetch, FetchItem, Item, Section, parse_fetch
+from sharefs import message
+from sharefs import rights as r
+from sharefs.errors import Code, SharingError
+from sharefs.flags import FlagChange, FlagOp, FlagSet, System
+from sharefs.message import Part
+from sharefs.store.interface import Mailbox
+
+# Messages marked \Seen in one go when their bodies are fetched.
+SEEN_BATCH: Final = 200
+# Messages rendered at most before others get the mailbox.
+RENDER_BATCH: Final = 2000
+
+_SEEN: Final = FlagSet(System.SEEN)
+
+# What an item needs: nothing but what is in memory, stat(2), the header, or all octets.
+_IN_MEMORY: Final = frozenset({Item.FLAGS, Item.UID})
+
+
+async def fetch(session: Session, command: Command) -> Reply:
+    return await _fetch(session, command, by_uid=False)
+
+
+async def uid_fetch(session: Session, command: Command) -> Reply:
+    return await _fetch(session, command, by_uid=True)
+
+
+async def _fetch(session: Session, command: Command, *, by_uid: bool) -> Reply:
+    request = parse_fetch(command)
+    selected = session.current()
+    session.demand(r.READ)
+    uids = named_uids(session, request.messages, by_uid=by_uid)
+    session.tell_new_keywords()
+    marking = request.sets_seen and _may_mark_seen(session, selected)
+    renderer = _Renderer(selected, request)
+    if not marking:
+        await _stream(session, renderer, uids)
+    else:
+        for at in range(0, len(uids), SEEN_BATCH):
+            batch = uids[at : at + SEEN_BATCH]
+            renderer.marked = await _mark_seen(selected, batch)
+            await _stream(session, renderer, batch)
+        await session.tell_updates(may_expunge=False, silent=renderer.told)
+    if renderer.missing and not by_uid:
+        return no("Some of the messages no longer exist.", b"EXPUNGEISSUED")
+    return ok("Fetch completed.")
+
+
+def _may_mark_seen(session: Session, selected: Selected) -> bool:
+    if selected.examined:
+        return False
+    writable = not selected.handle.mailbox.readonly
+    private = session.account.uses_private_seen(selected.name)
+    return (writable or private) and bool(allowed_flags(session.rights()).mask & System.SEEN)
+
+
+async def _mark_seen(selected: Selected, uids: Sequence[int]) -> set[int]:
+    """Set \\Seen where it is not.  Returns the UIDs whose flags changed."""
+    mailbox = selected.handle.mailbox
+    unseen = [uid for uid in uids if not _has_seen(mailbox, uid)]
+    if not unseen:
+        return set()
+    change = FlagChange(FlagOp.ADD, _SEEN)
+    changed = await selected.handle.run(mailbox.store_flags, unseen, change)
+    if changed:
+        selected.handle.announce()
+    return set(changed)
+
+
+def _has_seen(mailbox: Mailbox, uid: int) -> bool:
+    try:
+        return bool(mailbox.flags_of(uid).system & System.SEEN)
+    except KeyError:
+        return True  # gone: nothing to mark
+
+
+async def _stream(session: Session, renderer: "_Renderer", uids: Sequence[int]) -> None:
+    at = 0
+    handle = session.current().handle
+    while at < len(uids):
+        if renderer.in_memory:
+            at = renderer.render(uids, at)
+        else:
+            at = await handle.run(renderer.render, uids, at)
+        session.out += renderer.take()
+        if at < len(uids):
+            await session.flush()
+
+
+@dataclass(slots=True)
+class _Message:
+    """One message while its response is rendered; what is read is read once."""
+
+    mailbox: Mailbox
+    uid: int
+    _octets: bytes | None = None
+    _header: bytes | None = None
+    _part: Part | None = None
+
+    def octets(self) -> bytes:
+        if self._octets is None:
+            self._octets = self.mailbox.read(self.uid)
+        return self._octets
+
+    def header(self) -> bytes:
+        if self._octets is not None:
+            return self._octets[: message.find_header_end(self._octets)]
+        if self._header is None:
+            self._header = self.mailbox.read_header(self.uid)
+        return self._header
+
+    def part(self) -> Part:
+        if self._part is None:
+            self._part = message.parse(self.octets())
+        return self._part
+
+
+class _Renderer:
+    """Renders the responses of one FETCH.  Knows which sources its items need.
+
+    marked: UIDs that this command set \\Seen on; their responses carry FLAGS even unasked.
+    told: UIDs whose flags went out.  missing: a message was gone when its turn came.
+    """
+
+    def __init__(self, selected: Selected, request: Fetch) -> None:
+        self._mailbox = selected.handle.mailbox
+        self._view = selected.view
+        self._items = request.items
+        self.in_memory = _IN_MEMORY.issuperset(request.items)
+        self.marked: set[int] = set()
+        self.told: set[int] = set()
+        self.missing = False
+        self._out = bytearray()
+
+    def take(self) -> bytes:
+        """What was rendered since the last call."""
+        octets, self._out = bytes(self._out), bytearray()
+        return octets
+
+    def render(self, uids: Sequence[int], at: int) -> int:
+        """Render from position at until there is enough to send.  Returns where to go on."""
+        stop = min(len(uids), at + RENDER_BATCH)
+        out, seq_of = self._out, self._view.seq_of
+        while at < stop and len(out) < CHUNK:
+            uid = uids[at]
+            at += 1
+            try:
+                items = b" ".join(self._values(uid))
+            except KeyError:
+                self.missing = True
+                continue
+            except SharingError as error:
+                if error.code is not Code.EXPUNGED:
+                    raise
+                self.missing = True
+                continue
+            out += b"* %d FETCH (%b)\r\n" % (seq_of(uid), items)
+        return at
+
+    def _values(self, uid: int) -> Iterator[bytes]:
+        message_ = _Message(self._mailbox, uid)
+        flags_told = False
+        for item in self._items:
+            if item is Item.UID:
+                yield b"UID %d" % uid
+            elif item is Item.FLAGS:
+                flags_told = True
+                yield self._flags(uid)
+            else:
+                yield self._value(message_, item)
+        if uid in self.marked and not flags_told:
+            yield self._flags(uid)
+
+    def _flags(self, uid: int) -> bytes:
+        self.told.add(uid)
+        flags = self._mailbox.flags_of(uid)
+        return b"FLAGS " + render_flags(flags, uid in self._view.recent)
+
+    def _value(self, message_: _Message, item: FetchItem) -> bytes:
+        match item:
+            case Item.INTERNALDATE:
+                seconds = self._mailbox.info(message_.uid).internaldate
+                return b"INTERNALDATE " + wire.internal_date(seconds, zone_offset(seconds))
+            case Item.SIZE:
+                return b"RFC822.SIZE %d" % self._mailbox.info(message_.uid).size
+            case Item.ENVELOPE:
+                return b"ENVELOPE " + message.envelope_of(message_.header())
+            case Item.BODY:
+                return b"BODY " + message.body(message_.part())
+            case Item.BODYSTRUCTURE:
+                return b"BODYSTRUCTURE " + message.bodystructure(message_.part())
+            case BodySection():
+                return item.name + b" " + _section(message_, item)
+        raise AssertionError(f"the parser let an unknown fetch item through: {item}")
+
+
+def zone_offset(seconds: int) -> int:
+    """Minutes east of UTC of the server's zone at that time."""
+    return (time.localtime(seconds).tm_gmtoff or 0) // 60
+
+
+def _section(message_: _Message, item: BodySection) -> bytes:
+    octets = _section_octets(message_, item.section)
+    if octets is None:
+        return b"NIL"
+    if item.partial is not None:
+        first, length = item.partial
+        octets = octets[first : first + length]
+    return wire.literal(octets)
+
+
+def _section_octets(message_: _Message, section: Section) -> bytes | None:
+    """The octets named by section; None where the message has no such part."""
+    if not section.part:
+        simple: dict[str, Callable[[], bytes]] = {
+            "": message_.octets,
+            "HEADER": message_.header,
+            "HEADER.FIELDS": lambda: message.header_fields(message_.header(), section.fields),
+            "HEADER.FIELDS.NOT": lambda: message.header_fields(
+                message_.header(), section.fields, inverted=True
+            ),
+        }
+        if section.text in simple:
+            return simple[section.text]()
+        return message_.octets()[message.find_header_end(message_.octets()) :]
+    return message.section(
+        message_.octets(), message_.part(), section.part, section.text, section.fields
+    )

@@ -1,0 +1,74 @@
+"""What a session needs from the process around it.  Interfaces only.
+
+The service implements them with trio; tests with a few lines.  Every `await` in a command is
+behind one of these methods, so the borders of atomicity are easy to see.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar
+
+from sharefs.account import Account
+from sharefs.rights import Rights
+from sharefs.store.interface import Mailbox
+
+T = TypeVar("T")
+
+
+class Handle(Protocol):
+    """One open mailbox, perhaps shared with other sessions of this process.
+
+    mailbox may be touched directly between two awaits for what is known to be short and neither
+    lists a directory nor takes a lock; everything else goes through run().
+    """
+
+    mailbox: Mailbox
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """Call function in a thread while no other session works on this mailbox."""
+        ...
+
+    async def run_with(self, other: "Handle", function: Callable[..., T], *args: object) -> T:
+        """As run, holding both mailboxes.  Taken in one order everywhere: it cannot deadlock."""
+        ...
+
+    def announce(self) -> None:
+        """Wake sessions of this process that wait for a change of this mailbox."""
+        ...
+
+    def release(self) -> None:
+        """Let go.  Exactly once."""
+        ...
+
+
+class Waiter(Protocol):
+    """What IDLE waits with."""
+
+    async def line_or_change(self, seconds: float) -> bytes | None:
+        """Wait for a line from the client (returned without CRLF), or for a hint that the mailbox
+        changed, or for time to pass (both: None).  Raises EOFError when the client is gone."""
+        ...
+
+
+class Host(Protocol):
+    """One connection's surroundings."""
+
+    async def send(self, octets: bytes) -> None:
+        """Send all of it; waits while the client does not read, within the service's limit."""
+        ...
+
+    async def blocking(self, function: Callable[..., T], *args: object) -> T:
+        """Call function, which may wait for disks and locks, in a thread."""
+        ...
+
+    async def open(self, account: Account, name: str, *, readonly: bool) -> Handle:
+        """The mailbox for SELECT, EXAMINE, STATUS.  Raises SharingError."""
+        ...
+
+    async def open_target(self, account: Account, name: str, right: Rights) -> Handle:
+        """The mailbox for APPEND, COPY, MOVE.  Raises SharingError."""
+        ...
+
+    def idling(self, handle: Handle | None) -> AbstractAsyncContextManager[Waiter]:
+        """Watch the mailbox, so that no change from here on is missed."""
+        ...

@@ -1,0 +1,147 @@
+"""LIST, LSUB and STATUS: RFC 3501, LIST-EXTENDED, LIST-STATUS, SPECIAL-USE, LIST-MYRIGHTS."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from imap.commands.naming import decode, decode_pattern, encode
+from imap.commands.replies import Reply, ok
+from imap.commands.session import Session
+from imap.wire import Command
+from imap.wire import format as wire
+from imap.wire.listing import ListRequest, parse_list, parse_lsub, parse_status
+from sharefs.errors import SharingError
+from sharefs.flags import System
+from sharefs.namespaces.listing import NO_SELECT, SUBSCRIBED, Listed, Selection
+from sharefs.store.interface import Mailbox
+
+# The order in which attributes are told; special uses come last.
+ATTRIBUTES: Final = (
+    "\\NonExistent", "\\NoSelect", "\\HasChildren", "\\HasNoChildren", "\\Subscribed",
+)  # fmt: skip
+
+
+async def list_(session: Session, command: Command) -> Reply:
+    request = parse_list(command)
+    if not request.extended and request.patterns == (b"",):
+        _list_root(session, request)
+        return ok("List completed.")
+    selection = Selection(
+        subscribed="SUBSCRIBED" in request.selection,
+        special_use="SPECIAL-USE" in request.selection,
+        recursive_match="RECURSIVEMATCH" in request.selection,
+    )
+    for listed in await _listed(session, request, selection):
+        _queue(session, b"LIST", listed, _attributes(listed, request))
+        selectable = NO_SELECT not in listed.flags
+        if selectable and "MYRIGHTS" in request.returns:
+            await _queue_rights(session, listed)
+        if selectable and request.status:
+            await _queue_status_if_allowed(session, listed.name, request.status)
+        await session.drain()
+    return ok("List completed.")
+
+
+def _list_root(session: Session, request: ListRequest) -> None:
+    """RFC 3501 section 6.3.8: an empty pattern asks for the separator and the root of a name."""
+    reference = decode_pattern(request.reference) or ""
+    separator = session.account.separator_of(reference)
+    root = reference[: reference.index(separator) + 1] if separator in reference else ""
+    session.untagged(b"LIST (\\NoSelect) ", wire.quoted(separator.encode()), b" ", encode(root))
+
+
+async def _listed(session: Session, request: ListRequest, selection: Selection) -> Sequence[Listed]:
+    reference = decode_pattern(request.reference)
+    patterns = [text for text in map(decode_pattern, request.patterns) if text is not None]
+    if reference is None or not patterns:
+        return ()
+    return await session.host.blocking(
+        lambda: list(session.account.list(reference, patterns, selection))
+    )
+
+
+def _attributes(listed: Listed, request: ListRequest) -> tuple[str, ...]:
+    """Subscriptions are told only when asked for: RFC 5258 section 3.1."""
+    asked = "SUBSCRIBED" in request.selection | request.returns
+    known = [name for name in ATTRIBUTES if name in listed.flags]
+    if not asked and SUBSCRIBED in known:
+        known.remove(SUBSCRIBED)
+    return (*known, *sorted(listed.flags.difference(ATTRIBUTES)))
+
+
+def _queue(session: Session, word: bytes, listed: Listed, attributes: tuple[str, ...]) -> None:
+    extended = b""
+    if listed.child_info:
+        options = b" ".join(wire.quoted(name.encode()) for name in sorted(listed.child_info))
+        extended = b' ("CHILDINFO" (' + options + b"))"
+    session.untagged(
+        word, b" ", wire.flags(attributes), b" ", wire.quoted(listed.separator.encode()),
+        b" ", encode(listed.name), extended,
+    )  # fmt: skip
+
+
+async def lsub(session: Session, command: Command) -> Reply:
+    """Subscribed names.  With "%", a level above one that is not subscribed is \\NoSelect."""
+    request = parse_lsub(command)
+    with_parents = b"%" in request.patterns[0]
+    selection = Selection(subscribed=True, recursive_match=with_parents)
+    for listed in await _listed(session, request, selection):
+        missing = SUBSCRIBED not in listed.flags or NO_SELECT in listed.flags
+        plain = Listed(listed.name, listed.separator, frozenset())
+        _queue(session, b"LSUB", plain, (NO_SELECT,) if missing else ())
+        await session.drain()
+    return ok("Lsub completed.")
+
+
+async def _queue_rights(session: Session, listed: Listed) -> None:
+    """RFC 8440."""
+    try:
+        effective = await session.host.blocking(session.account.rights, listed.name)
+    except SharingError:
+        return  # taken away, or deleted, since it was listed
+    rights = wire.astring(effective.rights.wire().encode())
+    session.untagged(b"MYRIGHTS ", encode(listed.name), b" ", rights)
+
+
+async def status(session: Session, command: Command) -> Reply:
+    request = parse_status(command)
+    await _queue_status(session, decode(request.mailbox), request.items)
+    return ok("Status completed.")
+
+
+async def _queue_status_if_allowed(session: Session, name: str, items: tuple[str, ...]) -> None:
+    """RFC 5819 section 2: a mailbox whose status cannot be told has no STATUS response."""
+    try:
+        await _queue_status(session, name, items)
+    except SharingError:
+        return
+
+
+async def _queue_status(session: Session, name: str, items: tuple[str, ...]) -> None:
+    handle = await session.host.open(session.account, name, readonly=True)
+    try:
+        mailbox = handle.mailbox
+        if not mailbox.looks_unchanged():
+            await handle.run(mailbox.sync)
+        recent = 0
+        if "RECENT" in items:
+            recent = len(await handle.run(lambda: mailbox.recent(claim=False)))
+        values = [b"%b %d" % (item.encode(), _value(mailbox, item, recent)) for item in items]
+    finally:
+        handle.release()
+    session.untagged(b"STATUS ", encode(name), b" (", b" ".join(values), b")")
+
+
+def _value(mailbox: Mailbox, item: str, recent: int) -> int:
+    match item:
+        case "MESSAGES":
+            return len(mailbox.uids())
+        case "RECENT":
+            return recent
+        case "UIDNEXT":
+            return mailbox.uidnext
+        case "UIDVALIDITY":
+            return mailbox.uidvalidity
+        case "UNSEEN":
+            seen, flags_of = System.SEEN, mailbox.flags_of
+            return sum(not flags_of(uid).system & seen for uid in mailbox.uids())
+    raise AssertionError(f"the parser let an unknown status item through: {item}")

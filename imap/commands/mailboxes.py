@@ -1,0 +1,83 @@
+"""CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, NAMESPACE: the tree of mailboxes."""
+
+from imap.commands.naming import decode, encode, mailbox_name
+from imap.commands.replies import Reply, ok
+from imap.commands.session import Session
+from imap.wire import Command, Cursor
+from imap.wire import format as wire
+from imap.wire.misc import parse_create
+from sharefs.account import NamespaceView
+
+
+async def create(session: Session, command: Command) -> Reply:
+    """RFC 3501 6.3.3; a trailing separator announces children and changes nothing here."""
+    request = parse_create(command)
+    name = decode(request.mailbox)
+    separator = session.account.separator_of(name)
+    if name.endswith(separator):
+        name = name[: -len(separator)]
+    await session.host.blocking(session.account.create, name, request.special_use)
+    return ok("Create completed.")
+
+
+async def delete(session: Session, command: Command) -> Reply:
+    cursor = Cursor(command)
+    name = mailbox_name(cursor)
+    cursor.end()
+    if session.selected is not None and session.selected.name == name:
+        # RFC 2180 section 3.4 lets a client delete what it has selected; it leaves it first.
+        session.unselect()
+    await session.host.blocking(session.account.delete, name)
+    return ok("Delete completed.")
+
+
+async def rename(session: Session, command: Command) -> Reply:
+    cursor = Cursor(command)
+    old = mailbox_name(cursor)
+    cursor.space()
+    new = mailbox_name(cursor)
+    cursor.end()
+    await session.host.blocking(session.account.rename, old, new)
+    return ok("Rename completed.")
+
+
+async def subscribe(session: Session, command: Command) -> Reply:
+    cursor = Cursor(command)
+    name = mailbox_name(cursor)
+    cursor.end()
+    await session.host.blocking(session.account.subscribe, name)
+    return ok("Subscribe completed.")
+
+
+async def unsubscribe(session: Session, command: Command) -> Reply:
+    cursor = Cursor(command)
+    name = mailbox_name(cursor)
+    cursor.end()
+    await session.host.blocking(session.account.unsubscribe, name)
+    return ok("Unsubscribe completed.")
+
+
+async def namespace(session: Session, command: Command) -> Reply:
+    """RFC 2342: personal, other users', shared; hidden namespaces are not told."""
+    Cursor(command).end()
+    spaces = await session.host.blocking(session.account.namespaces)
+    shown = [space for space in spaces if not space.hidden]
+    parts = [
+        _namespace_list([space for space in shown if space.type == kind])
+        for kind in ("private", "shared", "public")
+    ]
+    session.untagged(b"NAMESPACE ", b" ".join(parts))
+    return ok("Namespace completed.")
+
+
+def _namespace_list(spaces: list[NamespaceView]) -> bytes:
+    if not spaces:
+        return b"NIL"
+    return (
+        b"("
+        + b"".join(
+            b"(" + encode(space.prefix) + b" " + wire.quoted(space.separator.encode()) + b")"
+            for space in spaces
+        )
+        + b")"
+    )

@@ -1,0 +1,133 @@
+"""SELECT, EXAMINE, CLOSE, UNSELECT, CHECK, EXPUNGE: entering, leaving and emptying a mailbox."""
+
+import logging
+
+from imap.commands.naming import mailbox_name
+from imap.commands.replies import Reply, no, ok
+from imap.commands.session import Selected, Session, State
+from imap.view import View
+from imap.wire import Command, Cursor
+from sharefs import rights as r
+from sharefs.flags import System
+from sharefs.rights import Rights
+
+log = logging.getLogger("imap.select")
+
+# RFC 4314 section 5.2: with any of these a mailbox is READ-WRITE.
+CHANGING = Rights("iewts")
+
+
+async def select(session: Session, command: Command) -> Reply:
+    return await _open(session, command, examine=False)
+
+
+async def examine(session: Session, command: Command) -> Reply:
+    return await _open(session, command, examine=True)
+
+
+async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
+    cursor = Cursor(command)
+    # RFC 3501 section 6.3.1: whatever was selected is left, even if this command fails.
+    session.unselect()
+    name = mailbox_name(cursor)
+    cursor.end()
+    handle = await session.host.open(session.account, name, readonly=examine)
+    try:
+        rights = (await session.host.blocking(session.account.rights, name)).rights
+        examined = examine or not rights & CHANGING
+        mailbox = handle.mailbox
+        await handle.run(mailbox.sync)
+        recent = await handle.run(lambda: mailbox.recent(claim=not examined))
+    except BaseException:
+        handle.release()
+        raise
+    view = View(mailbox.uids(), mailbox.generation, recent)
+    selected = Selected(name, handle, view, examined, tuple(mailbox.keywords()))
+    session.selected, session.state = selected, State.SELECTED
+    session.queue_flags_line(selected)
+    session.untagged(b"OK ", session.permanent_flags(selected, rights), b" Flags permitted.")
+    session.untagged(b"%d EXISTS" % len(view))
+    session.untagged(b"%d RECENT" % len(view.recent))
+    unseen = _first_unseen(selected)
+    if unseen:
+        session.untagged(b"OK [UNSEEN %d] First unseen." % unseen)
+    session.untagged(b"OK [UIDVALIDITY %d] UIDs valid" % mailbox.uidvalidity)
+    session.untagged(b"OK [UIDNEXT %d] Predicted next UID" % mailbox.uidnext)
+    done = "Examine completed." if examine else "Select completed."
+    return ok(done, b"READ-ONLY" if examined else b"READ-WRITE")
+
+
+def _first_unseen(selected: Selected) -> int:
+    """Sequence number of the first message without \\Seen, 0 if there is none."""
+    flags_of = selected.handle.mailbox.flags_of
+    for seq, uid in enumerate(selected.view.uids, 1):
+        if not flags_of(uid).system & System.SEEN:
+            return seq
+    return 0
+
+
+async def check(session: Session, command: Command) -> Reply:
+    """RFC 3501 section 6.4.1: everything is on disk already; only news remain to be told."""
+    Cursor(command).end()
+    return ok("Check completed.")
+
+
+async def unselect(session: Session, command: Command) -> Reply:
+    Cursor(command).end()
+    session.unselect()
+    return ok("Unselect completed.")
+
+
+async def close(session: Session, command: Command) -> Reply:
+    """Without the right e, CLOSE leaves without expunging: RFC 4314 section 4."""
+    Cursor(command).end()
+    selected = session.current()
+    expunging = not selected.examined
+    if expunging and not session.rights().covers(r.EXPUNGE):
+        log.info("session %s: CLOSE of %r without right e", session.session_id, selected.name)
+        session.unselect()
+        return ok("Closed without expunging: Permission denied.")
+    if expunging and not selected.handle.mailbox.readonly:
+        await _expunge(session, None)
+    session.unselect()
+    return ok("Close completed.")
+
+
+async def expunge(session: Session, command: Command) -> Reply:
+    Cursor(command).end()
+    return await _expunge_if_allowed(session, None)
+
+
+async def uid_expunge(session: Session, command: Command) -> Reply:
+    """RFC 4315 section 2.1: only those of the named UIDs that have \\Deleted."""
+    cursor = Cursor(command)
+    uids = cursor.sequence_set().pick(session.current().view.uids)
+    cursor.end()
+    return await _expunge_if_allowed(session, frozenset(uids))
+
+
+async def _expunge_if_allowed(session: Session, only: frozenset[int] | None) -> Reply:
+    selected = session.current()
+    if not session.rights().covers(r.EXPUNGE):
+        # Dovecot's answer, which clients know; sharefs_strict_rights says NO instead.
+        log.info("session %s: EXPUNGE of %r without right e", session.session_id, selected.name)
+        if session.account.settings.sharefs_strict_rights:
+            return no("Permission denied", b"NOPERM")
+        return ok("Expunge ignored: Permission denied.")
+    if selected.examined or selected.handle.mailbox.readonly:
+        return no("Mailbox is read-only", b"NOPERM")
+    await _expunge(session, only)
+    return ok("Expunge completed.")
+
+
+async def _expunge(session: Session, only: frozenset[int] | None) -> None:
+    selected = session.current()
+    await session.refresh()
+    mailbox = selected.handle.mailbox
+    doomed = [
+        uid
+        for uid in mailbox.uids()
+        if (only is None or uid in only) and mailbox.flags_of(uid).system & System.DELETED
+    ]
+    if doomed and await selected.handle.run(mailbox.expunge, doomed):
+        selected.handle.announce()

@@ -1,0 +1,234 @@
+"""One authenticated IMAP connection: its state, its selected mailbox, its output.
+
+Rule: only synchronous code changes the session's state; after an `await` look again.
+"""
+
+import enum
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from imap.commands.host import Handle, Host
+from imap.view import Updates, View
+from imap.wire import format as wire
+from sharefs import rights as r
+from sharefs.account import Account
+from sharefs.errors import Code, SharingError
+from sharefs.flags import NAMES, FlagFilter, FlagSet, System
+from sharefs.rights import Rights
+
+if TYPE_CHECKING:
+    from imap.commands.append import Appending
+
+log = logging.getLogger("imap.session")
+
+SYSTEM_NAMES: Final = tuple(NAMES.values())
+
+# Output is handed to the network in pieces of about this size, so that a long answer neither
+# waits for its end nor goes out in thousands of packets.
+CHUNK: Final = 64 * 1024
+
+
+class State(enum.Enum):
+    """RFC 3501 section 3, after authentication."""
+
+    AUTHENTICATED = "authenticated"
+    SELECTED = "selected"
+    LOGOUT = "logout"
+
+
+@dataclass(slots=True)
+class Selected:
+    """The selected mailbox.  examined: by EXAMINE, or the rights allow no change at all."""
+
+    name: str
+    handle: Handle
+    view: View
+    examined: bool
+    keywords: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Session:
+    """account: what the viewer can do.  host: how this process does it."""
+
+    account: Account
+    host: Host
+    session_id: str
+    capability: bytes
+    state: State = State.AUTHENTICATED
+    selected: Selected | None = None
+    enabled: set[str] = field(default_factory=set)
+    client_id: dict[bytes, bytes | None] = field(default_factory=dict)
+    appending: "Appending | None" = None
+    bad_commands: int = 0
+    out: bytearray = field(default_factory=bytearray)
+
+    # -- output ------------------------------------------------------------------------------
+
+    def untagged(self, *parts: bytes) -> None:
+        """Queue one untagged response line."""
+        self.out += b"* "
+        for part in parts:
+            self.out += part
+        self.out += b"\r\n"
+
+    async def drain(self) -> None:
+        """Send what is queued once it is worth a packet."""
+        if len(self.out) >= CHUNK:
+            await self.flush()
+
+    async def flush(self) -> None:
+        if self.out:
+            octets, self.out = bytes(self.out), bytearray()
+            await self.host.send(octets)
+
+    # -- the selected mailbox ----------------------------------------------------------------
+
+    def current(self) -> Selected:
+        """The selected mailbox; the command table guarantees that there is one."""
+        assert self.selected is not None, "the command table let a command through unselected"
+        return self.selected
+
+    def rights(self) -> Rights:
+        """The viewer's rights on the selected mailbox as they are now, not as they were."""
+        return self.account.rights(self.current().name).rights
+
+    def demand(self, right: Rights) -> None:
+        """Raises SharingError: the rights may have been taken away while it was selected."""
+        self.account.demand(self.current().name, right)
+
+    def unselect(self) -> None:
+        if self.selected is not None:
+            selected, self.selected = self.selected, None
+            self.state = State.AUTHENTICATED
+            selected.handle.release()
+
+    async def refresh(self) -> None:
+        """Bring the selected mailbox up to date with the disk, without telling the client."""
+        selected = self.current()
+        mailbox = selected.handle.mailbox
+        if not mailbox.looks_unchanged() and await selected.handle.run(mailbox.sync):
+            selected.handle.announce()
+
+    async def tell_updates(self, *, may_expunge: bool, silent: Iterable[int] = ()) -> None:
+        """Queue what the client must hear of.  silent: UIDs whose new flags it knows already."""
+        selected = self.selected
+        if selected is None:
+            return
+        try:
+            await self.refresh()
+        except SharingError as error:
+            if error.code is not Code.NONEXISTENT:
+                raise
+            await self.lose_mailbox(error)
+            return
+        mailbox, view = selected.handle.mailbox, selected.view
+        if mailbox.generation == view.generation and not (may_expunge and view.held):
+            return
+        changes = mailbox.changes_since(view.generation)
+        recent: Iterable[int] = ()
+        if changes.added:
+            recent = await selected.handle.run(self._recent, selected)
+        quiet = set(silent)
+        updates = view.hear(
+            mailbox.generation,
+            added=changes.added,
+            expunged=changes.expunged,
+            flags=[uid for uid in changes.flags if uid not in quiet],
+            recent=recent,
+            may_expunge=may_expunge,
+        )
+        self._queue(updates)
+
+    async def lose_mailbox(self, error: SharingError) -> None:
+        """The selected mailbox was deleted or replaced: nothing to do but part (RFC 2180 3.3)."""
+        log.info("session %s: mailbox lost: %s", self.session_id, error.detail)
+        self.untagged(b"BYE The selected mailbox was deleted or replaced")
+        self.unselect()
+        self.state = State.LOGOUT
+
+    def _recent(self, selected: Selected) -> frozenset[int]:
+        return selected.handle.mailbox.recent(claim=not selected.examined)
+
+    def _queue(self, updates: Updates) -> None:
+        for seq in updates.expunged:
+            self.untagged(b"%d EXPUNGE" % seq)
+        if updates.exists is not None:
+            self.untagged(b"%d EXISTS" % updates.exists)
+        if updates.recent is not None:
+            self.untagged(b"%d RECENT" % updates.recent)
+        self.queue_flags(updates.flags, with_uid=True)
+
+    def queue_flags(self, uids: Iterable[int], *, with_uid: bool) -> None:
+        """Queue FETCH FLAGS responses; messages that vanished meanwhile are passed over.
+
+        with_uid: RFC 3501 requires it within UID commands and allows it for news.
+        """
+        selected = self.current()
+        mailbox, view = selected.handle.mailbox, selected.view
+        self.tell_new_keywords()
+        for uid in uids:
+            try:
+                flags = mailbox.flags_of(uid)
+            except KeyError:
+                continue
+            shown = self.show_flags(flags, uid)
+            if with_uid:
+                self.untagged(b"%d FETCH (UID %d FLAGS %b)" % (view.seq_of(uid), uid, shown))
+            else:
+                self.untagged(b"%d FETCH (FLAGS %b)" % (view.seq_of(uid), shown))
+
+    def show_flags(self, flags: FlagSet, uid: int) -> bytes:
+        """The parenthesised list, with \\Recent where it belongs to this session."""
+        return render_flags(flags, uid in self.current().view.recent)
+
+    def tell_new_keywords(self) -> None:
+        """RFC 3501 section 7.2.6: a client may rely on FLAGS naming every keyword in use."""
+        selected = self.current()
+        keywords = tuple(selected.handle.mailbox.keywords())
+        if keywords != selected.keywords:
+            selected.keywords = keywords
+            self.queue_flags_line(selected)
+
+    def queue_flags_line(self, selected: Selected) -> None:
+        self.untagged(b"FLAGS ", wire.flags((*SYSTEM_NAMES, *selected.keywords)))
+
+    def permanent_flags(self, selected: Selected, rights: Rights) -> bytes:
+        """PERMANENTFLAGS with brackets: only what this viewer may really change for good."""
+        if selected.examined:
+            return b"[PERMANENTFLAGS ()]"
+        allowed = allowed_flags(rights)
+        mailbox = selected.handle.mailbox
+        if mailbox.readonly:
+            # Nothing in the mailbox itself can change; the viewer's own \Seen still can.
+            private = System.SEEN if self.account.uses_private_seen(selected.name) else System.NONE
+            allowed = FlagFilter(allowed.mask & private, keywords=False)
+        keywords = selected.keywords if allowed.keywords else ()
+        invent = allowed.keywords and mailbox.can_add_keywords()
+        names = [name for flag, name in NAMES.items() if flag & allowed.mask]
+        star = ("\\*",) if invent else ()
+        return b"[PERMANENTFLAGS %b]" % wire.flags((*names, *keywords, *star))
+
+
+@lru_cache(maxsize=4096)
+def render_flags(flags: FlagSet, recent: bool) -> bytes:
+    """A parenthesised flag list.  Cached: a mailbox has few different sets."""
+    names = [name for flag, name in NAMES.items() if flags.system & flag]
+    if recent:
+        names.append("\\Recent")
+    return wire.flags((*names, *sorted(flags.keywords)))
+
+
+def allowed_flags(rights: Rights) -> FlagFilter:
+    """RFC 4314 section 4: s for \\Seen, t for \\Deleted, w for every other flag and keyword."""
+    mask = System.NONE
+    if rights.covers(r.SEEN):
+        mask |= System.SEEN
+    if rights.covers(r.DELETED):
+        mask |= System.DELETED
+    if rights.covers(r.WRITE):
+        mask |= System.ANSWERED | System.FLAGGED | System.DRAFT
+    return FlagFilter(mask, keywords=rights.covers(r.WRITE))

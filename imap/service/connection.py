@@ -1,0 +1,222 @@
+"""One client's connection in a worker: the sans-I/O reader, the session, and the stream, joined.
+
+serve() is the whole life of a connection after login.  A peer's fault and a refusal end at most
+this connection; any other exception is a bug of ours and propagates to the worker.
+"""
+
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator, Callable
+from typing import Final, TypeVar
+
+import trio
+
+from imap.commands import engine
+from imap.commands.append import Answer
+from imap.commands.host import Handle
+from imap.commands.replies import no, ok
+from imap.commands.session import Session, State
+from imap.commands.table import CAPABILITY
+from imap.service.handover import Handover
+from imap.service.mailboxes import MailboxPool, SharedHandle
+from imap.service.worker import WorkerContext
+from imap.wire import (
+    NEED_DATA,
+    Command,
+    CommandReader,
+    Limits,
+    LiteralData,
+    LiteralWanted,
+    ProtocolError,
+)
+from sharefs.account import Account
+from sharefs.errors import SharingError
+from sharefs.rights import READ, Rights
+
+T = TypeVar("T")
+
+log = logging.getLogger("imap.connection")
+
+INACTIVITY: Final = 30 * 60  # seconds; RFC 3501 section 5.4 asks for at least 30 minutes
+RECEIVE: Final = 64 * 1024  # octets
+
+
+class Disconnected(Exception):
+    """The client hung up, or was silent for too long."""
+
+
+class Connection:
+    """A stream with the command reader on it; the Host of its session."""
+
+    def __init__(self, stream: trio.abc.Stream, reader: CommandReader, pool: MailboxPool) -> None:
+        self._stream = stream
+        self._reader = reader
+        self._pool = pool
+        self._appending_tag = ""
+
+    # -- the Host of imap.commands ---------------------------------------------------------
+
+    async def send(self, octets: bytes) -> None:
+        await self._stream.send_all(octets)
+
+    async def blocking(self, function: Callable[..., T], *args: object) -> T:
+        return await trio.to_thread.run_sync(lambda: function(*args))
+
+    async def open(self, account: Account, name: str, *, readonly: bool) -> Handle:
+        def key() -> object:
+            account.demand(name, READ)
+            return account.mailbox_key(name, readonly=readonly)
+
+        return await self._pool.open(
+            await self.blocking(key), lambda: account.open_mailbox(name, readonly=readonly)
+        )
+
+    async def open_target(self, account: Account, name: str, right: Rights) -> Handle:
+        def key() -> object:
+            account.demand(name, right)
+            return account.mailbox_key(name, readonly=False)
+
+        return await self._pool.open(
+            await self.blocking(key), lambda: account.writable_target(name, right)
+        )
+
+    @contextlib.asynccontextmanager
+    async def idling(self, handle: Handle | None) -> AsyncIterator["IdleWaiter"]:
+        if handle is None:
+            yield IdleWaiter(self, None, math.inf)
+            return
+        assert isinstance(handle, SharedHandle)
+        with handle.watching() as poll:
+            yield IdleWaiter(self, handle, poll)
+
+    # -- input -----------------------------------------------------------------------------
+
+    async def receive(self) -> None:
+        """Feed the reader.  Raises Disconnected."""
+        octets = await self._stream.receive_some(RECEIVE)
+        if not octets:
+            raise Disconnected
+        self._reader.feed(octets)
+
+    async def read_line(self) -> bytes:
+        """One line outside of commands.  Raises Disconnected."""
+        while True:
+            line = self._reader.next_line()
+            if line is not NEED_DATA:
+                return line
+            await self.receive()
+
+    async def run(self, session: Session) -> None:
+        """Serve commands until LOGOUT.  Raises Disconnected, BrokenResourceError."""
+        while session.state is not State.LOGOUT:
+            try:
+                event = self._reader.next_event()
+            except ProtocolError as error:
+                session.out += error.response()
+                if error.fatal:
+                    break
+                continue
+            match event:
+                case Command():
+                    await engine.run(session, event)
+                    await session.drain()
+                case LiteralWanted():
+                    await self._decide(session, event)
+                case LiteralData():
+                    await self._take(session, event)
+                case _:
+                    await session.flush()
+                    with trio.fail_after(INACTIVITY):
+                        await self.receive()
+        await session.flush()
+
+    async def _decide(self, session: Session, wanted: LiteralWanted) -> None:
+        answer = await engine.literal_wanted(session, wanted)
+        match answer:
+            case Answer.ACCEPT:
+                decide = self._reader.accept
+            case Answer.STREAM:
+                decide = self._reader.stream
+            case _:
+                self._reader.refuse()
+                session.out += answer.line(wanted.so_far.tag.encode("ascii"))
+                return
+        try:
+            decide()
+        except ProtocolError as error:
+            await engine.abandon(session)
+            session.out += error.response()
+            return
+        self._appending_tag = wanted.so_far.tag
+        if wanted.synchronising:
+            session.out += b"+ OK\r\n"
+            await session.flush()
+
+    async def _take(self, session: Session, data: LiteralData) -> None:
+        reply = await engine.literal_data(session, data)
+        if reply is not None:
+            self._reader.abandon()
+            session.out += reply.line(self._appending_tag.encode("ascii"))
+
+
+class IdleWaiter:
+    """Waits for the client's line and for a change at once.  poll: seconds, infinite for none."""
+
+    def __init__(self, connection: Connection, handle: SharedHandle | None, poll: float) -> None:
+        self._connection = connection
+        self._handle = handle
+        self._poll = poll
+
+    async def line_or_change(self, seconds: float) -> bytes | None:
+        line: bytes | None = None
+
+        async def wait_line(scope: trio.CancelScope) -> None:
+            nonlocal line
+            line = await self._connection.read_line()
+            scope.cancel()
+
+        async def wait_change(handle: SharedHandle, scope: trio.CancelScope) -> None:
+            await handle.wait_change()
+            scope.cancel()
+
+        try:
+            with trio.move_on_after(min(seconds, self._poll)) as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(wait_line, scope)
+                    if self._handle is not None:
+                        nursery.start_soon(wait_change, self._handle, scope)
+        except* Disconnected:
+            raise EOFError from None
+        return line
+
+
+async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerContext) -> None:
+    """Answer the login that brought the connection here, then serve it to its end.
+
+    Returns when the client is gone or logged out.  The caller closes the stream.
+    """
+    reader = CommandReader(Limits(line=worker.settings.imap_max_line_length))
+    reader.feed(handover.unread)
+    connection = Connection(stream, reader, worker.mailboxes)
+    tag = handover.tag.encode("ascii")
+    try:
+        account = await connection.blocking(
+            Account.open, worker.config, handover.user, worker.users
+        )
+    except (SharingError, OSError) as error:
+        log.error("session %s: no mail for %s: %s", handover.session_id, handover.user.name, error)
+        refusal = no("Your mail cannot be reached; see the server log.", b"UNAVAILABLE")
+        await stream.send_all(refusal.line(tag) + b"* BYE Try again later.\r\n")
+        return
+    session = Session(account, connection, handover.session_id, CAPABILITY)
+    session.out += ok("Logged in", b"CAPABILITY " + CAPABILITY).line(tag)
+    try:
+        await connection.run(session)
+    except trio.TooSlowError:
+        await stream.send_all(b"* BYE Disconnected for inactivity.\r\n")
+    except (Disconnected, EOFError, trio.BrokenResourceError):
+        pass
+    finally:
+        with trio.CancelScope(shield=True):
+            await engine.close(session)

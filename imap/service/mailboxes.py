@@ -1,0 +1,162 @@
+"""Open mailboxes of one worker, shared by its connections and kept a while when idle.
+
+Two connections of one identity to one mailbox use one Mailbox object: one listing, one memory.
+A trio.Lock serialises the work on it, for a Mailbox is not thread safe.
+"""
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from typing import Final, TypeVar
+
+import trio
+
+from imap.commands.host import Handle
+from imap.service.watcher import Watcher
+from sharefs.errors import Code, SharingError
+from sharefs.store.interface import Mailbox
+
+T = TypeVar("T")
+
+KEEP_IDLE: Final = 32  # mailboxes; each holds a few descriptors and about 200 bytes a message
+# A change made by another host of a network file system never shows in inotify.
+CHECK_SECONDS: Final = 30.0  # Dovecot's mailbox_idle_check_interval
+POLL_SECONDS: Final = 0.5  # where inotify cannot look; half of the second that IDLE promises
+
+
+class OpenMailbox:
+    """One Mailbox, its lock, and whoever waits for it to change."""
+
+    def __init__(self, mailbox: Mailbox, key: Hashable, order: int) -> None:
+        self.mailbox = mailbox
+        self.key = key
+        self.order = order  # the order in which two locks are taken, everywhere the same
+        self.users = 0
+        self.lock = trio.Lock()
+        self.hints = 0  # grows with every sign of a change
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    def hint(self) -> None:
+        self.hints += 1
+        self._waiting.unpark_all()
+
+    async def wait_hint(self, seen: int) -> None:
+        while self.hints == seen:
+            await self._waiting.park()
+
+
+class SharedHandle(Handle):
+    """One session's hold on an OpenMailbox."""
+
+    def __init__(self, pool: "MailboxPool", opened: OpenMailbox) -> None:
+        self._pool = pool
+        self._opened = opened
+        self._seen = opened.hints
+        self._released = False
+        self.mailbox = opened.mailbox
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        async with self._opened.lock:
+            return await self._in_thread(function, *args)
+
+    async def run_with(self, other: Handle, function: Callable[..., T], *args: object) -> T:
+        assert isinstance(other, SharedHandle)
+        both = {opened.order: opened for opened in (self._opened, other._opened)}
+        async with contextlib.AsyncExitStack() as stack:
+            for order in sorted(both):
+                await stack.enter_async_context(both[order].lock)
+            return await self._in_thread(function, *args)
+
+    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
+        try:
+            return await trio.to_thread.run_sync(lambda: function(*args))
+        except SharingError as error:
+            if error.code is Code.NONEXISTENT:
+                self._pool.forget(self._opened)
+            raise
+
+    def announce(self) -> None:
+        self._opened.hint()
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[float]:
+        """While inside, wait_change() hears of changes by other processes.
+
+        Yields the interval in seconds at which to look besides.
+        """
+        watcher, opened = self._pool.watcher, self._opened
+        watches, complete = watcher.watch(opened.mailbox.watch_paths(), opened.hint)
+        try:
+            yield CHECK_SECONDS if complete else POLL_SECONDS
+        finally:
+            watcher.unwatch(watches, opened.hint)
+
+    async def wait_change(self) -> None:
+        """Return once something hinted at a change since the last call returned."""
+        await self._opened.wait_hint(self._seen)
+        self._seen = self._opened.hints
+
+    def release(self) -> None:
+        assert not self._released, "a handle is released once"
+        self._released = True
+        self._pool.leave(self._opened)
+
+
+class MailboxPool:
+    """All of a worker's open mailboxes.  close() ends them."""
+
+    def __init__(self, watcher: Watcher, keep_idle: int = KEEP_IDLE) -> None:
+        self.watcher = watcher
+        self._keep_idle = keep_idle
+        self._opened: dict[Hashable, OpenMailbox] = {}
+        self._idle: OrderedDict[Hashable, OpenMailbox] = OrderedDict()
+        self._opening: dict[Hashable, trio.Lock] = {}
+        self._orders = 0
+
+    async def open(self, key: Hashable, opener: Callable[[], Mailbox]) -> SharedHandle:
+        """The mailbox for key; opener is called in a thread if nobody here has it open.
+
+        The caller has checked the viewer's rights: a mailbox that is open already is handed
+        out without opener being asked again.
+        """
+        lock = self._opening.setdefault(key, trio.Lock())
+        async with lock:
+            opened = self._opened.get(key)
+            if opened is None:
+                mailbox = await trio.to_thread.run_sync(opener)
+                self._orders += 1
+                opened = self._opened[key] = OpenMailbox(mailbox, key, self._orders)
+            opened.users += 1
+            self._idle.pop(key, None)
+        if not lock.statistics().tasks_waiting:
+            self._opening.pop(key, None)
+        return SharedHandle(self, opened)
+
+    def leave(self, opened: OpenMailbox) -> None:
+        opened.users -= 1
+        if opened.users:
+            return
+        if self._opened.get(opened.key) is not opened:
+            opened.mailbox.close()
+            return
+        self._idle[opened.key] = opened
+        while len(self._idle) > self._keep_idle:
+            self._close(next(iter(self._idle)))
+
+    def forget(self, opened: OpenMailbox) -> None:
+        """The mailbox behind it is gone: nobody may be given this object again."""
+        if self._opened.get(opened.key) is opened:
+            del self._opened[opened.key]
+        if self._idle.pop(opened.key, None) is opened:
+            opened.mailbox.close()
+        opened.hint()
+
+    def _close(self, key: Hashable) -> None:
+        self._idle.pop(key).mailbox.close()
+        del self._opened[key]
+
+    def close(self) -> None:
+        for opened in self._opened.values():
+            opened.mailbox.close()
+        self._opened.clear()
+        self._idle.clear()
