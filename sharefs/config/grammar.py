@@ -163,7 +163,8 @@ BLOCKS: Final[Mapping[str, BlockType]] = {
 # Settings of blocks that are read but have no effect here.
 WITHOUT_EFFECT: Final = frozenset(
     {
-        *(("mailbox", name) for name in ("autoexpunge_max_mails", "comment", "driver", "autoexpunge")),
+        *(("mailbox", name) for name in
+          ("autoexpunge", "autoexpunge_max_mails", "comment", "driver")),
         *((kind, "fields_import_all") for kind in ("passdb", "userdb")),
         *(("inet_listener", name) for name in ("haproxy", "reuse_port", "type")),
         *(("service", name) for name in

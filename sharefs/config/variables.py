@@ -45,15 +45,13 @@ OWNER: Final = frozenset({"owner_user", "owner_username", "owner_domain", "owner
 
 # Names a template may use.  Prefixed names (env:PATH, passdb:uid, ...) are allowed besides.
 NAMES: Final = OWNER | {
-    "user", "username", "domain", "home", "uid", "gid", "protocol", "service", "local_ip",
-    "remote_ip", "local_port", "remote_port", "local_name", "pid", "hostname", "auth_user", "auth_username",
-    "auth_domain", "login_user", "login_username", "login_domain", "master_user", "original_user",
-    "session", "mechanism", "password", "secured", "cert", "client_id", "system",
-    "mail_path", "protocol_name", "id",
+    "user", "username", "domain", "home", "uid", "gid", "protocol", "service", "hostname", "pid",
+    "local_ip", "remote_ip", "local_port", "remote_port", "local_name", "session", "mechanism",
+    "auth_user", "auth_username", "auth_domain", "login_user", "login_username", "login_domain",
+    "master_user", "original_user", "password", "secured", "cert", "client_id",
 }  # fmt: skip
 PREFIXES: Final = ("env", "passdb", "userdb", "system", "process", "provider", "lookup")
 
-_LATE: Final = {"%%": "%"}
 _V23: Final = re.compile(
     r"%%\{(?P<owner_long>[^{}]*)\}"
     r"|%%(?P<owner_modifiers>-?[0-9.]*[LUTRM]*)(?P<owner>[undh])"
