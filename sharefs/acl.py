@@ -177,6 +177,9 @@ class Acl:
         return self.apply(Update.deletion(identifier, negative=negative))
 
 
+EMPTY: Final = Acl()
+
+
 def _precedence(entry: Entry) -> tuple[bool, Identifier]:
     return entry.is_global, entry.identifier
 

@@ -1,0 +1,103 @@
+"""The list cache, dovecot-acl-list: which mailboxes somebody else may be able to see.
+
+One for each namespace root; lines `<mtime of the ACL file> <storage name>`.  It is a superset: a
+mailbox in it may turn out to be invisible, but one that is not in it was shared with nobody when
+the file was written.  It can always be rebuilt, so failing to write it for lack of permission is
+no failure, and a malformed one is removed.  No lock: it is replaced whole.
+"""
+
+import logging
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sharefs import fsops
+from sharefs.acl import Acl
+from sharefs.identifiers import Kind
+from sharefs.permissions.inherit import Creation
+from sharefs.rights import LOOKUP
+
+log = logging.getLogger(__name__)
+
+FILE_NAME: Final = "dovecot-acl-list"
+MAX_SIZE: Final = 16 << 20  # octets; more than any namespace has mailboxes
+
+
+@dataclass(frozen=True, slots=True)
+class CachedMailbox:
+    """One line.  mtime: seconds since 1970, 0 if there is no ACL file.
+
+    name: the storage name as the layout spells it (`Work.Sub` in Maildir++, `Work/Sub` in fs).
+    """
+
+    name: str
+    mtime: int
+
+
+def is_listable(acl: Acl) -> bool:
+    """Whether anybody but the owner has a positive lookup right: what puts a mailbox in here."""
+    return any(
+        entry.rights is not None
+        and entry.identifier.kind is not Kind.OWNER
+        and entry.rights.covers(LOOKUP)
+        for entry in acl.entries
+    )
+
+
+def parse_list(octets: bytes) -> tuple[CachedMailbox, ...] | None:
+    """None: it is malformed.  Pure."""
+    found: list[CachedMailbox] = []
+    for line in octets.removesuffix(b"\n").split(b"\n") if octets else ():
+        digits, space, name = line.partition(b" ")
+        if not (digits.isdigit() and space and name) or len(digits) > 20:
+            return None
+        found.append(CachedMailbox(os.fsdecode(name), int(digits)))
+    if octets and not octets.endswith(b"\n"):
+        return None
+    return tuple(found)
+
+
+def format_list(mailboxes: Iterable[CachedMailbox]) -> bytes:
+    """A name with a line end in it cannot be in the cache and is left out."""
+    return b"".join(
+        b"%d %s\n" % (max(mailbox.mtime, 0), os.fsencode(mailbox.name))
+        for mailbox in mailboxes
+        if "\n" not in mailbox.name
+    )
+
+
+def read_list(path: Path) -> tuple[CachedMailbox, ...] | None:
+    """What the cache says.  None: there is none, or it had to be thrown away; rebuild it."""
+    try:
+        with open(fsops.open_file(path), "rb", buffering=0) as file:
+            octets = file.read(MAX_SIZE + 1)
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+            log.warning("list cache %s cannot be read: %s", path, error.strerror)
+        return None
+    found = parse_list(octets) if len(octets) <= MAX_SIZE else None
+    if found is None:
+        log.warning("list cache %s is malformed; it is removed, to be rebuilt", path)
+        try:
+            fsops.unlink(path, missing_ok=True)
+        except OSError as error:
+            log.warning("list cache %s was not removed: %s", path, error.strerror)
+    return found
+
+
+def write_list(path: Path, mailboxes: Iterable[CachedMailbox], creation: Creation) -> bool:
+    """Replace the cache.  Returns whether it was written: False when permissions forbid it.
+
+    creation: those of the namespace root.  As in Dovecot, a root whose group the file cannot get
+    has no cache.  Raises OSError for a full disk and the like.
+    """
+    try:
+        fsops.replace_file(path, format_list(mailboxes), creation, fsync=False, group_required=True)
+    except PermissionError as error:
+        log.debug("list cache %s was not written: %s", path, error)
+        return False
+    except FileNotFoundError:
+        return False  # the root itself is missing, so there is nothing to list
+    return True
