@@ -177,11 +177,11 @@ class Acl:
         return self.apply(Update.deletion(identifier, negative=negative))
 
 
-EMPTY: Final = Acl()
-
-
 def _precedence(entry: Entry) -> tuple[bool, Identifier]:
     return entry.is_global, entry.identifier
+
+
+EMPTY: Final = Acl()
 
 
 def _changed(old: Rights | None, change: Change | None, *, is_new: bool) -> Rights | None:
