@@ -1,0 +1,68 @@
+"""ENVELOPE of a message or of a message inside one (RFC 3501 section 7.4.2).  Pure."""
+
+import re
+from typing import Final
+
+from sharefs.message.addresses import Address, parse_addresses
+from sharefs.message.header import unfold_raw
+from sharefs.message.imaptext import for_humans, nstring, unfolded
+from sharefs.message.parser import Part
+
+_FIELD: Final = re.compile(
+    rb"^(date|subject|from|sender|reply-to|to|cc|bcc|in-reply-to|message-id)[ \t]*:"
+    rb"([^\n]*(?:\n[ \t][^\n]*)*)",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+def envelope(part: Part) -> bytes:
+    """The parenthesised ENVELOPE of the header of part, ready to send."""
+    return envelope_of(part.header)
+
+
+def envelope_of(header: bytes) -> bytes:
+    """The same from header octets.
+
+    Sender and Reply-To default to From.  Of repeated fields the last counts, but addresses of
+    repeated fields are joined (as in Dovecot: hiding none of them is the safer reading).
+    """
+    text: dict[bytes, bytes] = {}
+    addresses: dict[bytes, list[Address]] = {}
+    for name, raw in _FIELD.findall(header):
+        name = name.lower()
+        if name in _ADDRESSES:
+            addresses.setdefault(name, []).extend(parse_addresses(unfold_raw(raw)))
+        else:
+            text[name] = unfold_raw(raw)
+    sender = addresses.get(b"from")
+    lists = (
+        sender,
+        addresses.get(b"sender") or sender,
+        addresses.get(b"reply-to") or sender,
+        *(addresses.get(name) for name in (b"to", b"cc", b"bcc")),
+    )
+    return b"(%b %b %b %b %b)" % (
+        unfolded(text.get(b"date")),
+        for_humans(text.get(b"subject")),
+        b" ".join(map(_address_list, lists)),
+        unfolded(text.get(b"in-reply-to")),
+        unfolded(text.get(b"message-id")),
+    )
+
+
+_ADDRESSES: Final = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"})
+
+
+def _address_list(addresses: list[Address] | None) -> bytes:
+    if not addresses:
+        return b"NIL"
+    return b"(%b)" % b"".join(
+        b"(%b %b %b %b)"
+        % (
+            for_humans(address.name),
+            nstring(address.route),
+            nstring(address.mailbox),
+            nstring(address.domain),
+        )
+        for address in addresses
+    )
