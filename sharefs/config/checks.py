@@ -39,10 +39,10 @@ def group_exists(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What the checks look at.  prefixes: namespace name -> its prefix as written."""
+    """What the checks look at.  written: (namespace name, setting) -> the value as written."""
 
     settings: Settings
-    prefixes: Mapping[str, Value]
+    written: Mapping[tuple[str, str], Value]
     places: Mapping[str, Place]
     problems: Problems
     lookup_group: GroupLookup
@@ -151,7 +151,7 @@ def dbox_per_user_index(checked: Checked) -> None:
 
 def old_variable_in_prefix(checked: Checked) -> None:
     for namespace in checked.namespaces:
-        value = checked.prefixes.get(namespace.name)
+        value = checked.written.get((namespace.name, "prefix"))
         if value is None:
             continue
         if value.form is Form.V24 and "%" in value.text:
@@ -185,7 +185,7 @@ def old_variable_in_prefix(checked: Checked) -> None:
 def shared_prefix_without_user(checked: Checked) -> None:
     names_owner = re.compile(r"\$user(name)?(?![a-zA-Z0-9])")
     for namespace in checked.namespaces:
-        value = checked.prefixes.get(namespace.name)
+        value = checked.written.get((namespace.name, "prefix"))
         if namespace.type != "shared" or names_owner.search(namespace.prefix):
             continue
         if value is not None and value.form is Form.V24 and re.search(r"%%[unh]", value.text):
@@ -390,13 +390,15 @@ def bad_separator(checked: Checked) -> None:
 def unknown_alias(checked: Checked) -> None:
     names = {each.name for each in checked.namespaces}
     for namespace in checked.namespaces:
-        if namespace.alias_for and namespace.alias_for not in names - {namespace.name}:
-            checked.problems.error(
+        value = checked.written.get((namespace.name, "alias_for"))
+        if value is not None and value.text and not namespace.alias_for:
+            others = ", ".join(sorted(names - {namespace.name}))
+            checked.problems.warning(
                 "unknown-alias",
-                place_of(namespace, "alias_for"),
-                f"alias_for of namespace {namespace.name}: there is no namespace"
-                f" {namespace.alias_for}",
-                f"write one of {', '.join(sorted(names - {namespace.name})) or '(none)'}",
+                value.place,
+                f"alias_for of namespace {namespace.name}: there is no other namespace"
+                f" {value.text}, so it is an alias of none",
+                f"write one of {others}" if others else "add the namespace it is an alias of",
             )
 
 

@@ -138,12 +138,11 @@ def _check(roots: Sequence[Scope], problems: Problems, lookup_group: checks.Grou
     """Run every check over what would be in force for IMAP, before any user is known."""
     layers = [layer for root in roots for layer in layers_of(root, "imap", None)]
     settings = Resolver(layers, None).settings()
-    prefixes: dict[str, Value] = {}
+    written: dict[tuple[str, str], Value] = {}
     for scope in (scope for layer in layers for scope in layer.of_kind("namespace")):
-        if (prefix := scope.last("prefix")) is not None:
-            prefixes[scope.name] = prefix
+        written.update(((scope.name, name), values[-1]) for name, values in scope.values.items())
     places = {name: values[-1].place for layer in layers for name, values in layer.values.items()}
-    checked = checks.Checked(settings, prefixes, places, problems, lookup_group)
+    checked = checks.Checked(settings, written, places, problems, lookup_group)
     for check in (*checks.CHECKS, *support.CHECKS):
         check(checked)
 

@@ -174,7 +174,7 @@ class Resolver:
             subscriptions=flag("subscriptions", True),
             ignore_on_failure=flag("ignore_on_failure", False),
             disabled=flag("disabled", False),
-            alias_for=self._alias(text("alias_for")),
+            alias_for=self._alias(name, text("alias_for")),
             order=UINT.parse(text("order", "0")),
             mailboxes=self._mailboxes(scopes),
             acl=acl_of([*self.layers, *scopes]),
@@ -185,17 +185,22 @@ class Resolver:
             places=places,
         )
 
-    def _alias(self, written: str) -> str:
-        """alias_for names a namespace (2.4) or gives its prefix (2.3).  Returns the name."""
+    def _alias(self, own: str, written: str) -> str:
+        """alias_for names a namespace (2.4) or gives its prefix (2.3).  Returns the name, or ""."""
         if not written:
             return ""
-        scopes = [scope for layer in self.layers for scope in layer.of_kind("namespace")]
+        scopes = [
+            scope
+            for layer in self.layers
+            for scope in layer.of_kind("namespace")
+            if scope.name != own
+        ]
         if any(scope.name == written for scope in scopes):
             return written
         for scope in scopes:
-            if prefix_of([scope]) == written:
+            if scope.last("prefix") is not None and prefix_of([scope]) == written:
                 return scope.name
-        return written
+        return ""
 
     def _scalar(self, name: str, scopes: list[Scope]) -> Any:  # noqa: ANN401  # as the schema says
         folded = self.folded(name, SCHEMA[name], [*self.layers, *scopes])
