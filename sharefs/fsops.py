@@ -181,7 +181,8 @@ def make_dir(name: Name, creation: Creation, *, dir_fd: int | None = None) -> No
 
 
 def _finish_dir(name: Name, creation: Creation, dir_fd: int | None) -> None:
-    with directory(name, dir_fd=dir_fd) as fd:
+    setgid = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode & stat.S_ISGID
+    with _new_directory(name, dir_fd) as fd:
         status = os.fstat(fd)
         if status.st_uid != os.geteuid():
             raise PermissionError(
@@ -189,7 +190,7 @@ def _finish_dir(name: Name, creation: Creation, dir_fd: int | None) -> None:
             )
         want = creation.dir_mode
         if creation.gid is None:
-            want |= status.st_mode & stat.S_ISGID
+            want |= setgid
         elif status.st_gid != creation.gid:
             try:
                 os.fchown(fd, -1, creation.gid)
@@ -204,6 +205,20 @@ def _finish_dir(name: Name, creation: Creation, dir_fd: int | None) -> None:
         # Only mkdir(2) itself can give both, so make it again where the umask is zero.
         os.rmdir(name, dir_fd=dir_fd)
         _mkdir_without_umask(name, creation.dir_mode & 0o1777, dir_fd)
+
+
+@contextlib.contextmanager
+def _new_directory(name: Name, dir_fd: int | None) -> Iterator[int]:
+    """Open a directory that we just made, even if a default ACL keeps its owner from reading it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            fd = stack.enter_context(directory(name, dir_fd=dir_fd))
+        except PermissionError:
+            handle = stack.enter_context(directory(name, dir_fd=dir_fd, search_only=True))
+            mode = stat.S_IMODE(os.fstat(handle).st_mode)
+            os.chmod(f"/proc/self/fd/{handle}", mode | 0o700)  # O_PATH knows no fchmod(2)
+            fd = stack.enter_context(directory(name, dir_fd=dir_fd))
+        yield fd
 
 
 def _mkdir_without_umask(name: Name, mode: int, dir_fd: int | None) -> None:
