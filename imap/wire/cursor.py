@@ -97,6 +97,14 @@ class Cursor:
         self._at = stop
         return True
 
+    def mark(self) -> int:
+        """This place, for since()."""
+        return self._at
+
+    def since(self, mark: int) -> bytes:
+        """The octets passed since mark()."""
+        return self._octets[mark : self._at]
+
     def skip_spaces(self) -> bool:
         """Move over any spaces.  Returns whether there were some."""
         found = _SPACE.match(self._octets, self._at)

@@ -43,7 +43,7 @@ class Section:
     fields: tuple[bytes, ...] = ()
 
     def label(self) -> str:
-        """The inside of the brackets for the response: upper case, as Dovecot prints it."""
+        """The inside of the brackets, upper case; names that need it are quoted."""
         words = [".".join(map(str, self.part))] if self.part else []
         if self.text:
             words.append(self.text)
@@ -123,12 +123,15 @@ def _item(cursor: Cursor) -> FetchItem:
 
 def _named_item(cursor: Cursor, name: str) -> FetchItem:
     if name in ("BODY", "BODY.PEEK") and cursor.skip(b"["):
+        before = cursor.mark()
         section = _section(cursor)
+        written = cursor.since(before).upper()
         if not cursor.skip(b"]"):
             cursor.expected('"]"')
+        # Echoed as the client wrote it, as Dovecot does: some look for their own spelling.
+        label = section.label().encode("ascii", "replace") if b"{" in written else written
         partial = _partial(cursor)
-        origin = f"<{partial[0]}>" if partial else ""
-        label = f"BODY[{section.label()}]{origin}".encode("latin-1")
+        label = b"BODY[%b]%b" % (label, b"<%d>" % partial[0] if partial else b"")
         return BodySection(section, partial, name == "BODY.PEEK", label)
     if name in _RFC822:
         return _RFC822[name]

@@ -61,23 +61,17 @@ def _value_of(name: bytes) -> re.Pattern[bytes]:
 def header_fields(header: bytes, names: Iterable[bytes], inverted: bool = False) -> bytes:
     """BODY[HEADER.FIELDS (names)] of a header, or HEADER.FIELDS.NOT if inverted.
 
-    The fields as they are, in their order, and the empty line at the end (RFC 3501 6.4.5).
-    names: in any case.  One pass in C, so fit for many messages.
+    The fields as they are, in their order, and the empty line at the end (RFC 3501 6.4.5); when
+    inverted, only if the header has one, as in Dovecot.  names: in any case.
+    One pass in C, so fit for many messages.
     """
     pattern = _named(frozenset(name.upper() for name in names))
-    if inverted:
-        text = pattern.sub(b"", _without_blank_line(header))
-    else:
+    if not inverted:
         text = b"".join(pattern.findall(header))
-    if text and not text.endswith(b"\n"):
-        text = text.removesuffix(b"\r") + b"\r\n"
-    return text + b"\r\n"
-
-
-def _without_blank_line(header: bytes) -> bytes:
-    if header == b"\r\n":
-        return b""
-    return header[:-2] if header.endswith(b"\r\n\r\n") else header
+        if text and not text.endswith(b"\n"):
+            text = text.removesuffix(b"\r") + b"\r\n"
+        return text + b"\r\n"
+    return pattern.sub(b"", header)
 
 
 def values(header: bytes, name: bytes) -> list[bytes]:

@@ -82,7 +82,7 @@ class _Draft:
     end: int = 0
     kind: tuple[bytes, bytes] = _TEXT
     mime: MimeFields = NOTHING
-    cut: bool = False  # a boundary ended the header
+    cut: bool = False  # a boundary ended the header, and took its last line end
     boundary: bytes | None = None  # of a multipart whose children are being looked for
     children: list["_Draft"] = field(default_factory=list)
 
@@ -131,7 +131,7 @@ class _Parser:
             if self.boundaries:
                 cut = self._next_boundary(draft.start, draft.body_start)
             if cut:
-                draft.cut = True
+                draft.cut = cut[0] > draft.start
                 draft.body_start = max(draft.start, cut[0] - 2)
             self._read_header(draft, parent)
             full = draft.depth >= DEPTH_LIMIT or self.count >= PARTS_LIMIT
@@ -168,6 +168,9 @@ class _Parser:
         # The line end before a boundary belongs to it, unless it ended another boundary line.
         end = max(line - 2, self.after_boundary)
         while (draft := self.open[-1]) is not multipart:
+            if draft.body_start == line:
+                # No body: the empty line after the header is the boundary's line end.
+                draft.body_start = max(draft.start, line - 2)
             draft.end = max(draft.body_start, end)
             if draft.cut:
                 end = line

@@ -1,4 +1,4 @@
-"""BODY[...] of a message: exact octets of parts, headers and texts (RFC 3501 section 6.4.5).  Pure."""
+"""BODY[...] of a message: exact octets of parts, headers and texts.  RFC 3501 6.4.5.  Pure."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -61,19 +61,22 @@ def needs_body(spec: SectionSpec) -> bool:
 def find_part(root: Part, numbers: tuple[int, ...]) -> Part | None:
     """The part with these numbers, None if there is none.
 
-    A message that is no multipart has one part, number 1: its body (RFC 3501 section 6.4.5).
+    A message that is no multipart has one part, number 1: its body (RFC 3501 section 6.4.5).  As
+    in Dovecot, number 1 of a part without parts is that part again, once.
     """
     part = root
-    inside = True  # part is a message, whose body is what the next number counts in
+    fresh = True  # number 1 has not yet been used up on a part without parts
+    message = True  # part is a whole message, whose body the next number counts in
     for number in numbers:
-        if part.is_message and not inside:
-            part, inside = part.children[0], True
+        if part.is_message and not message:
+            part, fresh = part.children[0], True
+        message = False
         if part.is_multipart:
             if number > len(part.children):
                 return None
-            part, inside = part.children[number - 1], False
-        elif inside and number == 1:
-            inside = False
+            part, fresh = part.children[number - 1], True
+        elif number == 1 and fresh:
+            fresh = False
         else:
             return None
     return part
