@@ -546,6 +546,20 @@ def change_permissions(
         os.close(fd)
 
 
+def open_socket_to(name: Name, mode: int) -> None:
+    """chmod a Unix socket that this process has bound: who may write it may connect (unix(7)).
+
+    A socket cannot be opened for fchmod(2), and bind(2) masks with the umask.
+    """
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISSOCK(os.fstat(fd).st_mode):
+            raise OSError(errno.ENOTSOCK, os.strerror(errno.ENOTSOCK), os.fspath(name))
+        os.chmod(f"/proc/self/fd/{fd}", mode)
+    finally:
+        os.close(fd)
+
+
 def give_away(fd: int, uid: int, gid: int) -> None:
     """chown an open file or directory.  Only the superuser can, for provisioning."""
     os.fchown(fd, uid, gid)

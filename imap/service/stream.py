@@ -1,0 +1,96 @@
+"""The client's stream as a worker sees it: counts octets, never waits forever, ends politely.
+
+A connection is told to end by close_when_idle(): at once while it waits for its client, else when
+it next would.  So a running command is finished and answered, and BYE lands in no response.
+"""
+
+import socket
+from typing import Final
+
+import trio
+
+_CHUNK: Final = 64 * 1024  # octets; each must leave within the write limit
+_BYE_PATIENCE: Final = 0.5  # seconds a client that does not read gets for its BYE
+
+
+class ClientStream(trio.abc.Stream):
+    """A socket stream with the worker's limits around it.
+
+    write_timeout: seconds in which a client must take 64 KiB; one that never reads is cut off
+    (trio.BrokenResourceError), and its answer is held by nobody.  Owns the socket.
+    """
+
+    def __init__(self, sock: socket.socket, *, write_timeout: float) -> None:
+        sock.setblocking(False)
+        self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        self._write_timeout = write_timeout
+        self.octets_in = 0
+        self.octets_out = 0
+        self.peer_closed = False  # the client hung up, or its connection broke
+        self.unresponsive = False  # cut off by write_timeout
+        self._between_lines = True  # what went out so far ends with CRLF
+        self._receiving = False
+        self._ending = False
+        self._scope: trio.CancelScope | None = None
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self._ending and self._scope is not None:
+            self._scope.cancel()
+        self._receiving = True
+        try:
+            octets = bytes(await self._stream.receive_some(max_bytes))
+        except trio.BrokenResourceError:
+            self.peer_closed = True
+            raise
+        finally:
+            self._receiving = False
+        self.octets_in += len(octets)
+        self.peer_closed = self.peer_closed or not octets
+        return octets
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        view = memoryview(data)
+        if not len(view):
+            await trio.lowlevel.checkpoint()
+            return
+        self._between_lines = False
+        try:
+            for start in range(0, len(view), _CHUNK):
+                chunk = view[start : start + _CHUNK]
+                with trio.fail_after(self._write_timeout):
+                    await self._stream.send_all(chunk)
+                self.octets_out += len(chunk)
+        except trio.TooSlowError as exc:
+            self.unresponsive = True
+            raise trio.BrokenResourceError("the client does not read") from exc
+        except trio.BrokenResourceError:
+            self.peer_closed = True
+            raise
+        self._between_lines = bytes(view[-2:]) == b"\r\n"
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def end_scope(self) -> trio.CancelScope:
+        """The scope to run the session in; close_when_idle() cancels it."""
+        self._scope = trio.CancelScope()
+        return self._scope
+
+    def close_when_idle(self) -> None:
+        """Cancel the session now if it waits for its client, else when it next does."""
+        self._ending = True
+        if self._receiving and self._scope is not None:
+            self._scope.cancel()
+
+    async def say_bye(self, text: str) -> None:
+        """Send an untagged BYE if the stream stands between two lines.  Never raises; ends soon."""
+        if not self._between_lines or self.peer_closed or self.unresponsive:
+            return
+        with trio.move_on_after(_BYE_PATIENCE, shield=True):
+            try:
+                await self._stream.send_all(f"* BYE {text}\r\n".encode())
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.peer_closed = True
