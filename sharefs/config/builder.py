@@ -414,7 +414,7 @@ class Builder:
 
     def _check(self, name: str, kind: Kind[object], value: Value) -> bool:
         """Whether the value can work.  One with variables is checked as far as possible."""
-        if kind.expands:
+        if kind.expands or kind.template:
             return self._check_template(value)
         try:
             kind.parse(value.text)

@@ -185,13 +185,20 @@ SYNONYMS: Final[Mapping[tuple[str, str], str]] = {
 
 
 def setting_of(kind: str, block_name: str, written: str) -> tuple[str, Kind[Any]] | None:
-    """Canonical name and type of a setting in a block of that kind.  None: it has none such."""
+    """Canonical name and type of a setting in a block of that kind.  None: it has none such.
+
+    In `passdb static { }`: static_password, passdb_static_password and password are the same.
+    """
     block = BLOCKS[kind]
-    for prefix in ("", f"{kind}_", f"{block_name.replace('-', '_')}_", f"{kind}_{block_name}_"):
+    driver = block_name.replace("-", "_") + "_"
+    for prefix in ("", f"{kind}_", driver, f"{kind}_{driver}"):
+        if not written.startswith(prefix):
+            continue
         short = written.removeprefix(prefix)
-        if (prefix == "" or short != written) and short in block.settings:
-            short = SYNONYMS.get((kind, short), short)
-            return short, block.settings[short]
+        for name in (short, driver + short):
+            if name in block.settings:
+                canonical = SYNONYMS.get((kind, name), name)
+                return canonical, block.settings[canonical]
     if block.globals_too and written in SCHEMA:
         return written, SCHEMA[written]
     return None

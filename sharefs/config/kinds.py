@@ -26,13 +26,15 @@ class BadValue(ValueError):
 class Kind(Generic[T]):
     """A setting type.  is_list: the setting may be written as a block `name { item = yes }`.
 
-    expands: %variables in it are replaced before it is used.
+    expands: %variables in it are replaced before it is used.  template: it has variables, which are
+    replaced by whoever uses it, for each login anew.
     """
 
     name: str
     parse: Callable[[str], T]
     is_list: bool = False
     expands: bool = False
+    template: bool = False
 
 
 def _boolean(text: str) -> bool:
@@ -139,4 +141,5 @@ SECONDS: Final = Kind("time", _duration)
 OCTETS: Final = Kind("size", _size)
 STRING: Final = Kind("string", _string, expands=True)
 LITERAL: Final = Kind("string", _string)  # has variables of its own, or none
+TEMPLATE: Final = Kind("template", _string, template=True)
 WORDS: Final = Kind("words", _words, is_list=True, expands=True)

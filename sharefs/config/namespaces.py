@@ -12,6 +12,11 @@ MAILDIRPP: Final = "maildir++"
 FS: Final = "fs"
 
 
+def layout_of(driver: str) -> str:
+    """The layout of mailboxes where none is configured."""
+    return MAILDIRPP if driver == "maildir" else FS
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AclSettings:
     """`acl IDENTIFIER { rights = LETTERS }`: both as written; a leading - in rights is negative."""

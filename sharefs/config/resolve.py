@@ -13,7 +13,6 @@ from typing import Any, Final
 from sharefs.config import databases
 from sharefs.config.kinds import BOOL, UINT, BadValue, Kind
 from sharefs.config.namespaces import (
-    FS,
     MAILDIRPP,
     AclSettings,
     Location,
@@ -22,6 +21,7 @@ from sharefs.config.namespaces import (
     NamespaceSettings,
     expand_home,
     expanded_paths,
+    layout_of,
 )
 from sharefs.config.scope import FILTERS, Folded, Scope, fold_list, fold_text
 from sharefs.config.settings import DEFAULTS, SCHEMA, Settings
@@ -106,8 +106,10 @@ class Resolver:
         return fold_list(values) if kind.is_list else fold_text(values)
 
     def expanded(self, name: str, kind: Kind[Any], folded: Folded) -> str:
-        if not kind.expands or self.variables is None:
+        if not kind.expands and not kind.template:
             return folded.text
+        if self.variables is None or kind.template:
+            return Template.parse(folded.text, folded.form).written()
         return str(Template.parse(folded.text, folded.form).partial(self.variables))
 
     def parsed(self, name: str, kind: Kind[Any], text: str, folded: Folded) -> Any:  # noqa: ANN401  # its type is the kind's
@@ -225,7 +227,7 @@ class Resolver:
         made = Location(
             driver=driver,
             path=Path(str(templates["mail_path"])),
-            layout=layout or (MAILDIRPP if driver == "maildir" else FS),
+            layout=layout or layout_of(driver),
             utf8=self._scalar("mailbox_list_utf8", scopes),
             directory_name=self._scalar("mailbox_directory_name", scopes),
             subscriptions_file_name=self._scalar("mailbox_subscriptions_filename", scopes),

@@ -15,6 +15,7 @@ from sharefs.config.kinds import (
     OCTETS,
     SECONDS,
     STRING,
+    TEMPLATE,
     UINT,
     WORDS,
     Kind,
@@ -115,7 +116,7 @@ class Scalars:
     login_greeting: str = setting("Dovecot ready.", LITERAL)
     login_trusted_networks: tuple[str, ...] = setting("", WORDS)
     auth_mechanisms: tuple[str, ...] = setting("plain", words_of(*AUTH_MECHANISMS))
-    auth_username_format: str = setting("%{user | lower}", LITERAL)
+    auth_username_format: str = setting("%{user | lower}", TEMPLATE)
     auth_username_chars: str = setting(
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567890.-_@", LITERAL
     )
@@ -161,6 +162,7 @@ class Scalars:
     # Our own.
     sharefs_mailbox_permissions_from: str = setting("root", choice("root", "parent"))
     sharefs_symlink_owner: str = setting("resolve", choice("resolve", "linker"))
+    sharefs_strict_rights: bool = setting("no", BOOL)  # NO where Dovecot drops silently
     sharefs_login_timeout: int = setting("3 mins", SECONDS)
     sharefs_login_max_literal: int = setting("8k", OCTETS)
     sharefs_append_max_size: int = setting("64M", OCTETS)

@@ -31,7 +31,7 @@ PASSDBS: Final = {
 }  # fmt: skip
 USERDBS: Final = {
     "passwd": True, "passwd-file": True, "static": True, "sql": False, "ldap": False, "lua": False,
-    "prefetch": False, "checkpassword": False, "dict": False,
+    "prefetch": True, "checkpassword": False, "dict": False,
 }  # fmt: skip
 _NOWHERE: Final = Place("(configuration)")
 _RIGHTS: Final = re.compile(r"-?[lrwstipekxacd]*(?:\s+:\S+)?")

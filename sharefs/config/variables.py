@@ -135,6 +135,12 @@ class Template:
                     raise SharingError(Code.INVALID, f"{self.source}: {error}") from error
         return replace(self, parts=tuple(_merged(parts)))
 
+    def written(self) -> str:
+        """The template as 2.4 writes it: parse(written()) gives the same parts."""
+        return "".join(
+            part.replace("%", "%%") if isinstance(part, str) else str(part) for part in self.parts
+        )
+
     def __str__(self) -> str:
         return "".join(map(str, self.parts))
 

@@ -121,7 +121,8 @@ def test_without_a_map_shares_are_never_listed_and_we_say_so() -> None:
 
 
 def test_template_without_home_lookup() -> None:
-    block = f"namespace s {{\ntype = shared\nprefix = s/$user/\nseparator = /\n{seeds.OWNER_TEMPLATE}}}\n"
+    opening = "namespace s {\ntype = shared\nprefix = s/$user/\nseparator = /\n"
+    block = f"{opening}{seeds.OWNER_TEMPLATE}}}\n"
     shared = namespace(loaded(seeds.PRIVATE, block), "s")
     assert shared.location.needs_owner
     assert not shared.location.needs_owner_home
