@@ -7,6 +7,7 @@ a new file by its inode.  Keys of other programs in the same file are kept.
 import contextlib
 import fcntl
 import os
+import struct
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
@@ -24,6 +25,9 @@ from sharefs.sharing.maps import ShareMap
 LOCK_TIMEOUT: Final = 120.0  # seconds; Dovecot's for dictionary files
 LOCK_STALE: Final = 60.0
 _VALUE: Final = "1"
+# struct flock: the whole file, for writing.  An open file description lock conflicts with others'
+# fcntl locks as usual, but is not lost when this process closes another descriptor of the file.
+_WRITE_LOCK: Final = struct.pack("hhqqi0q", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 LockMethod = Literal["dotlock", "fcntl", "flock"]
 _Identity = tuple[int, int, int, int]
@@ -136,10 +140,12 @@ class FileMap(ShareMap):
                     os.close(fd)
 
     def _wait_for(self, fd: int, deadline: float) -> None:
-        take = fcntl.lockf if self._lock == "fcntl" else fcntl.flock
         while True:
             try:
-                take(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._lock == "flock":
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                else:
+                    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _WRITE_LOCK)
                 return
             except BlockingIOError:
                 if time.monotonic() >= deadline:

@@ -59,6 +59,8 @@ class FsPosixMap(ShareMap):
         )
 
     def shares_of(self, owner: str) -> frozenset[ShareKey]:
+        if not is_storable(owner):
+            return frozenset()
         name = escape_component(owner)
         return frozenset(key for key, directory in self._keys() if _is_file(directory / name))
 
@@ -122,7 +124,8 @@ def _files(directory: Path) -> list[str]:
 
 def _names(directory: Path, *, directories: bool = False) -> list[str]:
     try:
-        with os.scandir(directory) as found:
+        # Not through links: nothing outside the tree is a share.
+        with fsops.directory(directory) as fd, os.scandir(fd) as found:
             return [
                 entry.name
                 for entry in found
