@@ -81,7 +81,7 @@ def build(tree: Tree, root: Path) -> None:
             message.chmod(source[0] & 0o666)
             # So that Dovecot need not write where it may only read.
             uidlist = root / f".from{number}/dovecot-uidlist"
-            uidlist.write_text(f"3 V1700000000 N2 G{number:032x}\n1 :{MESSAGE_NAME[:-4]}\n")
+            uidlist.write_text(f"3 V1700000000 N2 G{number + 1:032x}\n1 :{MESSAGE_NAME[:-4]}\n")
             uidlist.chmod(0o644)
             make_maildir(root / f".to{number}", *dest)
 
