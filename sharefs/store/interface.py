@@ -127,6 +127,14 @@ class Mailbox(abc.ABC):
     readonly: bool
     generation: int
 
+    def backing(self) -> "Mailbox":
+        """The storage's own mailbox, where this object only lays something over one.
+
+        copy_from takes message files from it, so that they can be linked, and flags from the
+        mailbox it was given.
+        """
+        return self
+
     @abc.abstractmethod
     def sync(self) -> bool:
         """Bring the picture up to date with the disk; cheap when nothing changed.
@@ -215,6 +223,14 @@ class Mailbox(abc.ABC):
     @abc.abstractmethod
     def watch_paths(self) -> Sequence[Path]:
         """Directories whose modification may mean a change here, for inotify."""
+
+    def settles_in(self) -> float | None:
+        """Seconds until sync() should be called once more although no event may tell of it.
+
+        A change that falls into the same tick of the file system's clock as our last look cannot
+        be told from it; None: all that is there has been seen.
+        """
+        return None
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -1,0 +1,138 @@
+"""One of new/ and cur/: its files as last seen, and whether another look is needed.
+
+A directory's mtime tells of changes, but only in steps of the file system's clock: what happens
+within the step in which we looked leaves the same mtime.  So a look is trusted only when the
+mtime was old enough by then; until that, every check asks for another look.  After changes of our
+own the second look may wait a moment where looking is expensive.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+# A server's clock may differ this much from ours (Dovecot allows 1 s); an older mtime is over.
+SKEW: Final = 2.0  # seconds
+FINE_STEP: Final = 0.05  # seconds; the kernel's coarse clock ticks every 1 to 10 ms
+COARSE_STEP: Final = 1.0  # seconds; file systems that keep whole seconds (ext3, some NFS)
+LOOK_SHARE: Final = 20  # a second look after our own change waits this many times its cost
+LOOK_WAIT: Final = 1.0  # seconds; the longest such wait
+
+_Key = tuple[int, int, int]  # device, inode, mtime in ns
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One listing.  quiet: nothing can have been renamed under it, so what it lacks is gone.
+
+    doubles: names whose base another name has too.
+    """
+
+    files: dict[str, str]
+    doubles: list[tuple[str, str]]
+    quiet: bool
+
+
+class Directory:
+    """files: info by base, of every message file seen; the caller keeps it up to date."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.path = os.fspath(path)
+        self.files: dict[str, str] = {}
+        self._clock = clock
+        self._timer = timer
+        self._key: _Key | None = None
+        self._first_seen = 0.0  # timer when this mtime was first seen
+        self._trusted = False
+        self._own_until = 0.0  # timer until which only our own changes are suspected
+        self._cost = 0.0
+
+    def needs_look(self) -> bool:
+        """Raises FileNotFoundError if the directory is gone."""
+        if _key_of(os.stat(self.path)) != self._key:
+            return True
+        return not self._trusted and self._timer() >= self._own_until
+
+    def is_settled(self) -> bool:
+        """Whether what we know is certainly all there is."""
+        return self._trusted and _key_of(os.stat(self.path)) == self._key
+
+    def settles_in(self) -> float | None:
+        """Seconds until another look makes sense though no event may come.  None: none does."""
+        if self._trusted:
+            return None
+        return max(self._own_until - self._timer(), FINE_STEP)
+
+    def distrust(self) -> None:
+        """The next needs_look() is true."""
+        self._key = None
+
+    def look(self) -> Look:
+        """List the directory.  Does not touch `files`."""
+        started, now = self._timer(), self._clock()
+        before = _key_of(os.stat(self.path))
+        names = os.listdir(self.path)
+        after = _key_of(os.stat(self.path))
+        if before != self._key:
+            self._key, self._first_seen = before, started
+        self._trusted = before == after and self._is_over(before[2], started, now)
+        self._own_until = 0.0
+        files, doubles = _by_base(names, self.path)
+        self._cost = self._timer() - started
+        return Look(files, doubles, self._trusted)
+
+    def _is_over(self, mtime: int, started: float, now: float) -> bool:
+        step = FINE_STEP if mtime % 1_000_000_000 else COARSE_STEP
+        return now - mtime / 1e9 > SKEW or started - self._first_seen >= step
+
+    def begin_own(self) -> bool:
+        """Before changes of ours.  Whether `files` was up to date, as end_own() wants to know."""
+        return _key_of(os.stat(self.path)) == self._key
+
+    def end_own(self, was_current: bool) -> None:
+        """After changes of ours, which the caller has made in `files` too."""
+        if not was_current or self._key is None:
+            self._key = None
+            return
+        self._key = _key_of(os.stat(self.path))
+        self._first_seen = self._timer()
+        self._trusted = False
+        wait = self._cost * LOOK_SHARE
+        self._own_until = self._first_seen + (min(wait, LOOK_WAIT) if wait > FINE_STEP else 0.0)
+
+
+def _key_of(status: os.stat_result) -> _Key:
+    return status.st_dev, status.st_ino, status.st_mtime_ns
+
+
+def _by_base(names: Iterable[str], path: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    infos: dict[str, str] = {}  # a mailbox has few different ones: share the strings
+    files: dict[str, str] = {}
+    doubles: list[tuple[str, str]] = []
+    share = infos.setdefault
+    for name in names:
+        base = name.partition(":")[0]
+        info = name[len(base) :]
+        if base in files:
+            doubles.append((base, info))
+        else:
+            files[base] = share(info, info)
+    for base in [base for base in files if base[:1] in ("", ".")]:
+        del files[base]
+    text = "\n".join(files)
+    if "\r" in text or text.count("\n") >= max(len(files), 1):
+        for base in [base for base in files if "\n" in base or "\r" in base]:
+            log.warning("ignoring %r in %s: it has a line break in its name", base, path)
+            del files[base]
+    return files, doubles

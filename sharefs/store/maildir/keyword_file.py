@@ -1,0 +1,70 @@
+"""The `dovecot-keywords` file of one mailbox: read when its mtime changed, replaced under locks."""
+
+import logging
+import os
+import time
+
+from sharefs import fsops
+from sharefs.dotlock import DotLock
+from sharefs.store.maildir.config import Site
+from sharefs.store.maildir.keywords import FILE_NAME, Keywords
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = 2.0  # seconds; the uidlist lock is held already, so only a dead holder can be in the way
+STALE = 120.0  # seconds, as Dovecot's
+
+
+class KeywordFile:
+    """current: what the file says.  An unreadable or missing file says nothing."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.path = site.control / FILE_NAME
+        self.current = Keywords()
+        self._key: tuple[int, int, int] | None = None
+
+    def refresh(self) -> bool:
+        """Returns whether the names changed."""
+        key = self._look()
+        if key == self._key:
+            return False
+        before = self.current
+        self.current = Keywords() if key is None else self._read()
+        self._key = key
+        return self.current != before
+
+    def looks_unchanged(self) -> bool:
+        return self._look() == self._key
+
+    def _look(self) -> tuple[int, int, int] | None:
+        try:
+            status = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _read(self) -> Keywords:
+        try:
+            return Keywords.parse(fsops.read_file(self.path))
+        except FileNotFoundError:
+            return Keywords()
+        except OSError as exc:
+            # Flags must not hide messages: letters without names are shown as unknown-<index>.
+            log.warning("keyword names of %s cannot be read: %s", self._site.label, exc)
+            return Keywords()
+
+    def write(self, keywords: Keywords) -> None:
+        """Replace the file.  The caller holds the uidlist lock and has refreshed."""
+        now = int(time.time())
+        lock = DotLock(self.path, timeout=TIMEOUT, stale=STALE, creation=self._site.creation(),
+                       excl=self._site.config.lock_excl)  # fmt: skip
+        with lock:
+            try:
+                before = int(os.stat(self.path).st_mtime)
+            except FileNotFoundError:
+                before = 0
+            # Other readers compare nothing but whole seconds of the mtime, so it must grow.
+            lock.replace(keywords.format(), fsync=True, mtime=max(now, before + 1))
+        self.current = keywords
+        self._key = self._look()

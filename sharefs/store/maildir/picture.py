@@ -1,0 +1,499 @@
+"""What one Maildir holds right now, and how that is kept true while everybody changes it.
+
+Any program may deliver into new/, and move, rename or remove files, at any time and without a
+lock.  Only the numbering of messages is locked (uidlist.py).  The rules:
+
+1. The list is read before the directories, so every file that was listed then is found, or gone.
+2. A message is gone only if it is missing from a quiet listing, or from LOOKS listings in a row:
+   readdir(3) may pass over a file that is renamed meanwhile.
+3. A UID that was ever missing never comes back: its file, if it does, gets a new one.  So new
+   UIDs are always higher than all that a client has heard of.
+"""
+
+import contextlib
+import errno
+import logging
+from collections.abc import Collection, Iterator
+from itertools import chain
+from typing import Final
+
+from sharefs import fsops
+from sharefs.dotlock import DotLock
+from sharefs.errors import Code, SharingError
+from sharefs.flags import FlagSet
+from sharefs.store.interface import Changes
+from sharefs.store.maildir import doubles
+from sharefs.store.maildir.changes import ChangeLog
+from sharefs.store.maildir.config import Site
+from sharefs.store.maildir.directory import Directory
+from sharefs.store.maildir.filename import arrival_key, parse_info
+from sharefs.store.maildir.keyword_file import KeywordFile
+from sharefs.store.maildir.keywords import Keywords
+from sharefs.store.maildir.uidlist import UidList
+from sharefs.store.maildir.uidlist_format import MAX_UID
+
+log = logging.getLogger(__name__)
+
+LOOKS: Final = 5  # listings before a missing file is believed to be gone
+SYNC_PATIENCE: Final = 10.0  # seconds to wait for the lock before new messages are shown later
+# Why a mailbox may refuse new list entries and still be read.
+NO_UIDVALIDITY: Final = 1  # of a mailbox without a list that we may not make; it shows nothing
+REFUSED: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT}
+)
+
+_Touched = dict[str, str | None]  # info that a base had before, None: it was not there
+
+
+class Picture:
+    """uids, base_of and flags as of the last sync().  generation grows with every change."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.list = UidList(site)
+        self.keywords = KeywordFile(site)
+        self.new = Directory(site.directory / "new")
+        self.cur = Directory(site.directory / "cur")
+        self.generation = 1
+        self.changes = ChangeLog()
+        self.uids: list[int] = []
+        self.base_of: dict[int, str] = {}
+        self.loaded = False
+        self.uidvalidity = 0
+        self._high = 0  # every UID up to this one is in base_of, or never will be
+        self._strays: set[str] = set()  # bases that wait for a UID
+        self._flags: dict[str, FlagSet] = {}
+        self._doubles: list[tuple[str, str]] = []
+        self._quiet = False  # whether the last listings were
+        self._looked_with = -1  # version of the list before the last look
+        self._list_reads = -1  # its reads when last published
+        self._lock: DotLock | None = None
+        self._complaint = ""
+
+    # --- asking ----------------------------------------------------------------------------
+
+    @property
+    def uidnext(self) -> int:
+        return max(self.list.next_uid, self._high + 1)
+
+    def info_of(self, base: str) -> str | None:
+        """The info of a base that is here; None: it is not."""
+        info = self.cur.files.get(base)
+        return self.new.files.get(base) if info is None else info
+
+    def path_of(self, base: str) -> str:
+        """Where its file was last seen.  Raises KeyError."""
+        info = self.cur.files.get(base)
+        if info is not None:
+            return f"{self.cur.path}/{base}{info}"
+        return f"{self.new.path}/{base}{self.new.files[base]}"
+
+    def flags_of_info(self, info: str) -> FlagSet:
+        flags = self._flags.get(info)
+        if flags is None:
+            parsed = parse_info(info)
+            names = map(self.keywords.current.name_of, parsed.letters)
+            flags = self._flags[info] = FlagSet(parsed.system, frozenset(names))
+        return flags
+
+    def flags_of(self, uid: int) -> FlagSet:
+        """Raises KeyError."""
+        base = self.base_of[uid]
+        info = self.cur.files.get(base)
+        return self.flags_of_info(self.new.files[base] if info is None else info)
+
+    def used_letters(self) -> frozenset[str]:
+        """Keyword letters that stand in some file name."""
+        infos = set(self.cur.files.values()) | set(self.new.files.values())
+        return frozenset().union(*(parse_info(info).letters for info in infos))
+
+    def looks_unchanged(self) -> bool:
+        try:
+            return (
+                self.loaded
+                and self.new.is_settled()
+                and self.cur.is_settled()
+                and self.list.looks_unchanged()
+                and self.keywords.looks_unchanged()
+            )
+        except OSError:
+            return False
+
+    # --- bringing it up to date ------------------------------------------------------------
+
+    def load(self) -> None:
+        """The first sync().  Harmless when done already."""
+        if not self.loaded:
+            self.sync()
+
+    def know_uidvalidity(self) -> int:
+        """Reads no more than the list, if there is one."""
+        if not self.uidvalidity:
+            self.list.refresh()
+            self._check_same_mailbox()
+        if not self.uidvalidity:
+            self.load()
+        return self.uidvalidity
+
+    def sync(self, *, force: bool = False) -> bool:
+        """Returns whether anything changed.  Raises SharingError(NONEXISTENT), OSError."""
+        try:
+            return self._sync(force=force)
+        except FileNotFoundError:
+            self.make_missing_directories()
+        return self._sync(force=True)
+
+    def make_missing_directories(self) -> None:
+        """cur/ or new/ went away.  Raises SharingError(NONEXISTENT) if the whole mailbox did."""
+        directory = self.site.directory
+        if not directory.is_dir():
+            raise SharingError(Code.NONEXISTENT, f"mailbox {self.site.label} is gone: {directory}")
+        for name in ("cur", "new", "tmp"):
+            try:
+                fsops.make_dir(directory / name, self.site.creation())
+            except FileExistsError:
+                continue
+            except OSError as exc:
+                raise SharingError(
+                    Code.NONEXISTENT, f"{directory / name} is missing and cannot be made: {exc}"
+                ) from exc
+            log.warning("made the missing directory %s", directory / name)
+
+    def _sync(self, *, force: bool) -> bool:
+        self.list.refresh()
+        reinterpreted = self._refresh_keywords()
+        self._check_same_mailbox()
+        force = force or not self.loaded
+        look_cur = self.cur.needs_look() or force
+        listed = self.list.version != self._looked_with
+        look = self.new.needs_look() or look_cur or listed
+        touched = self._look(look_cur) if look else {}
+        if not self.loaded:
+            self._number(self._here() - self.list.uid_of.keys(), touched)
+            self._load()
+            return False
+        if not (touched or reinterpreted or listed or self._strays or self._doubles):
+            return False
+        return self._publish(touched, reinterpreted)
+
+    def _check_same_mailbox(self) -> None:
+        header = self.list.header
+        if header is not None and not self.uidvalidity:
+            self.uidvalidity = header.uidvalidity
+        if not self.uidvalidity or (header and header.uidvalidity == self.uidvalidity):
+            return
+        now = f"is now {header.uidvalidity}" if header else "is lost, and the list with it"
+        raise SharingError(
+            Code.NONEXISTENT,
+            f"UIDVALIDITY of {self.site.label} was {self.uidvalidity} and {now}: it is no longer"
+            " the mailbox that was opened",
+        )
+
+    def _refresh_keywords(self) -> frozenset[str]:
+        """Returns the infos whose flags now have another meaning."""
+        if not self.keywords.refresh():
+            return frozenset()
+        return self._reinterpret()
+
+    def _reinterpret(self) -> frozenset[str]:
+        before, self._flags = self._flags, {}
+        return frozenset(info for info, old in before.items() if self.flags_of_info(info) != old)
+
+    # --- listing the directories -----------------------------------------------------------
+
+    def _here(self) -> set[str]:
+        return self.cur.files.keys() | self.new.files.keys()
+
+    def _look(self, look_cur: bool) -> _Touched:
+        """List directories until nothing that should be there is missing, or LOOKS times.
+
+        new/ is always listed, and first: what leaves it for cur/ meanwhile is then seen twice,
+        not never.
+        """
+        self._looked_with = self.list.version
+        fresh = [base for _, base in self.list.records_after(self._high)]
+        found_new: dict[str, str] = {}
+        found_cur: dict[str, str] = {}
+        for _ in range(LOOKS):
+            self._quiet = True
+            self._doubles = []
+            self._look_at(self.new, found_new)
+            look_cur = (
+                look_cur
+                or not self.new.files.keys() <= found_new.keys()
+                or any(base not in found_new and base not in self.cur.files for base in fresh)
+            )
+            if look_cur:
+                self._look_at(self.cur, found_cur)
+            expected = (self.base_of.values(), fresh) if look_cur else (self.new.files,)
+            if self._quiet or not any(
+                base not in found_cur and base not in found_new for base in chain(*expected)
+            ):
+                break
+        touched: _Touched = {}
+        if look_cur:
+            _take_over(self.cur.files, found_cur, touched)
+        _take_over(self.new.files, found_new, touched)
+        self._prefer_cur()
+        return touched
+
+    def _look_at(self, directory: Directory, found: dict[str, str]) -> None:
+        look = directory.look()
+        found.update(look.files)
+        self._quiet = self._quiet and look.quiet
+        for base, info in look.doubles:
+            self._doubles.append(
+                (f"{directory.path}/{base}{look.files[base]}", f"{directory.path}/{base}{info}")
+            )
+
+    def _prefer_cur(self) -> None:
+        """A base in both directories was moved while we looked, or there are two messages."""
+        small, large = sorted((self.new.files, self.cur.files), key=len)
+        for base in [base for base in small if base in large]:
+            info = self.new.files.pop(base)
+            self._doubles.append(
+                (f"{self.cur.path}/{base}{self.cur.files[base]}", f"{self.new.path}/{base}{info}")
+            )
+
+    # --- numbering -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def locked(self, *, patience: float | None = None) -> Iterator[None]:
+        """Hold the uidlist lock, with the list as it is on disk.  May be nested.
+
+        patience: seconds to wait at most; None: as configured.
+
+        Raises SharingError(IN_USE), SharingError(NONEXISTENT), OSError.
+        """
+        if self._lock is not None:
+            self._lock.touch()
+            yield
+            return
+        lock = self.list.lock(patience=patience)
+        try:
+            lock.acquire()
+        except FileNotFoundError:
+            if self.site.control == self.site.directory:
+                raise
+            fsops.make_dirs(self.site.control, self.site.creation())
+            lock.acquire()
+        self._lock = lock
+        try:
+            self.list.refresh()
+            self._check_same_mailbox()
+            yield
+        finally:
+            self._lock = None
+            lock.release()
+
+    def prepare_list(self) -> None:
+        """Under the lock: make or mend the list, so that records can be added."""
+        self.list.prepare()
+        self._check_same_mailbox()
+
+    def _number(self, strays: set[str], touched: _Touched) -> None:
+        """Give UIDs to files that have none, if we may write the list; else they stay hidden.
+
+        touched grows by what another look under the lock found.
+        """
+        self._strays = strays
+        if not strays and not self._doubles and self.list.is_plain:
+            return
+        try:
+            with self.locked(patience=SYNC_PATIENCE if self.list.header else None):
+                self._number_locked(touched)
+        except SharingError as exc:
+            if exc.code is not Code.IN_USE:
+                raise
+            self._complain(strays, exc)
+        except OSError as exc:
+            if exc.errno not in REFUSED or not self.site.directory.is_dir():
+                raise
+            self._complain(strays, exc)
+
+    def _number_locked(self, touched: _Touched) -> None:
+        if self.list.version != self._looked_with:
+            # Others listed files since we looked; some of theirs may have come after our look.
+            again = self._look(True)
+            for base, info in again.items():
+                touched.setdefault(base, info)
+            self._strays |= again.keys()
+        self.prepare_list()
+        unnumbered = sorted(filter(self._is_unnumbered, self._strays), key=arrival_key)
+        first = self.list.next_uid
+        if first + len(unnumbered) > MAX_UID:
+            raise SharingError(Code.LIMIT, f"{self.site.label} has run out of UIDs")
+        if unnumbered:
+            self.list.add(list(enumerate(unnumbered, first)))
+        if self._quiet and self.list.wants_rewrite(here := self._here()):
+            self.list.rewrite(here)
+        self._looked_with = self.list.version
+        self._strays = set()
+        if self._doubles:
+            doubles.mend(self._doubles, self.new.path)
+            self._doubles = []
+
+    def _is_unnumbered(self, base: str) -> bool:
+        """Whether a file needs a new UID: it has none, or one that clients saw vanish (rule 3)."""
+        if base not in self.cur.files and base not in self.new.files:
+            return False
+        uid = self.list.uid_of.get(base)
+        return uid is None or (uid <= self._high and self.base_of.get(uid) != base)
+
+    def _complain(self, strays: Collection[str], why: Exception) -> None:
+        if strays and str(why) != self._complaint:
+            self._complaint = str(why)
+            log.warning(
+                "%d new messages in %s stay hidden, because they cannot be given UIDs: %s",
+                len(strays), self.site.label, why,
+            )  # fmt: skip
+
+    # --- publishing ------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        """The first picture: no changes, for nobody saw another one."""
+        cur, new = self.cur.files, self.new.files
+        self.base_of = {
+            uid: base for base, uid in self.list.uid_of.items() if base in cur or base in new
+        }
+        # One string for each base, not two: a big mailbox is mostly names.
+        self.cur.files = {base: cur[base] for base in self.base_of.values() if base in cur}
+        for base in self._strays:
+            if base in cur:
+                self.cur.files[base] = cur[base]
+        self.uids = sorted(self.base_of)
+        self._high = self.list.next_uid - 1
+        self._list_reads = self.list.reads
+        self.uidvalidity = self.uidvalidity or NO_UIDVALIDITY
+        self.loaded = True
+
+    def _publish(self, touched: _Touched, reinterpreted: frozenset[str]) -> bool:
+        """Number what is new, then tell what changed.  Returns whether anything did."""
+        suspects = self._strays | touched.keys()
+        if self.list.reads != self._list_reads:
+            suspects |= {self.base_of[uid] for uid in self._unlisted()}
+        self._number(set(filter(self._is_unnumbered, suspects)), touched)
+        fresh = self.list.records_after(self._high)
+        if self.list.reads != self._list_reads or any(
+            touched.get(base, "") is not None and self.info_of(base) is not None
+            for _, base in fresh
+        ):
+            expunged = set(self._unlisted())
+            self._list_reads = self.list.reads
+        else:
+            expunged = set()
+        flags: set[int] = set()
+        uid_of = self.list.uid_of
+        for base, old in touched.items():
+            uid = uid_of.get(base, 0)
+            if self.base_of.get(uid) != base:
+                continue
+            info = self.info_of(base)
+            if info is None:
+                expunged.add(uid)
+            elif old is None or self.flags_of_info(old) != self.flags_of_info(info):
+                flags.add(uid)  # None: it was in the other directory, and is there no more
+        if reinterpreted:
+            flags |= {u for u, b in self.base_of.items() if self.info_of(b) in reinterpreted}
+        added = [
+            (uid, base)
+            for uid, base in fresh
+            if uid_of.get(base) == uid and self.info_of(base) is not None
+        ]
+        self._high = self.list.next_uid - 1
+        return self._commit(added, expunged, flags - expunged)
+
+    def _unlisted(self) -> list[int]:
+        """Messages that the list now knows by another UID or not at all."""
+        uid_of = self.list.uid_of
+        return [uid for uid, base in self.base_of.items() if uid_of.get(base) != uid]
+
+    def _commit(
+        self, added: list[tuple[int, str]], expunged: Collection[int], flags: Collection[int]
+    ) -> bool:
+        if not (added or expunged or flags):
+            return False
+        for uid in expunged:
+            del self.base_of[uid]
+        self.base_of.update(added)
+        kept = [uid for uid in self.uids if uid in self.base_of] if expunged else self.uids
+        if added or expunged:
+            self.uids = [*kept, *(uid for uid, _ in added)]
+        self.generation += 1
+        uids = tuple(uid for uid, _ in added)
+        self.changes.record(self.generation, Changes(tuple(expunged), uids, tuple(flags)))
+        return True
+
+    # --- changes of our own ----------------------------------------------------------------
+
+    def lost_track(self) -> None:
+        """A file was not where it was last seen: the next sync() looks everywhere again."""
+        self.cur.distrust()
+        self.new.distrust()
+
+    @contextlib.contextmanager
+    def own_changes(self) -> Iterator[None]:
+        """Around renames and removals of ours, which are made in cur.files and new.files too.
+
+        Spares the next sync() a listing, unless somebody else changed something before us.
+        """
+        current = self.new.begin_own(), self.cur.begin_own()
+        try:
+            yield
+        finally:
+            self.new.end_own(current[0])
+            self.cur.end_own(current[1])
+
+    def publish_flags(self, uids: Collection[int]) -> None:
+        """Flags of these messages were changed by us."""
+        self._commit([], (), uids)
+
+    def publish_removal(self, uids: Collection[int]) -> None:
+        """These messages were removed by us."""
+        self._commit([], uids, ())
+
+    def is_current(self) -> bool:
+        """Under the lock: whether nobody but us has listed or moved anything since we looked."""
+        return (
+            self.loaded
+            and self.list.version == self._looked_with
+            and self.new.begin_own()
+            and self.cur.begin_own()
+        )
+
+    def publish_added(self, files: dict[str, str], *, was_current: bool) -> None:
+        """We moved these files in place and listed them, under the lock.
+
+        files: info by base.  was_current: what is_current() said before.
+        """
+        if was_current:
+            for base, info in files.items():
+                (self.cur if info else self.new).files[base] = info
+            self._looked_with = self.list.version
+        self.new.end_own(was_current)
+        self.cur.end_own(was_current)
+        if was_current:
+            self._publish(dict.fromkeys(files), frozenset())
+
+    def write_keywords(self, keywords: Keywords) -> None:
+        """Under the lock: give letters names, and tell of messages that have such letters."""
+        self.keywords.write(keywords)
+        if reinterpreted := self._reinterpret():
+            uids = {u for u, b in self.base_of.items() if self.info_of(b) in reinterpreted}
+            self._commit([], (), uids)
+
+
+def _take_over(files: dict[str, str], found: dict[str, str], touched: _Touched) -> None:
+    """Make files equal to found, keeping its strings; note what was different."""
+    if not files:
+        touched.update(dict.fromkeys(found))
+        files.update(found)
+        return
+    gone = [base for base in files if base not in found]
+    for base in gone:
+        touched[base] = files.pop(base)
+    for base, info in found.items():
+        old = files.get(base)
+        if old != info:
+            touched.setdefault(base, old)
+            files[base] = info

@@ -1,0 +1,167 @@
+"""Messages on their way into a Maildir: written to tmp/, then moved in place all at once.
+
+A crash before the move leaves a file in tmp/, which is swept after 36 hours; a crash after it
+leaves a whole message, which the next sync of anybody numbers.
+"""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sharefs import fsops
+from sharefs.flags import FlagSet
+from sharefs.fsops import Entry
+from sharefs.store.interface import Saver
+from sharefs.store.maildir.config import Site
+from sharefs.store.maildir.filename import Sizes, unique_names, with_sizes
+from sharefs.store.maildir.line_ends import LineEnds
+
+log = logging.getLogger(__name__)
+
+TMP_AGE: Final = 36 * 3600  # seconds; what maildir(5) gives a delivery to finish
+TMP_SWEEP: Final = 8 * 3600  # seconds between two looks into tmp/
+BUFFER: Final = 1 << 17  # octets
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A finished message in tmp/.  base: the base name to keep if it is free (copies)."""
+
+    temp: str
+    flags: FlagSet
+    sizes: Sizes
+    base: str | None = None
+
+    def place(self, directory: Path, info: str, taken: Collection[str]) -> dict[str, str]:
+        """Move it to new/, or to cur/ if it has flags.  Returns info by base."""
+        folder = directory / ("cur" if info else "new")
+        source = Entry(None, directory / "tmp" / self.temp)
+        base = self.base if self.base is not None and self.base not in taken else None
+        while True:
+            name = with_sizes(unique_names.next(), self.sizes) if base is None else base
+            try:
+                fsops.rename_new(source, Entry(None, folder / (name + info)))
+            except FileExistsError:
+                base = None
+            else:
+                return {name: info}
+
+
+class MaildirSaver(Saver):
+    """commit: takes the finished messages, in order, and returns their UIDs."""
+
+    def __init__(self, site: Site, commit: Callable[[Sequence[Pending]], list[int]]) -> None:
+        self._site = site
+        self._commit = commit
+        self._tmp = site.directory / "tmp"
+        self._creation = site.creation()
+        self._done: list[Pending] = []
+        self._temp: str | None = None
+        self._fd = -1
+        self._flags = FlagSet()
+        self._internaldate: int | None = None
+        self._ends = LineEnds(keep_crlf=False)
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        sweep_tmp(self._tmp)
+
+    def begin(self, flags: FlagSet, internaldate: int | None) -> None:
+        if self._temp is not None:
+            raise RuntimeError("begin() before finish() of the last message")
+        temp = unique_names.next()
+        self._fd = fsops.create_file(self._tmp / temp, self._creation)
+        self._temp = temp
+        self._flags = flags
+        self._internaldate = internaldate
+        self._ends = LineEnds(keep_crlf=self._site.config.save_crlf)
+
+    def write(self, octets: bytes | memoryview) -> None:
+        self._put(self._ends.feed(octets))
+
+    def _put(self, octets: bytes, *, flush: bool = False) -> None:
+        self._buffer.append(octets)
+        self._buffered += len(octets)
+        if self._buffered >= BUFFER or flush:
+            content, self._buffer, self._buffered = b"".join(self._buffer), [], 0
+            fsops.write_all(self._fd, content)
+
+    def finish(self) -> None:
+        if self._temp is None:
+            raise RuntimeError("finish() without begin()")
+        self._put(self._ends.finish(), flush=True)
+        if self._internaldate is not None:
+            os.utime(self._fd, (self._internaldate, self._internaldate))
+        if self._site.config.fsync:
+            os.fsync(self._fd)
+        self._close()
+        sizes = Sizes(self._ends.stored, self._ends.virtual)
+        self._done.append(Pending(self._temp, self._flags, sizes))
+        self._temp = None
+
+    def add_file(
+        self, source: str, flags: FlagSet, base: str, sizes: Sizes, *, alike: bool
+    ) -> bool:
+        """Link or copy a message file.  Returns whether it was linked.
+
+        Raises FileNotFoundError if the source is gone, with nothing added.
+        """
+        temp = unique_names.next()
+        placed = fsops.link_or_copy(
+            Entry(None, source),
+            Entry(None, self._tmp / temp),
+            self._creation,
+            alike=alike,
+            fsync=bool(self._site.config.fsync),
+        )
+        self._done.append(Pending(temp, flags, sizes, base))
+        return placed is fsops.Placed.LINKED
+
+    def commit(self) -> list[int]:
+        if self._temp is not None:
+            raise RuntimeError("commit() before finish()")
+        uids = self._commit(self._done)
+        self._done = []
+        return uids
+
+    def abort(self) -> None:
+        self._close()
+        self._buffer, self._buffered = [], 0
+        names = [item.temp for item in self._done]
+        if self._temp is not None:
+            names.append(self._temp)
+        self._done, self._temp = [], None
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                fsops.unlink(self._tmp / name)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def sweep_tmp(tmp: Path, *, now: float | None = None) -> None:
+    """Remove what crashed deliveries left in tmp/.  Looks only every eight hours: its atime."""
+    now = time.time() if now is None else now
+    try:
+        status = os.stat(tmp)
+        if now - status.st_atime < TMP_SWEEP:
+            return
+        os.utime(tmp)
+        with os.scandir(tmp) as entries:
+            # ctime, because mtime is the INTERNALDATE of a message that is being saved.
+            old = [
+                entry.name
+                for entry in entries
+                if now - entry.stat(follow_symlinks=False).st_ctime > TMP_AGE
+            ]
+        for name in old:
+            fsops.unlink(tmp / name, missing_ok=True)
+            log.info("removed %s, which no delivery finished in 36 hours", tmp / name)
+    except OSError as exc:
+        log.debug("tmp was not swept: %s", exc)

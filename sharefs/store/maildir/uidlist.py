@@ -1,0 +1,307 @@
+"""The uidlist file of one mailbox: read without a lock, grown and replaced under its dotlock.
+
+Rules that make lockless reading safe, here and in Dovecot: a writer moves message files into
+place before it lists them; a list only grows in place, or is replaced as a whole by rename.  So
+whoever reads the list first and the directories afterwards finds every file that was listed.
+"""
+
+import dataclasses
+import logging
+import os
+import re
+import secrets
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from sharefs import fsops
+from sharefs.dotlock import DotLock
+from sharefs.store.maildir import uidvalidity
+from sharefs.store.maildir.config import Site
+from sharefs.store.maildir.uidlist_format import (
+    FILE_NAME,
+    VERSION,
+    BrokenHeader,
+    Header,
+    Records,
+    format_records,
+    parse_records,
+)
+
+log = logging.getLogger(__name__)
+
+STALE: Final = 120.0  # seconds, as Dovecot's
+TOUCH: Final = 10.0  # seconds between two signs of life of a kept lock
+LIVE_SHARE: Final = 0.75  # a list with no more than this part of live records is rewritten
+SMALL: Final = 64  # records; a shorter list is not worth rewriting for its dead ones
+# After a torn end nobody knows which UIDs the lost lines had.  Skipping this many keeps them from
+# being given out twice, where a new UIDVALIDITY would make every client fetch everything again.
+TORN_GAP: Final = 10_000
+_LAST_LINE: Final = re.compile(r"([1-9]\d{0,9}) ", re.ASCII)
+
+_Key = tuple[int, int, int, int]  # device, inode, size, mtime in ns
+
+
+def _key_of(status: os.stat_result) -> _Key:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class UidList:
+    """What dovecot-uidlist says, and the only writer of it.
+
+    header: None while there is no readable list.  Records are taken apart only when asked for:
+    delivering a message needs the next UID, not fifty thousand old ones.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self.path = site.control / FILE_NAME
+        self.header: Header | None = None
+        self.version = 0  # grows with every change seen or made
+        self.reads = 0  # grows when the file was not just continued
+        self._key: _Key | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.reads += 1
+        self.header = None
+        self._header_faults: list[str] = []
+        self._unparsed: list[str] = []
+        self._records = Records()
+        self._uid_of: dict[str, int] = {}
+        self._consumed = 0  # octets taken in, whole lines only
+        self._torn = False  # the file ended inside a line when it was last read
+        self._probe = b""  # the last octets taken in, to recognise the file by
+        self._probe_at = 0
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Take in what changed.  Returns whether anything did; two microseconds if not."""
+        try:
+            key = _key_of(os.stat(self.path, follow_symlinks=False))
+        except FileNotFoundError:
+            if self._key is None:
+                return False
+            self._key = None
+            self._reset()
+            self.version += 1
+            return True
+        if key == self._key:
+            return False
+        self._read(key)
+        return True
+
+    def looks_unchanged(self) -> bool:
+        try:
+            return _key_of(os.stat(self.path, follow_symlinks=False)) == self._key
+        except FileNotFoundError:
+            return self._key is None
+
+    def _read(self, key: _Key) -> None:
+        fd = fsops.open_file(self.path)
+        try:
+            status = os.fstat(fd)
+            if not self._has_grown(fd, status):
+                self._reset()
+            size = status.st_size - self._consumed
+            octets = os.pread(fd, size, self._consumed)
+        finally:
+            os.close(fd)
+        self._key = _key_of(status)
+        self.version += 1
+        self._take_in(octets)
+
+    def _has_grown(self, fd: int, status: os.stat_result) -> bool:
+        """Whether this is the file we know with more at its end.  Inode numbers are reused."""
+        return (
+            self._key is not None
+            and self._key[:2] == (status.st_dev, status.st_ino)
+            and status.st_size >= self._consumed > 0
+            and os.pread(fd, len(self._probe), self._probe_at) == self._probe
+        )
+
+    def _take_in(self, octets: bytes) -> None:
+        end = octets.rfind(b"\n") + 1
+        self._torn = end != len(octets)
+        if not end:
+            return
+        start = self._consumed
+        self._consumed += end
+        self._probe_at = max(start + end - 128, start)
+        self._probe = octets[self._probe_at - start : end]
+        text = octets[:end].decode("utf-8", "surrogateescape")
+        if not start:
+            line, _, text = text.partition("\n")
+            try:
+                self.header = Header.parse(line)
+            except BrokenHeader as exc:
+                self._header_faults.append(f"broken header: {exc}")
+                return
+        if text and self.header is not None:
+            self._unparsed.append(text)
+
+    def _parse(self) -> None:
+        if not self._unparsed or self.header is None:
+            return
+        text, self._unparsed = "".join(self._unparsed), []
+        known = self._records
+        last = known.uids[-1] if known.uids else 0
+        fresh = parse_records(text, after=last, version=self.header.version)
+        for fault in fresh.faults:
+            log.warning("%s: %s", self.path, fault)
+        known.highest = max(known.highest, fresh.highest)
+        known.faults += fresh.faults
+        known.extras |= fresh.extras
+        known.uids += fresh.uids
+        known.bases += fresh.bases
+        self._uid_of.update(zip(fresh.bases, fresh.uids, strict=True))
+
+    # --- what it says ----------------------------------------------------------------------
+
+    @property
+    def uid_of(self) -> Mapping[str, int]:
+        """UID by base.  A base that is listed twice has its later UID.  Never changed in place
+        by others: sync() of the mailbox reads it again."""
+        self._parse()
+        return self._uid_of
+
+    @property
+    def extras(self) -> Mapping[int, str]:
+        self._parse()
+        return self._records.extras
+
+    @property
+    def next_uid(self) -> int:
+        """Higher than every UID that the list has ever held, as far as it can tell."""
+        if self.header is None:
+            return 1
+        highest = self._records.highest
+        if self._unparsed:
+            line = self._unparsed[-1][self._unparsed[-1].rfind("\n", 0, -1) + 1 :]
+            if match := _LAST_LINE.match(line):
+                highest = max(highest, int(match[1]))
+            else:
+                self._parse()
+                highest = self._records.highest
+        return max(self.header.next_uid, highest + 1)
+
+    def records_after(self, uid: int) -> list[tuple[int, str]]:
+        """(UID, base) of records with a higher UID."""
+        self._parse()
+        uids, bases = self._records.uids, self._records.bases
+        start = len(uids)
+        while start and uids[start - 1] > uid:
+            start -= 1
+        return list(zip(uids[start:], bases[start:], strict=True))
+
+    @property
+    def faults(self) -> list[str]:
+        """Why the file needs rewriting although nothing is to be added."""
+        self._parse()
+        return self._header_faults + self._records.faults
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether records can simply be appended."""
+        header = self.header
+        return (
+            header is not None
+            and header.version == VERSION
+            and header.guid is not None
+            and not self._torn
+            and not self.faults
+        )
+
+    # --- writing; the caller holds the lock ------------------------------------------------
+
+    def lock(self, *, patience: float | None = None) -> DotLock:
+        """patience: seconds to wait at most; None: as configured."""
+        config = self._site.config
+        return DotLock(
+            self.path,
+            timeout=min(config.lock_timeout, patience or config.lock_timeout),
+            stale=STALE,
+            creation=self._site.creation(),
+            touch_every=TOUCH,
+            excl=config.lock_excl,
+        )
+
+    def prepare(self) -> None:
+        """Make or mend the file, so that records can be appended."""
+        if not self.is_plain:
+            self.rewrite(None)
+
+    def add(self, records: Sequence[tuple[int, str]]) -> None:
+        """Append new records, after prepare().  On OSError nothing was added."""
+        octets = format_records(records, {}).encode("utf-8", "surrogateescape")
+        fd = fsops.open_file(self.path, os.O_WRONLY | os.O_APPEND)
+        try:
+            size = os.fstat(fd).st_size
+            try:
+                fsops.write_all(fd, octets)
+                if self._site.config.fsync:
+                    os.fdatasync(fd)
+            except BaseException:
+                os.ftruncate(fd, size)
+                raise
+            status = os.fstat(fd)
+        finally:
+            os.close(fd)
+        if size == self._consumed and status.st_size == size + len(octets):
+            self._key = _key_of(status)
+            self.version += 1
+            self._take_in(octets)
+        else:
+            self._key = None  # a writer without the lock; read everything again
+            self.refresh()
+
+    def rewrite(self, live: Collection[str] | None) -> None:
+        """Replace the file.
+
+        live: bases worth keeping; None: all.  A broken file is set aside as FILE.broken first.
+        """
+        header = self._new_header()
+        if self.faults:
+            self._set_aside()
+        known = self._records
+        kept = [
+            (uid, base)
+            for uid, base in zip(known.uids, known.bases, strict=True)
+            if (live is None or base in live) and self._uid_of[base] == uid
+        ]
+        content = header.format() + format_records(kept, known.extras)
+        octets = content.encode("utf-8", "surrogateescape")
+        fsops.replace_file(
+            self.path, octets, self._site.creation(), fsync=bool(self._site.config.fsync)
+        )
+        self._key = None
+        self._reset()
+        self.refresh()
+
+    def _new_header(self) -> Header:
+        guid = secrets.token_hex(16)
+        if self.header is None:
+            return Header(
+                uidvalidity.allocate(self._site.control_root, self._site.creation()), 1, guid
+            )
+        next_uid = self.next_uid
+        if self._torn or self._records.faults:
+            next_uid = min(next_uid + TORN_GAP, 2**32 - 2)
+        return dataclasses.replace(
+            self.header, version=VERSION, next_uid=next_uid, guid=self.header.guid or guid
+        )
+
+    def _set_aside(self) -> None:
+        aside = self.path.with_name(FILE_NAME + ".broken")
+        log.error("%s is broken (%s); kept as %s and rebuilt", self.path, self.faults[0], aside)
+        fsops.unlink(aside, missing_ok=True)
+        try:
+            fsops.link(fsops.Entry(None, self.path), fsops.Entry(None, aside))
+        except OSError as exc:
+            log.warning("%s could not be kept: %s", self.path, exc)
+
+    def wants_rewrite(self, live: Collection[str]) -> bool:
+        """Whether dead records have become too many.  live: bases of messages that exist."""
+        self._parse()
+        known = len(self._records.uids)
+        return known >= SMALL and len(live) <= known * LIVE_SHARE
