@@ -3,14 +3,19 @@
 Everything takes the message in CRLF form (crlf()), and nothing raises on odd input.
 """
 
+from sharefs.message.dates import parse_date, sent_day
 from sharefs.message.envelope import envelope, envelope_of
 from sharefs.message.header import header_fields
 from sharefs.message.lines import crlf, find_header_end, virtual_size
 from sharefs.message.parser import Part, parse, parse_header
+from sharefs.message.search import header_texts, matches_body, matches_header, matches_text
+from sharefs.message.section import SectionSpec, Spec, needs_body, section
 from sharefs.message.structure import body, bodystructure
 
 __all__ = [
     "Part",
+    "SectionSpec",
+    "Spec",
     "body",
     "bodystructure",
     "crlf",
@@ -18,7 +23,15 @@ __all__ = [
     "envelope_of",
     "find_header_end",
     "header_fields",
+    "header_texts",
+    "matches_body",
+    "matches_header",
+    "matches_text",
+    "needs_body",
     "parse",
+    "parse_date",
     "parse_header",
+    "section",
+    "sent_day",
     "virtual_size",
 ]

@@ -295,3 +295,28 @@ BROKEN: Final = {
     **{f"address {text}": _mail(f"\nFrom: x@y.z\nTo: {text}\n\nx\n") for text in _ODD_ADDRESSES},
     **{f"type {text}": _mail(f"\nFrom: x@y.z\nContent-Type: {text}\n\nx\n") for text in _ODD_TYPES},
 }
+
+SEARCHED: Final[list[bytes]] = [
+    _mail(
+        '\nFrom: "Doe, John" <joe@x.org>\nTo: ann@x.org (Ann Comment)\n , "Q \\"q\\" Q" <q@x.org>\n'
+        "Subject: =?utf-8?Q?Gr=C3=BC?= =?utf-8?Q?=C3=9Fe?= folded\n  twice  spaced\n"
+        "MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\npreamblia\n--b\n"
+        "Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n"
+        "X-Mimehead: mimehead\n\nStra=C3=9Fe Na=C3=AFve one=\ntwo line\nbreak\n--b\n"
+        'Content-Type: application/octet-stream; name="filename.bin"\n\nbinarytext\n--b\n'
+        "Content-Type: message/rfc822\n\nSubject: innersubj =?utf-8?Q?=C3=BCber?=\n"
+        "X-In: innerfield\n\ninnerbody\n--b\nContent-Type: text/html\n\n<b>ht</b>ml &uuml;\n"
+        "--b--\nepiloguia\n"
+    ),
+    _mail("\nSubject: no date\nX-Empty:\n\nx\n"),
+    _mail("\nSubject: bad date\nDate: tomorrow\n\nx\n"),
+    _mail("\nSubject: dated\nDate: Mon, 2 Nov 2020 23:30:00 -0800\n\nx\n"),
+    _mail(
+        "\nSubject: ü\nDate: 1 Dec 21 00:10 GMT (comment)\n"
+        "Content-Type: text/plain; charset=iso-8859-1\n\nlatin grüß\n",
+        "latin-1",
+    ),
+    _mail("\nSubject: utf ü\nDate: Fri, 05 Mar 1999 23:00:00\n\nutf grüß\n"),
+    _mail("\nSubject: coded\nContent-Type: text/plain; charset=utf-8\n"
+          "Content-Transfer-Encoding: base64\n\nZ3LDvMOfZSBh\ndXMgYmFzZTY0Cg==\n"),
+]  # fmt: skip

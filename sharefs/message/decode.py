@@ -1,0 +1,121 @@
+"""Text out of octets: charsets, transfer encodings, encoded words.  Pure, never raises.
+
+RFC 2045 section 6, RFC 2047.  What cannot be decoded becomes U+FFFD: a reader or a search does
+better with most of a text than with none.
+"""
+
+import binascii
+import codecs
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Final
+
+# Codecs of Python's that are no charsets of mail; some take quadratic time.
+_NOT_CHARSETS: Final = frozenset(
+    {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"}
+)
+# What mail calls these holds more characters than the name says.
+_SUPERSETS: Final = {
+    "ascii": "utf-8",  # 8-bit under this name is UTF-8 nowadays
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "euc_kr": "cp949",
+    "shift_jis": "cp932",
+}
+_ENCODED_WORD: Final = re.compile(rb"=\?([^?*\s]{1,64})(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
+_NOT_BASE64: Final = bytes(
+    set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
+)
+_FOLD: Final = re.compile(r"[ \t\r\n]+")
+
+
+@lru_cache(maxsize=256)
+def _codec(charset: str) -> str | None:
+    try:
+        name = codecs.lookup(charset).name
+        if name in _NOT_CHARSETS:
+            return None
+        b"".decode(name)  # LookupError for codecs that make no text
+    except (LookupError, ValueError):
+        return None
+    return _SUPERSETS.get(name, name)
+
+
+def decode_charset(octets: bytes, charset: bytes | None) -> str:
+    """Octets as text.  Unknown charsets and None are taken for UTF-8."""
+    codec = _codec(charset.decode("latin-1")) if charset else "utf-8"
+    try:
+        return octets.decode(codec or "utf-8", "replace")
+    except (ValueError, LookupError):  # codecs that know no "replace"
+        return octets.decode("utf-8", "replace")
+
+
+def decode_base64(octets: bytes) -> bytes:
+    """Decode what is there: foreign octets and missing or extra padding do no harm."""
+    clean = octets.translate(None, _NOT_BASE64)
+    clean = clean[: len(clean) - (len(clean) % 4 == 1)]
+    return binascii.a2b_base64(clean + b"=" * (-len(clean) % 4))
+
+
+def decode_transfer(octets: bytes, encoding: bytes | None) -> bytes:
+    """Undo a Content-Transfer-Encoding.  Unknown ones are left alone."""
+    match (encoding or b"").lower():
+        case b"quoted-printable":
+            return binascii.a2b_qp(octets)
+        case b"base64":
+            return decode_base64(octets)
+    return octets
+
+
+def decode_words(value: bytes) -> str:
+    """A header value with its encoded words decoded and its folds undone.
+
+    White space runs become one space.  Neighbouring words of one charset are joined before they
+    are decoded, because many programs split characters between words.
+    """
+    if b"=?" not in value:
+        return _unfold(decode_charset(value, None))
+    pieces: list[str] = []
+    charset = None
+    pending = b""  # decoded octets in charset
+    at = 0
+    for found in _ENCODED_WORD.finditer(value):
+        between = value[at : found.start()]
+        adjacent = at > 0 and not between.strip()
+        if not (adjacent and charset == found[1].lower()):
+            pieces.append(decode_charset(pending, charset))
+            pending = b""
+        if not adjacent:
+            pieces.append(decode_charset(between, None))
+        charset = found[1].lower()
+        encoded = found[3]
+        if found[2] in b"qQ":
+            pending += binascii.a2b_qp(encoded, header=True)
+        else:
+            pending += decode_base64(encoded)
+        at = found.end()
+    pieces.append(decode_charset(pending, charset))
+    pieces.append(decode_charset(value[at:], None))
+    return _unfold("".join(pieces))
+
+
+def _unfold(text: str) -> str:
+    return _FOLD.sub(" ", text).strip(" ")
+
+
+@lru_cache(maxsize=512)
+def _fold_short(text: str) -> str:
+    return unicodedata.normalize("NFKD", text.casefold())
+
+
+def fold(text: str) -> str:
+    """The form in which texts are compared: without case, characters decomposed.
+
+    i;unicode-casemap (RFC 5051), but with full case folding, so that "STRASSE" finds "Straße".
+    """
+    if text.isascii():
+        return text.lower()
+    if len(text) < 256:
+        return _fold_short(text)
+    return unicodedata.normalize("NFKD", text.casefold())
