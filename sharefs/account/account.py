@@ -1,0 +1,368 @@
+"""Account: everything one viewer can do to mailboxes.  Checks rights, then acts.
+
+The one door behind all doors.  Names are decoded Unicode with the namespace's prefix and
+separator.  Methods may block on the disk; one Account serves one connection and is not thread
+safe.  Every refusal is a SharingError; its text is for the log.
+"""
+
+import os
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sharefs.account import changes, shares, tree
+from sharefs.account.context import Context, Target
+from sharefs.account.explain import Step, explain
+from sharefs.account.opening import creation_for, private_seen_dir
+from sharefs.account.shares import AclChange, MapReport, ShownAcl
+from sharefs.acl import Acl, Change, Effective, Mode, Update
+from sharefs.config import Config, Settings
+from sharefs.errors import Code, SharingError
+from sharefs.identifiers import Identifier
+from sharefs.identity.lookup import HomeLookup
+from sharefs.identity.model import MailUser
+from sharefs.namespaces.listing import EVERYTHING, Listed, Selection
+from sharefs.namespaces.namespace import Found
+from sharefs.permissions.inherit import Creation
+from sharefs.rights import ADMIN, INSERT, LOOKUP, READ, Rights
+from sharefs.sharing.keys import ShareKey
+from sharefs.sharing.policy import nonexistent
+from sharefs.store import private_seen
+from sharefs.store.interface import Existence, Mailbox
+
+# What lets a viewer subscribe: deliberately wider than RFC 4314's lookup alone (formats 8).
+SUBSCRIBABLE = LOOKUP | READ | INSERT
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceView:
+    """One line of NAMESPACE (RFC 2342).  A shared namespace's prefix ends before its owner."""
+
+    type: str
+    prefix: str
+    separator: str
+    hidden: bool
+    list: str
+
+
+class Account:
+    """See the module.  Made by open()."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.user: MailUser = context.user
+        self.settings: Settings = context.settings
+
+    @classmethod
+    def open(
+        cls, config: Config, user: MailUser, users: HomeLookup, *, protocol: str = "imap"
+    ) -> "Account":
+        """The account of a user, in a process that runs as that user.  Touches no mail.
+
+        Raises SharingError if the user's settings cannot work.
+        """
+        return cls(Context(config, user, users, protocol=protocol))
+
+    # --- names and listing ---------------------------------------------------------------
+
+    def namespaces(self) -> Sequence[NamespaceView]:
+        """In configuration order."""
+        spaces = self._context.namespaces
+        views = [
+            (one.settings.order, NamespaceView(
+                one.type, one.prefix, one.separator, one.settings.hidden, one.settings.list
+            ))
+            for one in spaces.fixed
+        ]  # fmt: skip
+        views += [
+            (one.settings.order, NamespaceView(
+                "shared", one.template.top, one.settings.separator, one.settings.hidden,
+                one.settings.list,
+            ))
+            for one in spaces.shared
+        ]  # fmt: skip
+        return [view for _, view in sorted(views, key=lambda pair: pair[0])]
+
+    def separator_of(self, name: str) -> str:
+        """The hierarchy separator in force for a name or a prefix."""
+        return self._context.namespaces.separator_of(name)
+
+    def list(
+        self, reference: str, patterns: Sequence[str], selection: Selection = EVERYTHING
+    ) -> Iterator[Listed]:
+        """LIST (RFC 3501, RFC 5258).  Trouble in one namespace leaves the others listed."""
+        return tree.listed(self._context, reference, patterns, selection)
+
+    def exists(self, name: str) -> bool:
+        """As far as this viewer may know.  Never raises for the name."""
+        try:
+            self._context.known(name)
+        except SharingError as refusal:
+            if refusal.code is Code.NONEXISTENT:
+                return False
+            raise
+        return True
+
+    def tree(self, name: str) -> Sequence[str]:
+        """A mailbox and the visible ones below it, parents first.  Raises NONEXISTENT."""
+        top = self._context.known(name).name
+        below = top + self.separator_of(top)
+        names = [one.name for one in self.list("", [_literal(below) + "*"]) if _is_real(one)]
+        return [top, *sorted(one for one in names if one.startswith(below))]
+
+    # --- rights --------------------------------------------------------------------------
+
+    def rights(self, name: str) -> Effective:
+        """The viewer's rights, with their reasons.
+
+        Raises NONEXISTENT for a missing mailbox, and exactly so without any right but post.
+        """
+        return self._context.known(name).effective
+
+    def demand(self, name: str, *rights: Rights) -> None:
+        """Raises NO_PERMISSION without all of the rights; NONEXISTENT also without lookup."""
+        self._demanded(name, *rights)
+
+    def _demanded(self, name: str, *rights: Rights) -> Target:
+        target = self._context.target(name)
+        if not target.exists or not target.levels:
+            raise nonexistent(target.name)
+        self._context.policy.demand(self._context.viewer, target.mailbox, *rights)
+        return target
+
+    # --- mailboxes -----------------------------------------------------------------------
+
+    def open_mailbox(self, name: str, *, readonly: bool = False) -> Mailbox:
+        """Needs r.  The viewer's own \\Seen lies over it where that is set.  The caller closes it.
+
+        An automatic mailbox is made.  Raises UNAVAILABLE where the kernel refuses.
+        """
+        target = self._demanded(name, READ)
+        changes.make_if_automatic(self._context, target)
+        return self._open(target, readonly=readonly)
+
+    def writable_target(self, name: str, right: Rights = INSERT) -> Mailbox:
+        """The mailbox for APPEND, COPY and MOVE.  Needs right (post for deliveries), not r."""
+        target = self._demanded(name, right)
+        changes.make_if_automatic(self._context, target)
+        return self._open(target, readonly=False)
+
+    def _open(self, target: Target, *, readonly: bool) -> Mailbox:
+        if target.existence is Existence.NO_SELECT:
+            raise nonexistent(target.name)
+        with changes.refusals(target.name, "open"):
+            mailbox = target.storage.open(target.levels, readonly=readonly)
+            private = private_seen_dir(target.namespace, target.levels)
+            if private is None:
+                return mailbox
+            try:
+                public = target.namespace.type == "public"
+                return private_seen.overlay(mailbox, private, public=public)
+            except BaseException:
+                mailbox.close()
+                raise
+
+    def mailbox_key(self, name: str, *, readonly: bool = False) -> Hashable:
+        """Two mailboxes of equal key may be one open Mailbox object within one process.
+
+        Equal: the same directory on disk, control files, private \\Seen and readonly.  The key
+        says nothing of rights.  Raises NONEXISTENT for a name that cannot be one.
+        """
+        found = self._context.locate(name)
+        namespace = found.namespace
+        path = os.path.realpath(namespace.storage.mailbox_path(found.levels))
+        private = private_seen_dir(namespace, found.levels)
+        return path, namespace.location.control_path, private, readonly
+
+    def uses_private_seen(self, name: str) -> bool:
+        """Whether \\Seen of this mailbox is the viewer's own."""
+        found = self._context.locate(name)
+        return private_seen_dir(found.namespace, found.levels) is not None
+
+    def create(self, name: str, special_use: Sequence[str] = ()) -> None:
+        """Needs k above it.  It gets a copy of its parent's ACL.
+
+        Raises ALREADY_EXISTS, NO_PERMISSION, CANNOT for an impossible name.
+        """
+        changes.create(self._context, name, special_use)
+
+    def delete(self, name: str) -> None:
+        """Needs x.  Raises CANNOT for INBOX."""
+        changes.delete(self._context, name)
+
+    def rename(self, old: str, new: str) -> None:
+        """Needs x on old and k above new.  Mailboxes below go along.  INBOX stays, emptied."""
+        changes.rename(self._context, old, new)
+
+    # --- subscriptions -------------------------------------------------------------------
+
+    def subscriptions(self) -> Sequence[str]:
+        """Names the viewer is subscribed to, whether or not there are such mailboxes."""
+        return list(self._context.subscriptions())
+
+    def subscribe(self, name: str) -> None:
+        """Needs l, r or i.  Raises NONEXISTENT.  Doing it twice is doing it once."""
+        target = self._context.target(name)
+        if not target.exists or not target.levels or not target.rights & SUBSCRIBABLE:
+            raise nonexistent(target.name)
+        self._context.subscribed.add(target.found)
+
+    def unsubscribe(self, name: str) -> None:
+        """Needs nothing: the mailbox may be gone.  Harmless if there is no subscription."""
+        found = self._context.namespaces.find(name)
+        if found is not None and found.levels:
+            self._context.subscribed.remove(found)
+
+    # --- ACLs ----------------------------------------------------------------------------
+
+    def acl(self, name: str) -> ShownAcl:
+        """As GETACL shows it, the owner's default entry added.  Needs a.
+
+        Raises CORRUPT or UNAVAILABLE for an ACL file that cannot be read.
+        """
+        return shares.shown_acl(self._context, self._context.target(name))
+
+    def set_acl(
+        self, name: str, identifier: Identifier, mode: Mode, rights: Rights,
+        *, negative: bool = False,
+    ) -> AclChange:  # fmt: skip
+        """SETACL: ACL file, list cache and sharing map in one step.  Needs a.
+
+        In private namespaces one's own a stays.  Raises CANNOT for `owner` in public namespaces,
+        INVALID for anyone and authenticated unless imap_acl_allow_anyone.
+        """
+        target = self._demanded(name, ADMIN)
+        change = Change(mode, rights)
+        update = shares.wire_update(self._context, target, identifier, change, negative=negative)
+        return shares.change_acl(self._context, target, update)
+
+    def delete_acl(self, name: str, identifier: Identifier, *, negative: bool = False) -> AclChange:
+        """DELETEACL: the positive entry, or the negative one.  Needs a."""
+        target = self._demanded(name, ADMIN)
+        update = Update.deletion(identifier, negative=negative)
+        return shares.change_acl(self._context, target, update)
+
+    def stored_acl(self, name: str, *, override: bool = False) -> Acl:
+        """The entries as they are, local and global.  override: an administrator asks; else a."""
+        if not override:
+            self.demand(name, ADMIN)
+        return shares.stored_acl(self._context, self._context.target(name))
+
+    def change_acl(
+        self, name: str, update: Update, *, override: bool = False, force: bool = False
+    ) -> AclChange:
+        """Any change of a mailbox's ACL, for commands.  override as in stored_acl().
+
+        force: even if nobody could undo it; else CANNOT.
+        """
+        target = self._context.target(name) if override else self._demanded(name, ADMIN)
+        if not target.exists or not target.levels:
+            raise nonexistent(target.name)
+        changes.make_if_automatic(self._context, target)
+        return shares.change_acl(self._context, target, update, force=force)
+
+    def own_acls(self) -> Iterator[tuple[str, Acl]]:
+        """The viewer's own mailboxes that have entries; unreadable files are left out."""
+        for namespace in self._context.namespaces.fixed:
+            if namespace.type != "private" or namespace.settings.alias_for:
+                continue
+            for seen in tree.mailboxes_of(self._context, namespace):
+                acl = self._context.policy.file_of(seen.mailbox).acl
+                if acl.entries and seen.mailbox.true_owner is None:
+                    yield seen.name, acl
+
+    def received(self) -> Iterator[tuple[str, str, Rights]]:
+        """(mailbox, owner, rights) of what others share with the viewer, as far as he sees it."""
+        for listed in self.list("", ["*"]):
+            found = self._context.namespaces.find(listed.name)
+            if found is None or not _is_real(listed):
+                continue
+            target = self._context.target_of(found)
+            owner = target.mailbox.true_owner
+            if owner is None and found.namespace.type == "shared":
+                owner = found.namespace.owner
+            if owner is not None:
+                yield listed.name, owner, target.rights
+
+    # --- the sharing map -----------------------------------------------------------------
+
+    def sharers(self) -> Sequence[str]:
+        """Who shares something with the viewer, says the map."""
+        return sorted(self._context.sharers())
+
+    def map_entries(self) -> frozenset[ShareKey]:
+        """With whom the viewer shares, says the map."""
+        share_map = shares.demand_map(self._context)
+        return share_map.shares_of(self.user.name)
+
+    def map_owners(self) -> frozenset[str]:
+        """Every owner in the viewer's map."""
+        return frozenset(shares.demand_map(self._context).all())
+
+    def map_label(self) -> str:
+        """Which map it is: users may have different ones."""
+        settings = self.settings.sharing_map
+        return "" if settings is None else f"{settings.driver} {settings.path}"
+
+    def rebuild_map(self, *, dry_run: bool = False) -> MapReport:
+        """Bring map and list caches in line with the viewer's ACL files; say what differed."""
+        return shares.rebuild_map(self._context, dry_run=dry_run)
+
+    def forget_owner(self, owner: str) -> None:
+        """Take an owner who is no longer there out of the map."""
+        shares.demand_map(self._context).replace(owner, ())
+
+    # --- looking behind ------------------------------------------------------------------
+
+    def explain(self, name: str) -> Sequence[Step]:
+        """Why the viewer can or cannot see and open a mailbox, step by step."""
+        return explain(self._context, name)
+
+    def guid(self, name: str) -> str:
+        """The mailbox's 128-bit id as 32 hex digits.  Needs l."""
+        target = self._demanded(name, LOOKUP)
+        return target.storage.guid(target.levels)
+
+    def paths(self, name: str) -> dict[str, str]:
+        """Where a mailbox is on disk: "mailbox", "control", "acl", and what else is set apart."""
+        found = self._context.locate(name)
+        namespace, location = found.namespace, found.namespace.location
+        if not found.levels:
+            return {"mailbox": str(location.path)}
+        mail = namespace.storage.mailbox_path(found.levels)
+        paths: dict[str, Path | None] = {
+            "mailbox": mail,
+            "control": _below(location.control_path, location.path, mail) or mail,
+            "index": _below(location.index_path, location.path, mail) or mail,
+            "private": private_seen_dir(namespace, found.levels),
+            "acl": namespace.storage.acl_directory(found.levels),
+        }
+        return {kind: str(path) for kind, path in paths.items() if path is not None}
+
+    def permissions(self, name: str) -> Creation:
+        """What new files and directories in a mailbox get; of a missing one: what it would get.
+
+        Raises CANNOT for a name that no mailbox can have.
+        """
+        return creation_for(changes.place_of(self._context, name), self.settings)
+
+    def find(self, name: str) -> Found | None:
+        """The namespace and storage name that a mailbox name means."""
+        return self._context.namespaces.find(name)
+
+
+def _below(root: Path | None, mail_root: Path, mail: Path) -> Path | None:
+    """A mailbox's directory below another root, laid out as below the mail root."""
+    if root is None:
+        return None
+    return root / mail.relative_to(mail_root) if mail.is_relative_to(mail_root) else root
+
+
+def _is_real(listed: Listed) -> bool:
+    return "\\NonExistent" not in listed.flags and "\\NoSelect" not in listed.flags
+
+
+def _literal(name: str) -> str:
+    """A pattern that matches at least the name: wildcard characters in it stay wildcards, and
+    callers look at the results."""
+    return name

@@ -1,0 +1,274 @@
+"""Creating, deleting and renaming mailboxes: rights first, then the storage, then what follows.
+
+What follows a change that was made is the ACL of a new mailbox, the list cache and the sharing
+map.  After a refusal everything is as it was.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from sharefs.account import shares
+from sharefs.account.context import Context, Target, explained, log
+from sharefs.account.opening import creation_for
+from sharefs.acl import Acl
+from sharefs.errors import Code, SharingError
+from sharefs.names import flaw_of
+from sharefs.namespaces.namespace import INBOX_LEVELS, Found
+from sharefs.namespaces.special_use import special_uses
+from sharefs.rights import CREATE, DELETE, LOOKUP, READ
+from sharefs.sharing.files import acl_path, initial_acl, read_acl, update_acl
+from sharefs.sharing.policy import AclMailbox, nonexistent, who_text
+from sharefs.sharing.step import derive
+from sharefs.store.interface import Existence
+
+
+def place_of(context: Context, name: str) -> Found:
+    """Where a new mailbox of that name would be.
+
+    Raises SharingError(CANNOT) for a name that no mailbox can have, with the reason.
+    """
+    found = context.namespaces.find(name)
+    if found is None:
+        prefixes = ", ".join(repr(one.prefix) for one in context.namespaces.fixed)
+        raise SharingError(
+            Code.CANNOT, f"no namespace can hold a mailbox called {name!r}; prefixes are {prefixes}"
+        )
+    if not found.levels:
+        raise SharingError(Code.CANNOT, f"{name} is a namespace and no mailbox")
+    flaw = flaw_of(found.levels, found.namespace.naming)
+    if flaw is not None:
+        raise SharingError(Code.CANNOT, f"the mailbox name {name!r} {flaw}")
+    return found
+
+
+def parent_of(context: Context, found: Found) -> Found:
+    """The nearest existing mailbox above a name, or the namespace itself (its default ACL)."""
+    levels = found.levels[:-1]
+    while levels:
+        above = Found(found.namespace, levels)
+        if context.existence(above) is not Existence.ABSENT:
+            return above
+        levels = levels[:-1]
+    return Found(found.namespace, ())
+
+
+def demand_create(context: Context, found: Found) -> AclMailbox:
+    """Needs k on the nearest existing parent.  Returns that parent.
+
+    The refusal is the same whether the parent is there, out of sight, or nobody's at all.
+    """
+    parent = context.acl_mailbox(parent_of(context, found))
+    effective = context.policy.rights_of(context.viewer, parent)
+    if not effective.rights.covers(CREATE):
+        raise SharingError(
+            Code.NO_PERMISSION,
+            f"{who_text(context.viewer)} lacks the right create above {found.name}",
+        )
+    return parent
+
+
+def create(context: Context, name: str, special_use: Sequence[str] = ()) -> None:
+    """CREATE.  A separator at the end asks for a level of hierarchy only (RFC 3501 6.3.3).
+
+    Raises ALREADY_EXISTS, NO_PERMISSION, CANNOT.
+    """
+    separator = context.namespaces.separator_of(name)
+    directory = name.endswith(separator)
+    found = place_of(context, name.removesuffix(separator) if directory else name)
+    _demand_special_use(found, special_use)
+    parent = demand_create(context, found)
+    target = context.target_of(found)
+    if target.exists and not _is_virtual(context, target):
+        # Whoever may not know of the mailbox learns only that he cannot have it.
+        seen = target.rights.covers(LOOKUP)
+        code = Code.ALREADY_EXISTS if seen else Code.NO_PERMISSION
+        raise SharingError(code, f"mailbox {found.name} exists already")
+    make(context, found, directory=directory, parent=parent)
+
+
+def make(
+    context: Context, found: Found, *, directory: bool = False, parent: AclMailbox | None
+) -> None:
+    """Make a mailbox, rights not looked at, and give it a copy of its parent's ACL.
+
+    parent None: it starts without an ACL.  A mailbox that cannot get its ACL is removed again.
+    """
+    with refusals(found.name, "create"):
+        found.namespace.storage.create(found.levels, directory=directory)
+    if parent is None:
+        return
+    try:
+        copied = _copy_acl(context, found, parent)
+    except BaseException:
+        with contextlib.suppress(SharingError, OSError):
+            found.namespace.storage.delete(found.levels)
+        raise
+    if copied:
+        derive(shares.shares_of(context, found.namespace))
+
+
+def _copy_acl(context: Context, found: Found, parent: AclMailbox) -> bool:
+    """Write the parent's own entries to a new mailbox, once.  Returns whether there were any."""
+    directory = parent.acl_dir
+    if directory is None and not parent.default_name:
+        directory = parent.default_acl_dir  # of the namespace; INBOX's default stays a default
+    mine = context.acl_mailbox(found).acl_dir
+    if directory is None or mine is None or not context.settings.acl_enabled:
+        return False
+    file = read_acl(acl_path(directory))
+    if not file.readable:
+        raise SharingError(Code.CORRUPT, f"{found.name} cannot be made: {file.problems[0]}")
+    entries = initial_acl(file.acl)
+    if not entries.entries:
+        return False
+
+    def copy(old: Acl) -> Acl:
+        return entries
+
+    update_acl(acl_path(mine), copy, creation_for(found, context.settings))
+    return True
+
+
+def _demand_special_use(found: Found, wanted: Sequence[str]) -> None:
+    """RFC 6154 section 3: a special use that we cannot keep is refused.  Ours are configured."""
+    rules = found.namespace.settings.mailboxes
+    has = {use.lower() for use in special_uses(rules, found.namespace.separator.join(found.levels))}
+    if missing := [use for use in wanted if use.lower() not in has]:
+        raise SharingError(
+            Code.CANNOT,
+            f"{found.name} cannot be given the special use {missing[0]}: special uses come from the"
+            " configuration (mailbox NAME { special_use = ... })",
+        )
+
+
+def _is_virtual(context: Context, target: Target) -> bool:
+    """An automatic mailbox that nobody has made yet."""
+    return context.is_auto(target.found) and not _stored(target.found)
+
+
+def _stored(found: Found) -> bool:
+    return found.namespace.storage.existence(found.levels) is not Existence.ABSENT
+
+
+def make_if_automatic(context: Context, target: Target) -> None:
+    """Make an automatic mailbox when it is first used.  Nobody's right is asked for that."""
+    if target.exists and _is_virtual(context, target):
+        try:
+            make(context, target.found, parent=None)
+        except SharingError as refusal:
+            if refusal.code is not Code.ALREADY_EXISTS:  # somebody was quicker
+                raise
+        if context.autos(target.namespace).get(target.levels):
+            context.subscribed.add(target.found)
+
+
+def delete(context: Context, name: str) -> None:
+    """DELETE.  Needs x.  Mailboxes below it stay.
+
+    A symbolic link in the viewer's own tree is the viewer's: it goes without asking the owner of
+    the mailbox behind it, which stays.
+    """
+    target = context.target(name)
+    if not target.exists or not target.levels:
+        raise nonexistent(target.name)
+    demand_not_inbox(target, "deleted")
+    if not _is_own_link(target):
+        context.policy.demand(context.viewer, target.mailbox, DELETE)
+    if not _stored(target.found):
+        raise nonexistent(target.name)  # an automatic mailbox that was never made
+    had_acl = _has_acl(target)
+    with refusals(target.name, "delete"):
+        target.storage.delete(target.levels)
+    if had_acl:
+        derive(shares.shares_of(context, target.namespace))
+
+
+def rename(context: Context, old: str, new: str) -> None:
+    """RENAME.  Needs x on the mailbox and k above its new place; those below go along.
+
+    INBOX gives its messages to the new mailbox and stays (RFC 3501 section 6.3.5).
+    """
+    source = context.target(old)
+    if not source.exists or not source.levels:
+        raise nonexistent(source.name)
+    if not _is_own_link(source):
+        context.policy.demand(context.viewer, source.mailbox, DELETE)
+    place = place_of(context, new.removesuffix(context.namespaces.separator_of(new)))
+    if place.namespace is not source.namespace:
+        demand_create(context, place)
+        raise SharingError(
+            Code.CANNOT, f"{old} cannot be renamed to {new}: they are in different namespaces"
+        )
+    if place.levels[: len(source.levels)] == source.levels:
+        raise SharingError(Code.CANNOT, f"{old} cannot be moved to {new}, below itself")
+    parent = demand_create(context, place)
+    existing = context.target_of(place)
+    if existing.exists and not _is_virtual(context, existing):
+        seen = existing.rights.covers(LOOKUP)
+        code = Code.ALREADY_EXISTS if seen else Code.NO_PERMISSION
+        raise SharingError(code, f"mailbox {place.name} exists already")
+    if _is_inbox(source):
+        _empty_inbox(context, source, place, parent)
+        return
+    make_if_automatic(context, source)
+    had_acl = _has_acl_below(context, source.found)
+    with refusals(old, "rename"):
+        source.storage.rename(source.levels, place.levels)
+    if had_acl:
+        derive(shares.shares_of(context, source.namespace))
+
+
+def _empty_inbox(context: Context, source: Target, place: Found, parent: AclMailbox) -> None:
+    context.policy.demand(context.viewer, source.mailbox, READ)
+    make(context, place, parent=parent)
+    with refusals(source.name, "rename"):
+        inbox = source.storage.open(source.levels)
+        try:
+            inbox.sync()
+            target = place.namespace.storage.open(place.levels)
+            try:
+                target.move_from(inbox, list(inbox.uids()))
+            finally:
+                target.close()
+        finally:
+            inbox.close()
+
+
+def demand_not_inbox(target: Target, what: str) -> None:
+    if _is_inbox(target):
+        raise SharingError(Code.CANNOT, f"{target.name} is an INBOX and cannot be {what}")
+
+
+def _is_inbox(target: Target) -> bool:
+    return target.levels == INBOX_LEVELS and target.namespace.type != "public"
+
+
+def _is_own_link(target: Target) -> bool:
+    return target.namespace.type == "private" and target.mailbox.true_owner is not None
+
+
+def _has_acl(target: Target) -> bool:
+    directory = target.mailbox.acl_dir
+    return directory is not None and acl_path(directory).exists()
+
+
+def _has_acl_below(context: Context, found: Found) -> bool:
+    """Whether a mailbox, or one below it, has an ACL file."""
+    depth = len(found.levels)
+    for stored in found.namespace.storage.iterate():
+        if stored.name[:depth] == found.levels:
+            mailbox = context.acl_mailbox(Found(found.namespace, stored.name), resolve_link=False)
+            if mailbox.acl_dir is not None and acl_path(mailbox.acl_dir).exists():
+                return True
+    return False
+
+
+@contextlib.contextmanager
+def refusals(name: str, what: str) -> Iterator[None]:
+    """The kernel's refusals as SharingError(UNAVAILABLE), explained for the log."""
+    try:
+        yield
+    except OSError as error:
+        detail = f"cannot {what} {name}: {explained(error)}"
+        log.error("%s", detail)
+        raise SharingError(Code.UNAVAILABLE, detail) from error

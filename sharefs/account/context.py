@@ -1,0 +1,309 @@
+"""What one viewer's account is made of, and the way from a mailbox name to its rights."""
+
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Literal, cast
+
+from sharefs.account.opening import open_map, open_storage, open_subscriptions
+from sharefs.acl import VISIBLE, Effective, Entry
+from sharefs.config import Config, Settings
+from sharefs.errors import SharingError
+from sharefs.identity.lookup import HomeLookup
+from sharefs.identity.model import MailUser
+from sharefs.names import Levels, flaw_of
+from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace
+from sharefs.namespaces.resolve import Namespaces
+from sharefs.namespaces.special_use import auto_mailboxes, rule_matches
+from sharefs.namespaces.subscribed import Subscribed
+from sharefs.namespaces.templates import Owner
+from sharefs.permissions.explain import explain_refusal
+from sharefs.rights import Rights
+from sharefs.sharing.keys import keys_for
+from sharefs.sharing.maps import ShareMap
+from sharefs.sharing.policy import (
+    AclMailbox,
+    Policy,
+    Viewer,
+    configured_entries,
+    is_ignored,
+    nonexistent,
+    true_owner,
+)
+from sharefs.store.interface import Existence, Storage
+
+log: Final = logging.getLogger(__name__)
+
+NamespaceType = Literal["private", "shared", "public"]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A mailbox that was asked for: its place, what the policy knows of it, and what it gives."""
+
+    found: Found
+    mailbox: AclMailbox
+    effective: Effective
+    existence: Existence
+
+    @property
+    def name(self) -> str:
+        return self.found.name
+
+    @property
+    def namespace(self) -> Namespace:
+        return self.found.namespace
+
+    @property
+    def levels(self) -> Levels:
+        return self.found.levels
+
+    @property
+    def storage(self) -> Storage:
+        return self.found.namespace.storage
+
+    @property
+    def exists(self) -> bool:
+        return self.existence is not Existence.ABSENT
+
+    @property
+    def rights(self) -> Rights:
+        return self.effective.rights
+
+
+class Context:
+    """Everything an account's operations share.  One for each login; not thread safe.
+
+    policy answers from ACL files with a cache of its own; share_map is None if there is none.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        user: MailUser,
+        homes: HomeLookup,
+        *,
+        protocol: str,
+    ) -> None:
+        self.user = user
+        self.homes = homes
+        self.variables = replace(user.variables(), protocol=protocol)
+        self.settings: Settings = config.settings(
+            protocol=protocol, fields=user.fields, variables=self.variables
+        )
+        self.viewer = Viewer(None if user.anonymous else user.acl_user, user.acl_groups)
+        self.policy = Policy(
+            enabled=self.settings.acl_enabled,
+            linker_is_owner=self.settings.sharefs_symlink_owner == "linker",
+        )
+        self.namespaces = Namespaces(
+            self.settings.namespaces, viewer=user.name, homes=homes,
+            make_storage=lambda space, location: open_storage(space, location, self.settings),
+        )  # fmt: skip
+        self.subscribed = Subscribed(
+            self.namespaces, lambda namespace: open_subscriptions(namespace, self.settings)
+        )
+        self._autos: dict[str, dict[Levels, bool]] = {}
+        self._entries: dict[str, tuple[Entry, ...]] = {}
+
+    @cached_property
+    def share_map(self) -> ShareMap | None:
+        return open_map(self.settings.sharing_map)
+
+    # --- names ---------------------------------------------------------------------------
+
+    def locate(self, name: str) -> Found:
+        """The place of a name that may be asked for.  Raises SharingError(NONEXISTENT)."""
+        found = self.namespaces.find(name)
+        if found is None or (found.levels and flaw_of(found.levels, found.namespace.naming)):
+            raise nonexistent(name)
+        return found
+
+    def target(self, name: str) -> Target:
+        """A mailbox and the viewer's rights on it, whether or not it exists.
+
+        Existence and rights are both found out before either is looked at, so that a mailbox
+        which the viewer may not know of takes the time of one that is missing.
+        """
+        return self.target_of(self.locate(name))
+
+    def target_of(self, found: Found) -> Target:
+        existence = self.existence(found)
+        mailbox = self.acl_mailbox(found)
+        if existence is Existence.ABSENT and found.namespace.type != "private":
+            self._log_refusal(found)
+        return Target(found, mailbox, self.policy.rights_of(self.viewer, mailbox), existence)
+
+    def known(self, name: str) -> Target:
+        """A mailbox that the viewer may know of.  Raises SharingError(NONEXISTENT)."""
+        target = self.target(name)
+        if not target.exists or not target.rights & VISIBLE:
+            raise nonexistent(target.name)
+        return target
+
+    def existence(self, found: Found) -> Existence:
+        """Automatic mailboxes exist before they are made.  A namespace's prefix holds no mail."""
+        if not found.levels:
+            return Existence.NO_SELECT
+        try:
+            existence = found.namespace.storage.existence(found.levels)
+        except SharingError as refusal:
+            log.info("%s is treated as missing: %s", found.name, refusal)
+            return Existence.ABSENT
+        except OSError as error:
+            # The kernel keeps the viewer out: not his to know whether there is such a mailbox.
+            log.info("%s is treated as missing: %s", found.name, explained(error))
+            return Existence.ABSENT
+        if existence is Existence.ABSENT and self.is_auto(found):
+            return Existence.SELECTABLE
+        return existence
+
+    def _log_refusal(self, found: Found) -> None:
+        """Say in the log if a mailbox is missing only because the kernel keeps the viewer out."""
+        path = found.namespace.storage.mailbox_path(found.levels)
+        try:
+            os.stat(path)
+        except PermissionError:
+            log.warning("%s is out of reach for %s: %s", found.name, self.user.name,
+                        explain_refusal(path))  # fmt: skip
+        except (OSError, ValueError):
+            pass
+
+    # --- automatic mailboxes -------------------------------------------------------------
+
+    def autos(self, namespace: Namespace) -> dict[Levels, bool]:
+        """Automatic mailboxes -> whether they are subscribed to.
+
+        Only in the viewer's own INBOX namespace: nobody wants Drafts in everybody's shared ones.
+        """
+        if namespace.type != "private" or not namespace.is_inbox:
+            return {}
+        name = namespace.settings.name
+        if name not in self._autos:
+            found = auto_mailboxes(namespace.settings.mailboxes, namespace.separator)
+            self._autos[name] = {
+                auto.levels: auto.subscribed
+                for auto in found
+                if flaw_of(auto.levels, namespace.naming) is None
+            }
+        return self._autos[name]
+
+    def is_auto(self, found: Found) -> bool:
+        """INBOX is there for its owner, always (RFC 3501 section 5.1)."""
+        autos = self.autos(found.namespace)
+        own_inbox = found.levels == INBOX_LEVELS and found.namespace is self.namespaces.inbox
+        return own_inbox or found.levels in autos
+
+    def subscriptions(self) -> dict[str, str]:
+        """Mailbox name -> separator.  A mailbox that is to be subscribed to when it is made
+        counts before that."""
+        names = self.subscribed.names()
+        for namespace in self.namespaces.fixed:
+            for levels, subscribed in self.autos(namespace).items():
+                name = namespace.full_name(levels)
+                if subscribed and name not in names:
+                    storage_has = namespace.storage.existence(levels) is not Existence.ABSENT
+                    if not storage_has:
+                        names[name] = namespace.separator
+        return names
+
+    # --- rights --------------------------------------------------------------------------
+
+    def acl_mailbox(
+        self, found: Found, *, link_target: Path | None = None, resolve_link: bool = True
+    ) -> AclMailbox:
+        """The mailbox as the policy wants it described.
+
+        link_target, resolve_link: where a symbolic link leads, if a listing found that out
+        already; otherwise the path is resolved here.
+        """
+        namespace, levels = found.namespace, found.levels
+        space, settings = namespace.settings, self.settings
+        from_inbox = space.acl_defaults_from_inbox or settings.acl_defaults_from_inbox
+        globals_only = space.acl_globals_only or settings.acl_globals_only
+        own_file = levels and not globals_only
+        return AclMailbox(
+            namespace_type=cast(NamespaceType, namespace.type),
+            name=found.name,
+            owner=namespace.owner or "",
+            acl_dir=namespace.storage.acl_directory(levels) if own_file else None,
+            default_acl_dir=None if globals_only else default_acl_dir(namespace, from_inbox),
+            settings=self._configured(found),
+            global_file=Path(settings.acl_global_path) if settings.acl_global_path else None,
+            default_name="INBOX" if from_inbox and namespace.type != "public" else "",
+            ignored=space.acl_ignore
+            or settings.acl_ignore
+            or is_ignored(space.prefix, settings.acl_ignore_patterns),
+            true_owner=self._link_owner(found, link_target, resolve_link),
+        )
+
+    def _configured(self, found: Found) -> tuple[Entry, ...]:
+        space = found.namespace.settings
+        rules = [one for one in space.mailboxes if one.acl]
+        if not rules:
+            if space.name not in self._entries:
+                self._entries[space.name] = configured_entries(self.settings.acl, space.acl)
+            return self._entries[space.name]
+        name = found.namespace.separator.join(found.levels)
+        matching = (one.acl for one in rules if rule_matches(one.name, name))
+        return configured_entries(self.settings.acl, space.acl, *matching)
+
+    def _link_owner(self, found: Found, target: Path | None, resolve: bool) -> str | None:
+        """The true owner of a mailbox in the viewer's own tree; None: it is no link out of it."""
+        namespace = found.namespace
+        if namespace.type != "private" or found.levels in ((), INBOX_LEVELS):
+            return None
+        root = namespace.location.path
+        if target is None:
+            if not resolve:
+                return None
+            path = os.fspath(namespace.storage.mailbox_path(found.levels))
+            real_root = os.path.realpath(root)
+            real = os.path.realpath(path)
+            if real == real_root or real.startswith(real_root + os.sep):
+                return None
+            target = Path(real)
+        roots = {Path(os.path.realpath(path)): owner for path, owner in self._roots_of_others()}
+        real_target = Path(os.path.realpath(target))
+        return true_owner(real_target, Path(os.path.realpath(root)), self.user.name, roots)
+
+    def _roots_of_others(self) -> Iterator[tuple[Path, str]]:
+        for space in self.namespaces.shared:
+            for owner in self.sharers():
+                namespace = self.namespaces.of_owner(space, Owner(owner))
+                yield namespace.location.path, owner
+
+    def sharers(self) -> frozenset[str]:
+        """Owners who share something with the viewer, says the sharing map; without himself."""
+        if self.share_map is None:
+            return frozenset()
+        who = self.policy.acl_viewer(self.viewer, AclMailbox(namespace_type="shared", name=""))
+        try:
+            return self.share_map.owners_for(keys_for(who)) - {self.user.name}
+        except SharingError as refusal:
+            log.error("shared mailboxes cannot be listed for %s: %s", self.user.name, refusal)
+            return frozenset()
+
+
+def default_acl_dir(namespace: Namespace, from_inbox: bool) -> Path | None:
+    """Where a namespace's default ACL lies; None: there is no place for one.
+
+    A root that is INBOX's own directory, as usual with Maildir, holds INBOX's ACL and not a
+    default for everything.
+    """
+    if namespace.type != "public":
+        if from_inbox:
+            return namespace.storage.acl_directory(INBOX_LEVELS)
+        if namespace.storage.acl_directory(INBOX_LEVELS) == namespace.location.path:
+            return None
+    return namespace.location.path
+
+
+def explained(error: OSError) -> str:
+    """An OSError with the component of the path that refused, for the log."""
+    if isinstance(error, PermissionError) and error.filename is not None:
+        return explain_refusal(os.fsdecode(error.filename))
+    return f"{error.strerror}: {error.filename}" if error.filename else str(error)

@@ -1,0 +1,156 @@
+"""The mailboxes that a viewer may see, namespace by namespace: what LIST is made from.
+
+One pass over each storage; an ACL file is read only where there is one.  What goes wrong in one
+namespace, or with one owner, is logged and leaves the others as they are.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sharefs.account.context import Context, explained, log
+from sharefs.errors import SharingError
+from sharefs.names import Layout, Levels
+from sharefs.namespaces.listing import Branch, Listed, Selection, Visible, list_mailboxes
+from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace
+from sharefs.namespaces.patterns import fold_inbox, literal_start
+from sharefs.namespaces.resolve import SharedSpace
+from sharefs.namespaces.special_use import special_uses
+from sharefs.namespaces.templates import Owner
+from sharefs.rights import LOOKUP
+from sharefs.sharing import list_cache
+from sharefs.sharing.policy import AclMailbox
+from sharefs.store.interface import Existence, StoredMailbox
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A mailbox found in a storage, and what the policy knows of it."""
+
+    found: Found
+    existence: Existence
+    mailbox: AclMailbox
+
+    @property
+    def name(self) -> str:
+        return self.found.name
+
+
+def mailboxes_of(context: Context, namespace: Namespace) -> Iterator[Seen]:
+    """Every mailbox of a namespace that the file system shows, rights not looked at.
+
+    Automatic mailboxes come along.  Names that mean something in another namespace do not.
+    """
+    seen: set[Levels] = set()
+    # Below a linked directory every name is in somebody else's tree; only fs layouts have those.
+    resolve = namespace.naming.layout is Layout.FS
+    for stored in _stored(context, namespace):
+        found = Found(namespace, stored.name)
+        if stored.name in seen or context.namespaces.is_shadowed(found.name, namespace):
+            continue
+        seen.add(stored.name)
+        mailbox = context.acl_mailbox(found, link_target=stored.link_target, resolve_link=resolve)
+        yield Seen(found, stored.existence, mailbox)
+    missing = [levels for levels in context.autos(namespace) if levels not in seen]
+    if namespace is context.namespaces.inbox and INBOX_LEVELS not in (seen | set(missing)):
+        missing.append(INBOX_LEVELS)
+    for levels in missing:
+        found = Found(namespace, levels)
+        yield Seen(found, Existence.SELECTABLE, context.acl_mailbox(found, resolve_link=False))
+
+
+def _stored(context: Context, namespace: Namespace) -> Iterator[StoredMailbox]:
+    try:
+        yield from namespace.storage.iterate()
+        if namespace.type != "private" and not os.access(namespace.location.path, os.R_OK):
+            yield from _cached(namespace)
+    except SharingError as refusal:
+        log.warning("mailboxes of %r cannot be listed: %s", namespace, refusal)
+    except OSError as error:
+        log.warning("mailboxes of %r cannot be listed: %s", namespace, explained(error))
+
+
+def _cached(namespace: Namespace) -> Iterator[StoredMailbox]:
+    """What the owner's list cache names: all there is to go by where the root may be searched
+    but not read."""
+    path = namespace.location.control_dir / list_cache.FILE_NAME
+    for line in list_cache.read_list(path) or ():
+        levels = namespace.levels_stored_as(line.name)
+        if levels is not None:
+            existence = namespace.storage.existence(levels)
+            if existence is not Existence.ABSENT:
+                yield StoredMailbox(levels, existence)
+
+
+def visible_in(context: Context, namespace: Namespace) -> list[Visible]:
+    """The mailboxes of a namespace that the viewer may know of: those with the lookup right."""
+    rules = [one for one in namespace.settings.mailboxes if one.special_use]
+    found = []
+    for seen in mailboxes_of(context, namespace):
+        effective = context.policy.rights_of(context.viewer, seen.mailbox)
+        if not effective.rights.covers(LOOKUP):
+            continue
+        uses: tuple[str, ...] = ()
+        if rules:
+            uses = special_uses(rules, namespace.separator.join(seen.found.levels))
+        found.append(Visible(seen.name, seen.existence is Existence.SELECTABLE, uses))
+    return found
+
+
+def branches(context: Context, patterns: Sequence[str]) -> Iterator[Branch]:
+    """What each namespace adds to LIST.  Owners come from the sharing map.
+
+    Namespaces in which no pattern can match anything are not looked at.
+    """
+    for namespace in context.namespaces.fixed:
+        space = namespace.settings
+        if not space.alias_for and _may_match(namespace.prefix, patterns):
+            mailboxes = visible_in(context, namespace) if _is_listed(namespace, patterns) else []
+            yield Branch(namespace.prefix, namespace.separator, space.list, mailboxes)
+    for shared in context.namespaces.shared:
+        template = shared.template
+        if not _may_match(template.top, patterns):
+            continue
+        yield Branch(template.top, template.separator, shared.settings.list, [])
+        for name in sorted(context.sharers()):
+            owner = Owner(name)
+            prefix = template.prefix_of(owner)
+            fits = template.fits(owner, viewer_domain=context.namespaces.viewer.domain)
+            if not fits or not _may_match(prefix, patterns):
+                continue
+            visible = _visible_of_owner(context, shared, owner)
+            # An owner who shares nothing that can be listed is not listed either.
+            if visible:
+                shown = "children" if shared.settings.list == "yes" else shared.settings.list
+                yield Branch(prefix, template.separator, shown, visible)
+
+
+def _visible_of_owner(context: Context, shared: SharedSpace, owner: Owner) -> list[Visible]:
+    try:
+        return visible_in(context, context.namespaces.of_owner(shared, owner))
+    except SharingError as refusal:
+        log.warning("mailboxes shared by %s cannot be listed: %s", owner.user, refusal)
+        return []
+
+
+def _is_listed(namespace: Namespace, patterns: Sequence[str]) -> bool:
+    """Whether looking into the storage can matter; listing decides the rest."""
+    return namespace.settings.list != "no" or any(
+        literal_start(pattern).startswith(namespace.prefix) for pattern in patterns
+    )
+
+
+def _may_match(prefix: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern can match the prefix, something below it, or a level above it."""
+    starts = (literal_start(pattern) for pattern in patterns)
+    return any(prefix.startswith(start) or start.startswith(prefix) for start in starts)
+
+
+def listed(
+    context: Context, reference: str, patterns: Sequence[str], selection: Selection
+) -> Iterator[Listed]:
+    """LIST.  Reference and pattern are joined as they are (RFC 3501 section 6.3.8)."""
+    separator = context.namespaces.separator_of(reference)
+    joined = [fold_inbox(reference + pattern, separator) for pattern in patterns]
+    subscriptions = context.subscriptions()
+    yield from list_mailboxes(branches(context, joined), joined, subscriptions, selection)

@@ -1,0 +1,1 @@
+"""What the command groups share: acting as a user, and printing records."""

@@ -1,0 +1,148 @@
+"""Doing a user's file work as that user, so that nothing in anybody's tree ever belongs to root.
+
+The superuser's command forks; the child becomes the user for good and acts; the parent waits.
+They speak JSON lines over a socket pair: the child may ask for homes, which only the parent can
+look up, and ends with its result.  JSON, because the child is the user's: nothing that comes from
+it may be more than data.
+"""
+
+import json
+import os
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from io import BufferedRWPair
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeVar, cast
+
+from sharefs.errors import Code, SharingError
+from sharefs.identity import privileges
+from sharefs.identity.lookup import HomeLookup, answer
+from sharefs.identity.model import MailUser, UnknownUser
+
+T = TypeVar("T")
+
+MAX_LINE: Final = 256 << 20  # octets; a listing of a million mailboxes fits
+
+
+class _ParentLookup:
+    """Homes, asked of the parent process."""
+
+    def __init__(self, channel: BufferedRWPair) -> None:
+        self._channel = channel
+        self._known: dict[str, tuple[bool, Path | None]] = {}
+
+    def home_of(self, name: str) -> Path | None:
+        exists, home = self._look_up(name)
+        if not exists:
+            raise UnknownUser(name)
+        return home
+
+    def exists(self, name: str) -> bool:
+        return self._look_up(name)[0]
+
+    def _look_up(self, name: str) -> tuple[bool, Path | None]:
+        if name not in self._known:
+            _send(self._channel, {"user": name})
+            got = json.loads(self._channel.readline())
+            if "error" in got:
+                raise SharingError(Code.UNAVAILABLE, str(got["error"]), retryable=True)
+            home = got.get("home")
+            self._known[name] = bool(got["exists"]), None if home is None else Path(home)
+        return self._known[name]
+
+
+def run_as(user: MailUser, users: HomeLookup, action: Callable[[HomeLookup], T]) -> T:
+    """What action returns, run under the user's uid, gid and groups.
+
+    It travels as JSON: dicts, lists, text, numbers; a tuple arrives as a list.
+
+    Not the superuser: only one's own uid will do, and the action runs right here.  Raises what
+    the action refused with; SharingError(NO_PERMISSION) for another user's mailboxes.
+    """
+    if os.geteuid() != 0:
+        if user.uid != os.geteuid():
+            raise SharingError(
+                Code.NO_PERMISSION,
+                f"only root can act for {user.name} (uid {user.uid}); you are uid {os.geteuid()}."
+                "  Run this with sudo, or without -u for your own mailboxes",
+            )
+        return cast(T, json.loads(json.dumps(action(users))))
+    if user.uid == 0 or user.gid == 0:
+        raise SharingError(
+            Code.CANNOT,
+            f"user {user.name} has uid {user.uid} and gid {user.gid}: nobody's mail is root's;"
+            " give the user an id of its own",
+        )
+    ours, theirs = socket.socketpair()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _be_the_child(user, theirs, action)
+    theirs.close()
+    try:
+        with ours, ours.makefile("rwb") as channel:
+            outcome = _serve(channel, users)
+    finally:
+        _, status = os.waitpid(pid, 0)
+    if outcome is None:
+        how = os.waitstatus_to_exitcode(status)
+        raise SharingError(
+            Code.UNAVAILABLE, f"the process acting for {user.name} ended early (status {how})"
+        )
+    if "refused" in outcome:
+        code, detail, retryable = outcome["refused"]
+        raise SharingError(Code(code), str(detail), retryable=bool(retryable))
+    return cast(T, outcome["result"])
+
+
+def _serve(channel: BufferedRWPair, users: HomeLookup) -> dict[str, Any] | None:
+    """Answer the child's questions until it ends.  None: it ended without a result."""
+    while True:
+        line = channel.readline(MAX_LINE)
+        if not line.endswith(b"\n"):
+            return None
+        message = json.loads(line)
+        if not isinstance(message, dict):
+            return None
+        if "user" not in message:
+            return message if message.keys() & {"result", "refused"} else None
+        channel.write(answer(line, users))
+        channel.flush()
+
+
+def _be_the_child(
+    user: MailUser, connection: socket.socket, action: Callable[[HomeLookup], object]
+) -> NoReturn:
+    """Never returns into the parent's code: no handler of the parent's may run twice."""
+    status = os.EX_SOFTWARE
+    try:
+        with connection, connection.makefile("rwb") as channel:
+            try:
+                os.chdir("/")
+                privileges.become(user.uid, user.gid, user.gids)
+                _send(channel, {"result": action(_ParentLookup(channel))})
+            except SharingError as refusal:
+                _send(channel, {"refused": [refusal.code, refusal.detail, refusal.retryable]})
+            except OSError as error:
+                _send(channel, {"refused": [Code.UNAVAILABLE, _explained(error, user), False]})
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _explained(error: OSError, user: MailUser) -> str:
+    where = f": {error.filename}" if error.filename else ""
+    return f"{error.strerror or error}{where} (as {user.name}, uid {user.uid}, gid {user.gid})"
+
+
+def _send(channel: BufferedRWPair, message: dict[str, Any]) -> None:
+    channel.write(json.dumps(message).encode("ascii") + b"\n")
+    channel.flush()

@@ -1,0 +1,140 @@
+"""The -u and -A options of commands that work on mailboxes, and running them for each user."""
+
+import fnmatch
+import os
+import pwd
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from sharefs.account import Account
+from sharefs.cli._common.acting import run_as
+from sharefs.config import Config, load
+from sharefs.errors import Code, SharingError
+from sharefs.identity.from_config import identity_settings
+from sharefs.identity.model import MailUser
+from sharefs.identity.userdb import UserDatabase
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+USERNAME: Final = "Username"  # doveadm's title of the column that -A adds
+
+
+@dataclass(frozen=True, slots=True)
+class Who:
+    """Whom a command is for, as the options say.  mask: a name, maybe with * and ?."""
+
+    mask: str | None
+    everybody: bool
+
+    @property
+    def several(self) -> bool:
+        """Whether records need a column that says whose they are."""
+        return self.everybody or bool(self.mask and set("*?") & set(self.mask))
+
+
+def user_options(*, everybody: bool = True) -> Callable[[F], F]:
+    """Adds -u and, if it makes sense for the command, -A.  The command receives `who`."""
+
+    def decorate(command: F) -> F:
+        def gather(ctx: click.Context, param: click.Parameter, value: str | None) -> Who:
+            all_users = bool(ctx.params.pop("everybody", False))
+            if value and all_users:
+                raise click.UsageError("-u and -A exclude each other", ctx)
+            return Who(value, all_users)
+
+        decorated: F = click.option(
+            "-u", "--user", "who", metavar="USER", callback=gather,
+            help="Act as this user, under its uid; root only, but for oneself."
+            + ("  * and ? stand for any characters." if everybody else ""),
+        )(command)  # fmt: skip
+        if everybody:
+            decorated = click.option(
+                "-A", "--all-users", "everybody", is_flag=True, is_eager=True,
+                help="Act for every user that the user databases list.",
+            )(decorated)  # fmt: skip
+        return decorated
+
+    return decorate
+
+
+class Host:
+    """The configuration and the users of this host, as a command sees them."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.users = UserDatabase(identity_settings(config))
+
+    @classmethod
+    def of(cls, ctx: click.Context) -> "Host":
+        """Loads the configuration that the global options name.  Raises ConfigError."""
+        options = ctx.find_root().obj or {}
+        path = options.get("config_path")
+        return cls(load(Path(path) if path else None, overrides=options.get("overrides", ())))
+
+    def chosen(self, who: Who) -> Iterator[MailUser]:
+        """Raises UnknownUser for one name; a mask that fits nobody is SharingError(NONEXISTENT)."""
+        if not who.several:
+            yield self.users.lookup(who.mask or self._myself())
+            return
+        mask = who.mask or "*"
+        names = [name for name in self.users.iterate() if fnmatch.fnmatchcase(name, mask)]
+        if not names:
+            raise SharingError(Code.NONEXISTENT, f"no user database lists a user like {mask!r}")
+        for name in names:
+            yield self.users.lookup(name)
+
+    def act(self, user: MailUser, action: Callable[[Account], T]) -> T:
+        """What action returns, done by a process that is the user.  JSON data only."""
+        return run_as(
+            user, self.users, lambda homes: action(Account.open(self.config, user, homes))
+        )
+
+    def each(self, who: Who, action: Callable[[Account], T]) -> Iterator[tuple[MailUser, T]]:
+        """act() for everybody chosen.  One user's refusal is reported and does not stop the rest.
+
+        For a single user the refusal passes through.  After several, the last refusal is raised
+        at the end, so that the exit status tells of it.
+        """
+        failed: SharingError | None = None
+        for user in self.chosen(who):
+            try:
+                got = self.act(user, action)
+            except SharingError as refusal:
+                if not who.several:
+                    raise
+                click.echo(f"sharefs({user.name}): {refusal.detail}", err=True)
+                failed = refusal
+                continue
+            yield user, got
+        if failed is not None:
+            raise failed
+
+    def records(
+        self,
+        who: Who,
+        columns: Sequence[str],
+        action: Callable[[Account], list[dict[str, Any]]],
+    ) -> tuple[Sequence[str], list[dict[str, Any]]]:
+        """The records of each user, with doveadm's Username column if there are several."""
+        found: list[dict[str, Any]] = []
+        for user, records in self.each(who, action):
+            found += [{USERNAME: user.name, **record} for record in records]
+        return ((USERNAME, *columns) if who.several else columns), found
+
+    @staticmethod
+    def _myself() -> str:
+        if os.geteuid() == 0:
+            raise click.UsageError("root has no mailboxes: say whose with -u USER")
+        if os.environ.get("USER"):
+            return os.environ["USER"]
+        try:
+            return pwd.getpwuid(os.geteuid()).pw_name
+        except KeyError:
+            raise click.UsageError(
+                f"uid {os.geteuid()} has no name on this host: say who you are with -u USER"
+            ) from None
