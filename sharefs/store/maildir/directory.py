@@ -8,11 +8,14 @@ own the second look may wait a moment where looking is expensive.
 
 import logging
 import os
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from sharefs.store.maildir.filename import split
 
 log = logging.getLogger(__name__)
 
@@ -116,23 +119,51 @@ def _key_of(status: os.stat_result) -> _Key:
     return status.st_dev, status.st_ino, status.st_mtime_ns
 
 
-def _by_base(names: Iterable[str], path: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
-    infos: dict[str, str] = {}  # a mailbox has few different ones: share the strings
+def _by_base(names: list[str], path: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    """Info by base, and the further names of bases that have several."""
+    text = "\n".join(names)
+    files = _by_base_quickly(names, text)
+    if files is None:
+        return _by_base_one_by_one(names, path)
+    if text.startswith(".") or "\n." in text:
+        for base in [base for base in files if base.startswith(".")]:
+            del files[base]
+    return files, []
+
+
+def _by_base_quickly(names: list[str], text: str) -> dict[str, str] | None:
+    """All names at once: every one without info, or every one `<base>:2,<flags>`.
+
+    None if that is not so.  Counting colons is enough to know, since no name begins like an info.
+    """
+    if text.count("\n") + 1 != max(len(names), 1) or "\r" in text:
+        return None
+    if ":" not in text:
+        return dict.fromkeys(names, "")
+    if text.count(":") != len(names) or "\n2," in text or text.startswith("2,"):
+        return None
+    words = text.replace("\n", ":").split(":")
+    infos = words[1::2]
+    shared = {info: ":" + info for info in set(infos)}  # few strings for many messages
+    if not all(info.startswith("2,") for info in shared):
+        return None
+    files = dict(zip(words[0::2], map(shared.__getitem__, infos), strict=True))
+    return files if len(files) == len(names) and "" not in files else None
+
+
+def _by_base_one_by_one(
+    names: list[str], path: str
+) -> tuple[dict[str, str], list[tuple[str, str]]]:
     files: dict[str, str] = {}
     doubles: list[tuple[str, str]] = []
-    share = infos.setdefault
     for name in names:
-        base = name.partition(":")[0]
-        info = name[len(base) :]
-        if base in files:
+        base, info = split(name)
+        if base[:1] in ("", "."):
+            continue
+        if "\n" in name or "\r" in name:
+            log.warning("ignoring %r in %s: it has a line break in its name", name, path)
+        elif base in files:
             doubles.append((base, info))
         else:
-            files[base] = share(info, info)
-    for base in [base for base in files if base[:1] in ("", ".")]:
-        del files[base]
-    text = "\n".join(files)
-    if "\r" in text or text.count("\n") >= max(len(files), 1):
-        for base in [base for base in files if "\n" in base or "\r" in base]:
-            log.warning("ignoring %r in %s: it has a line break in its name", base, path)
-            del files[base]
+            files[base] = sys.intern(info)
     return files, doubles

@@ -20,7 +20,7 @@ class KeywordFile:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self.path = site.control / FILE_NAME
+        self.path = os.path.join(site.control, FILE_NAME)
         self.current = Keywords()
         self._key: tuple[int, int, int] | None = None
 

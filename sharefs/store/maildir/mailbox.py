@@ -7,14 +7,14 @@ or removed it: the directories are listed again, and only what that does not fin
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Final, TypeVar
 
 from sharefs import fsops
 from sharefs.errors import Code, SharingError
-from sharefs.flags import EVERY_FLAG, FlagChange, FlagFilter, FlagOp, FlagSet
+from sharefs.flags import EVERY_FLAG, NO_FLAGS, FlagChange, FlagFilter, FlagOp, FlagSet
 from sharefs.fsops import Entry
 from sharefs.permissions.inherit import link_decision
 from sharefs.store.interface import Changes, Copied, Mailbox, MessageInfo
@@ -337,21 +337,13 @@ class MaildirMailbox(Mailbox):
         if homeless:
             log.warning("keywords %s were dropped: %s has no letter left",
                         " ".join(homeless), self.site.label)  # fmt: skip
-        infos = {item.flags: self._info_for(item.flags) if item.flags else "" for item in pending}
-        placed: dict[str, str] = {}
         with picture.locked():
             was_current = picture.is_current()
             picture.prepare_list()
-            first = picture.list.next_uid
-            taken = self._bases_taken() if any(item.base for item in pending) else frozenset()
+            placed: dict[str, str] = {}
             try:
-                for item in pending:
-                    placed |= item.place(
-                        self.site.directory, infos[item.flags], taken | placed.keys()
-                    )
-                if self.site.config.fsync:
-                    for name in {"cur" if info else "new" for info in placed.values()}:
-                        fsops.fsync_dir(self.site.directory / name)
+                self._place_all(pending, placed)
+                first = picture.list.next_uid
                 picture.list.add(list(enumerate(placed, first)))
             except BaseException:
                 for base, info in placed.items():
@@ -361,7 +353,26 @@ class MaildirMailbox(Mailbox):
             picture.publish_added(placed, was_current=was_current)
         return list(range(first, first + len(placed)))
 
-    def _bases_taken(self) -> Collection[str]:
+    def _place_all(self, pending: Sequence[Pending], placed: dict[str, str]) -> None:
+        """placed: info by base, of what was moved; filled as it happens, for undoing it."""
+        infos: dict[FlagSet, str] = {NO_FLAGS: ""}
+        taken = self._bases_taken() if any(item.base for item in pending) else set()
+        with (
+            self._directories() as (new_fd, cur_fd),
+            fsops.directory(self.site.directory / "tmp", follow=True, search_only=True) as tmp_fd,
+        ):
+            for item in pending:
+                info = infos.get(item.flags)
+                if info is None:
+                    info = infos[item.flags] = self._info_for(item.flags)
+                base = item.place(tmp_fd, cur_fd if info else new_fd, info, taken)
+                placed[base] = info
+                taken.add(base)
+        if self.site.config.fsync:
+            for name in {"cur" if info else "new" for info in placed.values()}:
+                fsops.fsync_dir(self.site.directory / name)
+
+    def _bases_taken(self) -> set[str]:
         """Bases that a copy must not use here: ever listed, or standing in a directory now."""
         picture = self.picture
         names = chain(os.listdir(picture.new.path), os.listdir(picture.cur.path))
@@ -373,15 +384,15 @@ class MaildirMailbox(Mailbox):
         files = source.backing()
         with self.saver() as saver:
             if isinstance(files, MaildirMailbox):
+                alike = self._is_alike(files)
                 linked = [
-                    files.give(uid, saver, allowed.apply(flags), alike=self._is_alike(files))
-                    for uid, flags in _flags_of_all(source, uids)
+                    files.give(uid, saver, flags, alike=alike)
+                    for uid, flags in _flags_of_all(source, uids, allowed)
                 ]
             else:
                 linked = [False] * len(uids)
-                for uid, flags in _flags_of_all(source, uids):
-                    date = source.info(uid).internaldate
-                    saver.begin(allowed.apply(flags), date)
+                for uid, flags in _flags_of_all(source, uids, allowed):
+                    saver.begin(flags, source.info(uid).internaldate)
                     saver.write(source.read(uid))
                     saver.finish()
             copies = saver.commit()
@@ -429,14 +440,19 @@ class MaildirMailbox(Mailbox):
             raise SharingError(Code.NO_PERMISSION, f"{self.site.label} is open for reading only")
 
 
-def _flags_of_all(source: Mailbox, uids: Sequence[int]) -> Iterator[tuple[int, FlagSet]]:
+def _flags_of_all(
+    source: Mailbox, uids: Sequence[int], allowed: FlagFilter
+) -> Iterator[tuple[int, FlagSet]]:
     """Raises SharingError(EXPUNGED)."""
+    filtered: dict[FlagSet, FlagSet] = {}
     for uid in uids:
         try:
             flags = source.flags_of(uid)
         except KeyError:
             raise SharingError(Code.EXPUNGED, f"message {uid} of the source is gone") from None
-        yield uid, flags
+        if flags not in filtered:
+            filtered[flags] = allowed.apply(flags)
+        yield uid, filtered[flags]
 
 
 def _read_header(path: str) -> bytes:

@@ -13,7 +13,7 @@ lock.  Only the numbering of messages is locked (uidlist.py).  The rules:
 import contextlib
 import errno
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from typing import Final
 
@@ -169,7 +169,6 @@ class Picture:
         look = self.new.needs_look() or look_cur or listed
         touched = self._look(look_cur) if look else {}
         if not self.loaded:
-            self._number(self._here() - self.list.uid_of.keys(), touched)
             self._load()
             return False
         if not (touched or reinterpreted or listed or self._strays or self._doubles):
@@ -211,7 +210,7 @@ class Picture:
         not never.
         """
         self._looked_with = self.list.version
-        fresh = [base for _, base in self.list.records_after(self._high)]
+        fresh = self.list.bases_after(self._high) if self.loaded else ()
         found_new: dict[str, str] = {}
         found_cur: dict[str, str] = {}
         for _ in range(LOOKS):
@@ -225,17 +224,23 @@ class Picture:
             )
             if look_cur:
                 self._look_at(self.cur, found_cur)
-            expected = (self.base_of.values(), fresh) if look_cur else (self.new.files,)
+            expected = self._expected(fresh) if look_cur else self.new.files
             if self._quiet or not any(
-                base not in found_cur and base not in found_new for base in chain(*expected)
+                base not in found_cur and base not in found_new for base in expected
             ):
                 break
         touched: _Touched = {}
+        if not self.loaded:
+            self.cur.files, self.new.files = found_cur, found_new
         if look_cur:
             _take_over(self.cur.files, found_cur, touched)
         _take_over(self.new.files, found_new, touched)
         self._prefer_cur()
         return touched
+
+    def _expected(self, fresh: Iterable[str]) -> Iterable[str]:
+        """Bases that both directories together should hold."""
+        return chain(self.base_of.values(), fresh) if self.loaded else self.list.uid_of
 
     def _look_at(self, directory: Directory, found: dict[str, str]) -> None:
         look = directory.look()
@@ -317,7 +322,7 @@ class Picture:
             again = self._look(True)
             for base, info in again.items():
                 touched.setdefault(base, info)
-            self._strays |= again.keys()
+            self._strays |= again.keys() if self.loaded else self._here()
         self.prepare_list()
         unnumbered = sorted(filter(self._is_unnumbered, self._strays), key=arrival_key)
         first = self.list.next_uid
@@ -352,20 +357,38 @@ class Picture:
 
     def _load(self) -> None:
         """The first picture: no changes, for nobody saw another one."""
-        cur, new = self.cur.files, self.new.files
-        self.base_of = {
-            uid: base for base, uid in self.list.uid_of.items() if base in cur or base in new
-        }
-        # One string for each base, not two: a big mailbox is mostly names.
-        self.cur.files = {base: cur[base] for base in self.base_of.values() if base in cur}
-        for base in self._strays:
-            if base in cur:
-                self.cur.files[base] = cur[base]
+        self._match()
+        complete = len(self.base_of) == len(self.cur.files) + len(self.new.files)
+        if not complete or not self.list.is_plain or self._doubles:
+            self._number(self._here() - self.list.uid_of.keys(), {})
+            self._match()
         self.uids = sorted(self.base_of)
         self._high = self.list.next_uid - 1
         self._list_reads = self.list.reads
         self.uidvalidity = self.uidvalidity or NO_UIDVALIDITY
         self.loaded = True
+
+    def _match(self) -> None:
+        """Bring the list and the listings together.
+
+        The files get the strings of the list: a big mailbox is mostly names, and should hold each
+        of them once.
+        """
+        cur, new = self.cur.files, self.new.files
+        base_of: dict[int, str] = {}
+        files: dict[str, str] = {}
+        find = cur.get
+        for base, uid in self.list.uid_of.items():
+            info = find(base)
+            if info is not None:
+                files[base] = info
+                base_of[uid] = base
+            elif base in new:
+                base_of[uid] = base
+        if len(files) < len(cur):
+            files |= {base: info for base, info in cur.items() if base not in files}
+        self.base_of = base_of
+        self.cur.files = files
 
     def _publish(self, touched: _Touched, reinterpreted: frozenset[str]) -> bool:
         """Number what is new, then tell what changed.  Returns whether anything did."""
@@ -485,9 +508,7 @@ class Picture:
 
 def _take_over(files: dict[str, str], found: dict[str, str], touched: _Touched) -> None:
     """Make files equal to found, keeping its strings; note what was different."""
-    if not files:
-        touched.update(dict.fromkeys(found))
-        files.update(found)
+    if files is found:
         return
     gone = [base for base in files if base not in found]
     for base in gone:

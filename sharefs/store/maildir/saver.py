@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from sharefs import fsops
@@ -37,19 +36,20 @@ class Pending:
     sizes: Sizes
     base: str | None = None
 
-    def place(self, directory: Path, info: str, taken: Collection[str]) -> dict[str, str]:
-        """Move it to new/, or to cur/ if it has flags.  Returns info by base."""
-        folder = directory / ("cur" if info else "new")
-        source = Entry(None, directory / "tmp" / self.temp)
+    def place(self, tmp_fd: int, fd: int, info: str, taken: Collection[str]) -> str:
+        """Move it to the directory fd, new/ or, if it has an info, cur/.  Returns its base.
+
+        taken: bases that would be mistaken for another message.
+        """
         base = self.base if self.base is not None and self.base not in taken else None
         while True:
             name = with_sizes(unique_names.next(), self.sizes) if base is None else base
             try:
-                fsops.rename_new(source, Entry(None, folder / (name + info)))
+                fsops.rename_new(Entry(tmp_fd, self.temp), Entry(fd, name + info))
             except FileExistsError:
                 base = None
             else:
-                return {name: info}
+                return name
 
 
 class MaildirSaver(Saver):
@@ -58,7 +58,7 @@ class MaildirSaver(Saver):
     def __init__(self, site: Site, commit: Callable[[Sequence[Pending]], list[int]]) -> None:
         self._site = site
         self._commit = commit
-        self._tmp = site.directory / "tmp"
+        self._tmp = f"{site.directory}/tmp"
         self._creation = site.creation()
         self._done: list[Pending] = []
         self._temp: str | None = None
@@ -74,7 +74,7 @@ class MaildirSaver(Saver):
         if self._temp is not None:
             raise RuntimeError("begin() before finish() of the last message")
         temp = unique_names.next()
-        self._fd = fsops.create_file(self._tmp / temp, self._creation)
+        self._fd = fsops.create_file(f"{self._tmp}/{temp}", self._creation)
         self._temp = temp
         self._flags = flags
         self._internaldate = internaldate
@@ -113,7 +113,7 @@ class MaildirSaver(Saver):
         temp = unique_names.next()
         placed = fsops.link_or_copy(
             Entry(None, source),
-            Entry(None, self._tmp / temp),
+            Entry(None, f"{self._tmp}/{temp}"),
             self._creation,
             alike=alike,
             fsync=bool(self._site.config.fsync),
@@ -137,7 +137,7 @@ class MaildirSaver(Saver):
         self._done, self._temp = [], None
         for name in names:
             with contextlib.suppress(FileNotFoundError):
-                fsops.unlink(self._tmp / name)
+                fsops.unlink(f"{self._tmp}/{name}")
 
     def _close(self) -> None:
         if self._fd >= 0:
@@ -145,7 +145,7 @@ class MaildirSaver(Saver):
             self._fd = -1
 
 
-def sweep_tmp(tmp: Path, *, now: float | None = None) -> None:
+def sweep_tmp(tmp: str, *, now: float | None = None) -> None:
     """Remove what crashed deliveries left in tmp/.  Looks only every eight hours: its atime."""
     now = time.time() if now is None else now
     try:
@@ -161,7 +161,7 @@ def sweep_tmp(tmp: Path, *, now: float | None = None) -> None:
                 if now - entry.stat(follow_symlinks=False).st_ctime > TMP_AGE
             ]
         for name in old:
-            fsops.unlink(tmp / name, missing_ok=True)
-            log.info("removed %s, which no delivery finished in 36 hours", tmp / name)
+            fsops.unlink(f"{tmp}/{name}", missing_ok=True)
+            log.info("removed %s, which no delivery finished in 36 hours", f"{tmp}/{name}")
     except OSError as exc:
         log.debug("tmp was not swept: %s", exc)

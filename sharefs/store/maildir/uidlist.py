@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import secrets
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -188,16 +189,16 @@ class UidList:
     def records_after(self, uid: int) -> list[tuple[int, str]]:
         """(UID, base) of records with a higher UID."""
         self._parse()
-        uids, bases = self._records.uids, self._records.bases
-        start = len(uids)
-        while start and uids[start - 1] > uid:
-            start -= 1
-        return list(zip(uids[start:], bases[start:], strict=True))
+        start = bisect_right(self._records.uids, uid)
+        return list(zip(self._records.uids[start:], self._records.bases[start:], strict=True))
+
+    def bases_after(self, uid: int) -> list[str]:
+        self._parse()
+        return self._records.bases[bisect_right(self._records.uids, uid) :]
 
     @property
     def faults(self) -> list[str]:
-        """Why the file needs rewriting although nothing is to be added."""
-        self._parse()
+        """What is broken, as far as records were taken apart."""
         return self._header_faults + self._records.faults
 
     @property
@@ -260,6 +261,7 @@ class UidList:
 
         live: bases worth keeping; None: all.  A broken file is set aside as FILE.broken first.
         """
+        self._parse()
         header = self._new_header()
         if self.faults:
             self._set_aside()
