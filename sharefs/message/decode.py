@@ -78,24 +78,24 @@ def decode_words(value: bytes) -> str:
         return _unfold(decode_charset(value, None))
     pieces: list[str] = []
     charset = None
-    pending = b""  # decoded octets in charset
+    pending: list[bytes] = []  # decoded octets in charset
     at = 0
     for found in _ENCODED_WORD.finditer(value):
         between = value[at : found.start()]
         adjacent = at > 0 and not between.strip()
         if not (adjacent and charset == found[1].lower()):
-            pieces.append(decode_charset(pending, charset))
-            pending = b""
+            pieces.append(decode_charset(b"".join(pending), charset))
+            pending.clear()
         if not adjacent:
             pieces.append(decode_charset(between, None))
         charset = found[1].lower()
         encoded = found[3]
         if found[2] in b"qQ":
-            pending += binascii.a2b_qp(encoded, header=True)
+            pending.append(binascii.a2b_qp(encoded, header=True))
         else:
-            pending += decode_base64(encoded)
+            pending.append(decode_base64(encoded))
         at = found.end()
-    pieces.append(decode_charset(pending, charset))
+    pieces.append(decode_charset(b"".join(pending), charset))
     pieces.append(decode_charset(value[at:], None))
     return _unfold("".join(pieces))
 
