@@ -53,6 +53,20 @@ class Entry:
             negative_place=self.negative_place or other.negative_place,
         )
 
+    def wire(self) -> tuple[tuple[str, str], ...]:
+        """What GETACL says of it: identifier and rights, the positive line first.
+
+        Global entries are marked with #, after the - of negative ones.
+        """
+        mark = "#" if self.is_global else ""
+        name = self.identifier.wire()
+        lines: list[tuple[str, str]] = []
+        if self.rights is not None:
+            lines.append((mark + name, self.rights.wire()))
+        if self.negative is not None:
+            lines.append((f"-{mark}{name}", self.negative.wire()))
+        return tuple(lines)
+
     def __str__(self) -> str:
         return self.identifier.file()
 
@@ -163,8 +177,8 @@ class Acl:
         others = tuple(entry for entry in self.entries if entry is not old)
         changed = replace(
             old or Entry(update.identifier, None),
-            rights=_changed(old.rights if old else None, update.positive, is_new=old is None),
-            negative=_changed(old.negative if old else None, update.negative, is_new=old is None),
+            rights=_changed(old.rights if old else None, update.positive),
+            negative=_changed(old.negative if old else None, update.negative),
         )
         return Acl((*others, changed))
 
@@ -184,12 +198,12 @@ def _precedence(entry: Entry) -> tuple[bool, Identifier]:
 EMPTY: Final = Acl()
 
 
-def _changed(old: Rights | None, change: Change | None, *, is_new: bool) -> Rights | None:
-    """A new entry with nothing in it is no entry; an old one that became empty stays."""
+def _changed(old: Rights | None, change: Change | None) -> Rights | None:
+    """A line that would be new and empty is not made; an old one that became empty stays."""
     if change is None:
         return old
     new = change.apply(old)
-    return None if is_new and not new else new
+    return None if old is None and not new else new
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,7 +140,7 @@ class Identifier:
         return "-" + text if negative else text
 
     def wire(self, *, negative: bool = False) -> str:
-        """The form for IMAP clients.  parse_wire reads every one of them back."""
+        """The form for IMAP clients.  parse_wire reads it back, unless no client may set it."""
         match self.kind:
             case Kind.USER:
                 short, long = self.name, "user:" + self.name
@@ -150,7 +150,7 @@ class Identifier:
                 short = long = "!$" + self.name
             case _:
                 short = long = _PLAIN_WORD[self.kind]
-        if short.startswith(("-", "#")) or not _reads_back(short, self):
+        if short.startswith(("-", "#")) or _is_misread(short, self):
             short = long
         return "-" + short if negative else short
 
@@ -171,9 +171,9 @@ def group(name: str) -> Identifier:
     return Identifier(Kind.GROUP, name)
 
 
-def _reads_back(text: str, identifier: Identifier) -> bool:
+def _is_misread(text: str, identifier: Identifier) -> bool:
     try:
-        return Identifier.parse_wire(text) == Signed(identifier, False)
+        return Identifier.parse_wire(text) != Signed(identifier, False)
     except SharingError:
         return False
 

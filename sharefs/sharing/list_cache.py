@@ -1,4 +1,4 @@
-"""The list cache, dovecot-acl-list: which mailboxes somebody else may be able to see.
+"""The list cache, dovecot-acl-list: which mailboxes have an ACL, so others may see them.
 
 One for each namespace root; lines `<mtime of the ACL file> <storage name>`.  It is a superset: a
 mailbox in it may turn out to be invisible, but one that is not in it was shared with nobody when
@@ -15,9 +15,7 @@ from typing import Final
 
 from sharefs import fsops
 from sharefs.acl import Acl
-from sharefs.identifiers import Kind
 from sharefs.permissions.inherit import Creation
-from sharefs.rights import LOOKUP
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +35,11 @@ class CachedMailbox:
 
 
 def is_listable(acl: Acl) -> bool:
-    """Whether anybody but the owner has a positive lookup right: what puts a mailbox in here."""
-    return any(
-        entry.rights is not None
-        and entry.identifier.kind is not Kind.OWNER
-        and entry.rights.covers(LOOKUP)
-        for entry in acl.entries
-    )
+    """Whether a mailbox belongs in here: it has an entry, local or global, whatever it says.
+
+    Observed with Dovecot 2.3.19.1, although its documentation speaks of lookup rights.
+    """
+    return bool(acl.entries)
 
 
 def parse_list(octets: bytes) -> tuple[CachedMailbox, ...] | None:

@@ -351,13 +351,10 @@ def test_only_dots_are_escaped(plain: str, escaped: str) -> None:
 
 
 @pytest.mark.superuser
-def test_two_uids_share_one_map(tmp_path: Path) -> None:
+def test_two_uids_share_one_map(open_tmp: Path) -> None:
     """The documented set-up: a 0770 directory of a group that mail processes are in."""
     group = 6000
-    tmp_path.chmod(0o711)
-    for parent in (tmp_path.parent, tmp_path.parent.parent):
-        parent.chmod(parent.stat().st_mode | 0o111)
-    directory = tmp_path / "db"
+    directory = open_tmp / "db"
     directory.mkdir()
     os.chown(directory, 0, group)
     directory.chmod(0o2770)
