@@ -112,13 +112,13 @@ _LOCATION: Final = {
 def _namespace(namespace: NamespaceSettings, settings: Settings) -> Iterator[Entry]:
     blocks = (f"namespace {_quoted_name(namespace.name)}",)
     for name in _NAMESPACE:
-        value = _word(getattr(namespace, name))
-        yield Entry(blocks, name, value, _origin(namespace.places.get(name)))
+        own = _word(getattr(namespace, name))
+        yield Entry(blocks, name, own, _origin(namespace.places.get(name)))
     location = namespace.location
     for name, attribute in _LOCATION.items():
         if name not in namespace.places:
             continue  # it is the global one
-        value = getattr(location, attribute)
+        value: object = getattr(location, attribute)
         if name in location.templates and location.viewer is None:
             value = location.templates[name]
         text = "" if value is None else _word(value)
@@ -129,8 +129,8 @@ def _namespace(namespace: NamespaceSettings, settings: Settings) -> Iterator[Ent
         yield Entry(blocks, name, text, _origin(namespace.places[name]))
     for name in ("acl_ignore", "acl_defaults_from_inbox", "acl_globals_only"):
         if name in namespace.places:
-            value = _word(getattr(namespace, name))
-            yield Entry(blocks, name, value, _origin(namespace.places[name]))
+            own = _word(getattr(namespace, name))
+            yield Entry(blocks, name, own, _origin(namespace.places[name]))
     yield from _acl(blocks, (each for each in namespace.acl if each not in settings.acl))
     for mailbox in namespace.mailboxes:
         inner = (*blocks, f"mailbox {_quoted_name(mailbox.name)}")

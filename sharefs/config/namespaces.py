@@ -73,6 +73,7 @@ class Location:
     subscriptions_file_name: str = "subscriptions"
     templates: Mapping[str, Template] = field(default_factory=dict)
     places: Mapping[str, Place] = field(default_factory=dict)
+    in_memory: tuple[str, ...] = ()  # settings of the value MEMORY; their paths are None
     viewer: Variables | None = None  # whose variables were used; None: none were
 
     @property

@@ -29,6 +29,7 @@ _OPERATOR: Final = re.compile(r"\s*(\+?=)\s*")
 _WORD: Final = re.compile(r"\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\"{][^\s]*))")
 _QUOTED: Final = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'", re.DOTALL)
 _COMMENT: Final = re.compile(r"(?:^|\s)#.*$", re.DOTALL)
+_SECOND: Final = re.compile(r"^[^\"']*\s=(?:\s|$)")
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 
 
@@ -103,28 +104,28 @@ class Reader:
         self._parse(text, str(path), into, (*within, identity), path.parent)
 
     def _octets(self, path: Path, asked: Place) -> tuple[bytes | None, tuple[int, int]]:
+        fd = -1
         try:
             # O_NONBLOCK: a FIFO in the way must not hang us.
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            with open(fd, "rb") as file:
-                facts = os.fstat(fd)
-                if not stat.S_ISREG(facts.st_mode):
-                    self.problems.error("unreadable", asked, f"{path} is not a regular file")
-                    return None, (0, 0)
-                octets = file.read(MAX_FILE + 1)
+            facts = os.fstat(fd)
+            if not stat.S_ISREG(facts.st_mode):
+                self.problems.error("unreadable", asked, f"{path} is not a regular file")
+                return None, (0, 0)
+            if facts.st_size > MAX_FILE:
+                message = f"{path} is larger than {MAX_FILE} octets"
+                self.problems.error("too-large", asked, message)
+                return None, (0, 0)
+            with open(fd, "rb", closefd=False) as file:
+                return file.read(MAX_FILE), (facts.st_dev, facts.st_ino)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            self.problems.error(
-                "unreadable",
-                asked,
-                f"cannot read {path}: {reason}",
-                "make it readable, or use !include_try if it may be absent",
-            )
+            self.problems.error("unreadable", asked, f"cannot read {path}: {reason}",
+                                "make it readable, or take it out")  # fmt: skip
             return None, (0, 0)
-        if len(octets) > MAX_FILE:
-            self.problems.error("too-large", asked, f"{path} is larger than {MAX_FILE} octets")
-            return None, (0, 0)
-        return octets, (facts.st_dev, facts.st_ino)
+        finally:
+            if fd >= 0:
+                os.close(fd)
 
     def _text(self, octets: bytes, name: str) -> str:
         octets = octets.removeprefix(b"\xef\xbb\xbf")
@@ -212,6 +213,10 @@ class Reader:
         value, rest = text[operator.end() :], ""
         if inline > 0:  # the block was opened on this line, so its } may be here too
             value, rest = _split_closing(value)
+            if _SECOND.search(value):
+                self.problems.error("syntax", place, "there are several settings on this line",
+                                    "write each on a line of its own")  # fmt: skip
+                return rest, None
         into.items.append(self._assign(key[0], value, operator[1] == "+=", place))
         return rest, None
 

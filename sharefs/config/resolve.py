@@ -26,7 +26,7 @@ from sharefs.config.namespaces import (
 from sharefs.config.scope import FILTERS, Folded, Scope, fold_list, fold_text
 from sharefs.config.settings import DEFAULTS, SCHEMA, Settings
 from sharefs.config.variables import Form, Template, Variables
-from sharefs.errors import Code, SharingError
+from sharefs.errors import Code, Place, SharingError
 
 _LOCATION_SETTINGS: Final = (
     "mail_path", "mail_inbox_path", "mail_control_path", "mail_index_path",
@@ -211,10 +211,14 @@ class Resolver:
     def location(self, scopes: list[Scope], *, shared: bool) -> Location:
         everywhere = [*self.layers, *scopes]
         templates: dict[str, Template] = {}
-        places = {}
+        places: dict[str, Place] = {}
+        in_memory: list[str] = []
         for name in _LOCATION_SETTINGS:
             folded = self.folded(name, SCHEMA[name], everywhere)
-            if folded is not None and folded.text:
+            if folded is not None and folded.text == "MEMORY" and name != "mail_path":
+                places[name] = folded.place
+                in_memory.append(name)
+            elif folded is not None and folded.text:
                 templates[name] = Template.parse(folded.text, folded.form)
                 places[name] = folded.place
         if "mail_path" not in templates:
@@ -233,6 +237,7 @@ class Resolver:
             subscriptions_file_name=self._scalar("mailbox_subscriptions_filename", scopes),
             templates=templates,
             places=places,
+            in_memory=tuple(in_memory),
             viewer=self.variables,
         )
         paths: dict[str, Any] = {}

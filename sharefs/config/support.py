@@ -5,14 +5,15 @@ error.
 """
 
 import difflib
-import re
 from typing import Final
 
 from sharefs.config.checks import Checked, place_of
 from sharefs.config.namespaces import FS, MAILDIRPP
 from sharefs.config.services import PassdbSettings, UserdbSettings
 from sharefs.config.variables import Template
-from sharefs.errors import Place
+from sharefs.errors import Place, SharingError
+from sharefs.identifiers import Identifier
+from sharefs.rights import Rights
 
 STORAGES: Final = {
     "maildir": True, "mbox": False, "sdbox": False, "mdbox": False, "dbox": False, "imapc": False,
@@ -34,7 +35,6 @@ USERDBS: Final = {
     "prefetch": True, "checkpassword": False, "dict": False,
 }  # fmt: skip
 _NOWHERE: Final = Place("(configuration)")
-_RIGHTS: Final = re.compile(r"-?[lrwstipekxacd]*(?:\s+:\S+)?")
 
 
 def _driver(checked: Checked, what: str, name: str, table: dict[str, bool], place: Place) -> None:
@@ -70,7 +70,7 @@ def absolute_paths(checked: Checked) -> None:
     """A relative path would depend on where a process happens to run."""
     for namespace in checked.namespaces:
         for setting, template in namespace.location.templates.items():
-            if not _is_absolute(template) and str(template) != "MEMORY":
+            if not _is_absolute(template):
                 checked.problems.error(
                     "relative-path", place_of(namespace, setting),
                     f"{setting} {template} of namespace {namespace.name} is relative",
@@ -132,19 +132,42 @@ def ports(checked: Checked) -> None:
                 )  # fmt: skip
 
 
-def acl_rights(checked: Checked) -> None:
+def acl_entries(checked: Checked) -> None:
+    """Both sides of an entry must parse: a misspelt one would grant nobody anything, silently."""
     blocks = [*checked.settings.acl]
     for namespace in checked.namespaces:
         blocks += namespace.acl
         for mailbox in namespace.mailboxes:
             blocks += mailbox.acl
     for each in dict.fromkeys(blocks):
-        if not _RIGHTS.fullmatch(each.rights.strip()):
-            checked.problems.error(
-                "bad-rights", each.place or _NOWHERE,
-                f"rights {each.rights!r} of {each.identifier} are not letters of lrwstipekxa",
-                "write them like `rights = lrs`",
+        place = each.place or _NOWHERE
+        try:
+            Identifier.parse_file(each.identifier)
+        except SharingError as error:
+            what, _, remedy = error.detail.partition(": ")
+            checked.problems.error("bad-identifier", place, what, remedy)
+        try:
+            Rights.parse(each.rights.strip().removeprefix("-"))
+        except SharingError as error:
+            checked.problems.error("bad-rights", place, f"{each.identifier}: {error.detail}",
+                                   "write letters, like rights = lrs")  # fmt: skip
+
+
+def index_in_memory(checked: Checked) -> None:
+    for namespace in checked.namespaces:
+        for setting in namespace.location.in_memory:
+            checked.problems.unimplemented(
+                f"{setting} MEMORY", place_of(namespace, setting),
+                f"{setting} = MEMORY is not implemented", "leave it out, or write a path",
             )  # fmt: skip
 
 
-CHECKS: Final = (mail_drivers, absolute_paths, sharing_map, databases, ports, acl_rights)
+CHECKS: Final = (
+    mail_drivers,
+    absolute_paths,
+    sharing_map,
+    databases,
+    ports,
+    acl_entries,
+    index_in_memory,
+)

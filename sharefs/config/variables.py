@@ -176,8 +176,8 @@ def _parse_24(text: str) -> list[str | Variable]:
             at = percent + 2
         elif following == "{":
             end = _closing(text, percent + 2)
-            name, _, tail = text[percent + 2 : end].partition("|")
-            filters = parse_filters(tail) if tail.strip() else ()
+            name, pipe, tail = text[percent + 2 : end].partition("|")
+            filters = parse_filters(tail) if pipe else ()
             parts.append(Variable(_check_name(name.strip()), filters))
             at = end + 1
         else:
