@@ -53,7 +53,10 @@ class Builder:
         return scope
 
     def _items(self, block: Block, scope: Scope) -> None:
-        for item in block.items:
+        items = block.items
+        if scope.kind in ("passdb", "userdb"):  # what args mean depends on the driver
+            items = sorted(items, key=lambda item: getattr(item, "name", "") != "driver")
+        for item in items:
             if isinstance(item, Block):
                 self._block(item, scope)
             else:
@@ -308,8 +311,8 @@ class Builder:
         driver = scope.last("driver")
         scope.put("args", value)
         if driver is None:
-            self.problems.error("bad-value", item.place, "args comes before driver",
-                                "write the driver first")  # fmt: skip
+            self.problems.error("bad-value", item.place, "args without a driver",
+                                "write driver = passwd-file, or another")  # fmt: skip
             return
         try:
             settings = legacy.split_passdb_args(driver.text, value.text)
