@@ -96,8 +96,8 @@ async def append(session: Session, command: Command) -> Reply:
     appending = session.appending
     if appending is None:
         return bad("APPEND needs a message as a literal.")
-    Cursor(command).end()
     try:
+        Cursor(command).end()
         uids = await appending.target.run(appending.saver.commit)
         uidvalidity = appending.target.mailbox.uidvalidity
         appending.target.announce()

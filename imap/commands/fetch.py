@@ -4,7 +4,7 @@ A long answer is never held whole: render a piece, send it, wait until the clien
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -225,19 +225,19 @@ def _section(message_: _Message, item: BodySection) -> bytes:
 
 
 def _section_octets(message_: _Message, section: Section) -> bytes | None:
-    """The octets named by section; None where the message has no such part."""
-    if not section.part:
-        simple: dict[str, Callable[[], bytes]] = {
-            "": message_.octets,
-            "HEADER": message_.header,
-            "HEADER.FIELDS": lambda: message.header_fields(message_.header(), section.fields),
-            "HEADER.FIELDS.NOT": lambda: message.header_fields(
-                message_.header(), section.fields, inverted=True
-            ),
-        }
-        if section.text in simple:
-            return simple[section.text]()
-        return message_.octets()[message.find_header_end(message_.octets()) :]
-    return message.section(
-        message_.octets(), message_.part(), section.part, section.text, section.fields
-    )
+    """The octets named by section; None where the message has no such part.
+
+    The commonest sections need no MIME parser, and most need no body.
+    """
+    match section.part, section.text:
+        case (), "":
+            return message_.octets()
+        case (), "HEADER":
+            return message_.header()
+        case (), "HEADER.FIELDS":
+            return message.header_fields(message_.header(), section.fields)
+        case (), "HEADER.FIELDS.NOT":
+            return message.header_fields(message_.header(), section.fields, inverted=True)
+        case (), _:
+            return message_.octets()[len(message_.header()) :]
+    return message.section(message_.octets(), message_.part(), section)

@@ -61,8 +61,12 @@ class Host(Protocol):
         """Call function, which may wait for disks and locks, in a thread."""
         ...
 
-    async def open(self, account: Account, name: str, *, readonly: bool) -> Handle:
-        """The mailbox for SELECT, EXAMINE, STATUS.  Raises SharingError."""
+    async def open(self, account: Account, name: str) -> Handle:
+        """The mailbox for SELECT, EXAMINE, STATUS.  Raises SharingError.
+
+        Never opened read-only: even EXAMINE must give new messages their UIDs.  The session
+        knows that it examines and changes nothing else.
+        """
         ...
 
     async def open_target(self, account: Account, name: str, right: Rights) -> Handle:

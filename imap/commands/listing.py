@@ -117,7 +117,7 @@ async def _queue_status_if_allowed(session: Session, name: str, items: tuple[str
 
 
 async def _queue_status(session: Session, name: str, items: tuple[str, ...]) -> None:
-    handle = await session.host.open(session.account, name, readonly=True)
+    handle = await session.host.open(session.account, name)
     try:
         mailbox = handle.mailbox
         if not mailbox.looks_unchanged():

@@ -46,6 +46,9 @@ class Candidate:
             self._header = self.mailbox.read_header(self.uid)
         return self._header
 
+    def part(self) -> message.Part:
+        return message.parse(self.octets())
+
     def octets(self) -> bytes:
         if self._octets is None:
             self._octets = self.mailbox.read(self.uid)
@@ -134,9 +137,9 @@ def compile_key(tree: SearchKey, view: View) -> Plan:
         case key.HeaderContains(name, text):
             return Plan(2, lambda one: message.matches_header(one.header(), name, text))
         case key.BodyContains(text):
-            return Plan(3, lambda one: message.matches_body(one.octets(), text))
+            return Plan(3, lambda one: message.matches_body(one.octets(), one.part(), text))
         case key.TextContains(text):
-            return Plan(3, lambda one: message.matches_text(one.octets(), text))
+            return Plan(3, lambda one: message.matches_text(one.octets(), one.part(), text))
 
 
 def _members(named: SequenceSet, numbers: Sequence[int]) -> frozenset[int]:
@@ -168,20 +171,15 @@ def _flag_test(tree: key.HasFlag | key.HasKeyword) -> Test:
 
 def _date_plan(of: key.DateOf, when: key.When, day: date) -> Plan:
     """Dates compare by their day, disregarding time and zone (RFC 3501 section 6.4.4)."""
-    compare = {
+    tests: dict[key.When, Callable[[date], bool]] = {
         key.When.BEFORE: lambda got: got < day,
         key.When.ON: lambda got: got == day,
         key.When.SINCE: lambda got: got >= day,
-    }[when]
+    }
+    compare = tests[when]
     if of is key.DateOf.INTERNAL:
         return Plan(1, lambda one: compare(_local_day(one.info().internaldate)))
-
-    def sent(one: Candidate) -> bool:
-        # A message without a readable Date was sent on no day: it matches none of the three.
-        got = message.sent_date(one.header())
-        return got is not None and compare(got)
-
-    return Plan(2, sent)
+    return Plan(2, lambda one: compare(message.sent_day(one.header())))
 
 
 def _local_day(seconds: int) -> date:

@@ -31,7 +31,7 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
     session.unselect()
     name = mailbox_name(cursor)
     cursor.end()
-    handle = await session.host.open(session.account, name, readonly=examine)
+    handle = await session.host.open(session.account, name)
     try:
         rights = (await session.host.blocking(session.account.rights, name)).rights
         examined = examine or not rights & CHANGING

@@ -7,7 +7,7 @@ this connection; any other exception is a bug of ours and propagates to the work
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Final, TypeVar
 
 import trio
@@ -33,6 +33,7 @@ from imap.wire import (
 from sharefs.account import Account
 from sharefs.errors import SharingError
 from sharefs.rights import READ, Rights
+from sharefs.store.interface import Mailbox
 
 T = TypeVar("T")
 
@@ -63,23 +64,21 @@ class Connection:
     async def blocking(self, function: Callable[..., T], *args: object) -> T:
         return await trio.to_thread.run_sync(lambda: function(*args))
 
-    async def open(self, account: Account, name: str, *, readonly: bool) -> Handle:
-        def key() -> object:
-            account.demand(name, READ)
-            return account.mailbox_key(name, readonly=readonly)
-
-        return await self._pool.open(
-            await self.blocking(key), lambda: account.open_mailbox(name, readonly=readonly)
-        )
+    async def open(self, account: Account, name: str) -> Handle:
+        return await self._open(account, name, READ, lambda: account.open_mailbox(name))
 
     async def open_target(self, account: Account, name: str, right: Rights) -> Handle:
-        def key() -> object:
-            account.demand(name, right)
-            return account.mailbox_key(name, readonly=False)
+        return await self._open(account, name, right, lambda: account.writable_target(name, right))
 
-        return await self._pool.open(
-            await self.blocking(key), lambda: account.writable_target(name, right)
-        )
+    async def _open(
+        self, account: Account, name: str, right: Rights, opener: Callable[[], Mailbox]
+    ) -> Handle:
+        def key() -> Hashable:
+            # Even a mailbox that is open here already is only for those with the right.
+            account.demand(name, right)
+            return account.mailbox_key(name)
+
+        return await self._pool.open(await self.blocking(key), opener)
 
     @contextlib.asynccontextmanager
     async def idling(self, handle: Handle | None) -> AsyncIterator["IdleWaiter"]:
@@ -113,6 +112,7 @@ class Connection:
             try:
                 event = self._reader.next_event()
             except ProtocolError as error:
+                await engine.abandon(session)
                 session.out += error.response()
                 if error.fatal:
                     break
@@ -196,7 +196,10 @@ async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerConte
 
     Returns when the client is gone or logged out.  The caller closes the stream.
     """
-    reader = CommandReader(Limits(line=worker.settings.imap_max_line_length))
+    settings = worker.settings
+    reader = CommandReader(
+        Limits(line=settings.imap_max_line_length, append=settings.sharefs_append_max_size)
+    )
     reader.feed(handover.unread)
     connection = Connection(stream, reader, worker.mailboxes)
     tag = handover.tag.encode("ascii")
