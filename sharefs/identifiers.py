@@ -150,7 +150,7 @@ class Identifier:
                 short = long = "!$" + self.name
             case _:
                 short = long = _PLAIN_WORD[self.kind]
-        if short.startswith(("-", "#")) or _is_misread(short, self):
+        if not _reads_back(short, self) and _reads_back(long, self):
             short = long
         return "-" + short if negative else short
 
@@ -171,9 +171,9 @@ def group(name: str) -> Identifier:
     return Identifier(Kind.GROUP, name)
 
 
-def _is_misread(text: str, identifier: Identifier) -> bool:
+def _reads_back(text: str, identifier: Identifier) -> bool:
     try:
-        return Identifier.parse_wire(text) != Signed(identifier, False)
+        return Identifier.parse_wire(text) == Signed(identifier, False)
     except SharingError:
         return False
 

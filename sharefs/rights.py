@@ -7,6 +7,7 @@ letters on the command line (`lookup read write-seen`).
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -42,6 +43,13 @@ _FILE_ORDER: Final = "".join(_LETTER_OF[name] for name in sorted(_LETTER_OF))
 _NAME_SEPARATORS: Final = ", \t"
 
 
+@functools.lru_cache(maxsize=8192)  # there are 2048 sets, in few spellings: this is the hot path
+def _in_order(letters: str) -> str:
+    wanted = set(letters)
+    assert wanted <= set(CANONICAL), f"not rights: {letters!r}; what comes from outside is parsed"
+    return "".join(letter for letter in CANONICAL if letter in wanted)
+
+
 @dataclass(frozen=True, slots=True)
 class Rights:
     """A set of rights.  Order and repeats in the input never matter for equality.
@@ -54,10 +62,9 @@ class Rights:
     extra: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        wanted = set(self.letters)
-        assert wanted <= set(CANONICAL), f"not rights: {self.letters!r}; outside data goes to parse"
-        object.__setattr__(self, "letters", "".join(c for c in CANONICAL if c in wanted))
-        object.__setattr__(self, "extra", tuple(sorted(set(self.extra))))
+        object.__setattr__(self, "letters", _in_order(self.letters))
+        if self.extra:
+            object.__setattr__(self, "extra", tuple(sorted(set(self.extra))))
 
     @classmethod
     def parse(cls, text: str) -> Rights:
@@ -141,14 +148,14 @@ class Rights:
 
     def __and__(self, other: Rights) -> Rights:
         return Rights(
-            "".join(letter for letter in self.letters if letter in other.letters),
-            tuple(name for name in self.extra if name in other.extra),
+            "".join([letter for letter in self.letters if letter in other.letters]),
+            tuple([name for name in self.extra if name in other.extra]) if self.extra else (),
         )
 
     def __sub__(self, other: Rights) -> Rights:
         return Rights(
-            "".join(letter for letter in self.letters if letter not in other.letters),
-            tuple(name for name in self.extra if name not in other.extra),
+            "".join([letter for letter in self.letters if letter not in other.letters]),
+            tuple([name for name in self.extra if name not in other.extra]) if self.extra else (),
         )
 
     def __bool__(self) -> bool:

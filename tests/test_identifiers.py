@@ -92,6 +92,8 @@ AWKWARD = [  # names that the short form would misread
     (user("-x"), "user:-x"),
     (user("#x"), "user:#x"),
     (user("user:x"), "user:user:x"),
+    (user("$"), "user:$"),
+    (user("bob\tlr"), "bob\tlr"),  # no client may set it, but it is shown as it stands
     (group("!ops"), "group:!ops"),
     (override("!ops"), "!$!ops"),
 ]

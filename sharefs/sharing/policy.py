@@ -85,6 +85,7 @@ class Policy:
     ) -> None:
         self.reader = reader or AclReader()
         self._enabled = enabled
+        self._known: dict[tuple[Viewer, str], tuple[_Basis, Effective]] = {}
         self._linker_is_owner = linker_is_owner
 
     def rights_of(self, viewer: Viewer, mailbox: AclMailbox) -> Effective:
@@ -92,11 +93,23 @@ class Policy:
         if not self._enabled or mailbox.ignored:
             why = "ACLs are ignored here" if mailbox.ignored else "ACLs are not in use"
             return Effective(ALL, (Reason(Effect.GAVE, ALL, None, None, why),))
+        basis = _Basis(
+            mailbox,
+            self.file_of(mailbox),
+            self._globals_of(mailbox),
+            self._read(mailbox.default_acl_dir),
+        )
+        key = (viewer, mailbox.name)
+        known = self._known.get(key)
+        if known is None or known[0] != basis:
+            known = self._known[key] = (basis, self._compute(viewer, basis))
+        return known[1]
+
+    def _compute(self, viewer: Viewer, basis: "_Basis") -> Effective:
+        mailbox, file, lines = basis.mailbox, basis.file, basis.lines
         who = self.acl_viewer(viewer, mailbox)
-        file = self.file_of(mailbox)
-        lines = self._globals_of(mailbox)
         acl = file.acl.joined((*mailbox.settings, *lines.entries_for(mailbox.name)))
-        defaults, origin = self._defaults(who, mailbox, acl, lines)
+        defaults, origin = _defaults(who, acl, basis)
         found = effective(acl, who, defaults, origin=origin)
         spoilt = file.malformed or lines.malformed
         return _confined(found, who, file, lines) if spoilt else found
@@ -161,17 +174,26 @@ class Policy:
             return _NO_GLOBALS
         return self.reader.read_globals(mailbox.global_file)
 
-    def _defaults(
-        self, who: AclViewer, mailbox: AclMailbox, acl: Acl, lines: ParsedGlobals
-    ) -> tuple[Rights, Place | None]:
-        """The rights of a stranger of whom no entry speaks, and where they come from."""
-        if who.is_owner or any(who.matches(entry.identifier) for entry in acl.entries):
-            return NONE, None
-        file = self._read(mailbox.default_acl_dir)
-        if file.malformed:
-            return NONE, file.problems[0].place
-        default = file.acl.joined(lines.entries_for(mailbox.default_name))
-        return effective(default, who, NONE).rights, Place(str(file.path))
+
+@dataclass(frozen=True, slots=True)
+class _Basis:
+    """All that an answer was computed from.  While it is the same, so is the answer."""
+
+    mailbox: AclMailbox
+    file: AclFile
+    lines: ParsedGlobals
+    default: AclFile
+
+
+def _defaults(who: AclViewer, acl: Acl, basis: _Basis) -> tuple[Rights, Place | None]:
+    """The rights of a stranger of whom no entry speaks, and where they come from."""
+    if who.is_owner or any(who.matches(entry.identifier) for entry in acl.entries):
+        return NONE, None
+    file = basis.default
+    if file.malformed:
+        return NONE, file.problems[0].place
+    default = file.acl.joined(basis.lines.entries_for(basis.mailbox.default_name))
+    return effective(default, who, NONE).rights, Place(str(file.path))
 
 
 _NO_GLOBALS: Final = ParsedGlobals()
