@@ -18,6 +18,11 @@ DEPTH_LIMIT: Final = 100
 # For BADCHARSET: those that every client knows.  Any text codec of Python's works.
 CHARSETS: Final = ("UTF-8", "US-ASCII")
 
+# Codecs of Python's that are no charsets of mail; some take quadratic time.
+_NOT_CHARSETS: Final = frozenset(
+    {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"}
+)
+
 
 class DateOf(enum.Enum):
     """Which date of a message is compared, by its day alone, disregarding time and zone."""
@@ -172,14 +177,9 @@ def parse_search(command: Command | Cursor) -> SearchKey:
 
 def _charset(cursor: Cursor) -> str:
     name = cursor.astring().decode("latin-1")
-    try:
-        info = codecs.lookup(name)
-        # hex, zip and the like are no charsets: they fail here, as does an unknown name.
-        b"".decode(name)
-    except (LookupError, ValueError):
-        pass
-    else:
-        return info.name
+    codec = _codec(name)
+    if codec is not None:
+        return codec
     try:
         cursor.fail("Unknown charset")
     except ProtocolError as error:
@@ -187,6 +187,18 @@ def _charset(cursor: Cursor) -> str:
         raise ProtocolError(
             error.text, tag=error.tag, condition="NO", code=f"BADCHARSET ({known})"
         ) from None
+
+
+def _codec(charset: str) -> str | None:
+    """Python's name of a charset, None if it has none."""
+    try:
+        name = codecs.lookup(charset).name
+        b"x".decode(name)
+    except UnicodeError:
+        pass  # a charset in which this is half a character
+    except (LookupError, ValueError):  # unknown, or a codec that makes no text
+        return None
+    return None if name in _NOT_CHARSETS else name
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,12 @@ _FOLD: Final = re.compile(r"[ \t\r\n]+")
 def _codec(charset: str) -> str | None:
     try:
         name = codecs.lookup(charset).name
-        if name in _NOT_CHARSETS:
-            return None
-        b"".decode(name)  # LookupError for codecs that make no text
-    except (LookupError, ValueError):
+        b"x".decode(name, "replace")
+    except UnicodeError:
+        pass  # a codec that knows no "replace", and for which this is half a character
+    except (LookupError, ValueError):  # unknown, or a codec that makes no text
         return None
-    return _SUPERSETS.get(name, name)
+    return None if name in _NOT_CHARSETS else _SUPERSETS.get(name, name)
 
 
 def decode_charset(octets: bytes, charset: bytes | None) -> str:
