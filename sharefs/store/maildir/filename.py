@@ -61,9 +61,9 @@ def format_info(system: System, letters: frozenset[str], old: str = "") -> str:
     """The info for these flags, keeping what other programs put into `old`."""
     mine = {letter for letter, flag in FLAG_LETTERS.items() if system & flag} | letters
     theirs = {letter for letter in _letters_of(old) if letter not in _KNOWN}
-    head, _, flags = old.rpartition(":2,")
-    _, comma, rest = flags.partition(",")
-    return (head if flags else "") + ":2," + "".join(sorted(mine | theirs)) + comma + rest
+    head, _, last = old.rpartition(":")
+    _, comma, rest = last[2:].partition(",") if last.startswith("2,") else ("", "", "")
+    return head + ":2," + "".join(sorted(mine | theirs)) + comma + rest
 
 
 def _letters_of(info: str) -> str:
