@@ -78,7 +78,6 @@ def _split_colons(text: str) -> list[str]:
 # Settings that only changed their name.
 RENAMED: Final = {
     "auth_default_realm": "auth_default_domain",
-    "master_user_separator": "auth_master_user_separator",
     "ssl_min_protocol_version": "ssl_min_protocol",
     "ssl_key_password": "ssl_server_key_password",
     "version": "dovecot_config_version",

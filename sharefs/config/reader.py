@@ -28,7 +28,10 @@ _KEY: Final = re.compile(r"[^\s={}\"']+?(?=\s|=|\+=|\{|\}|$)")
 _OPERATOR: Final = re.compile(r"\s*(\+?=)\s*")
 _WORD: Final = re.compile(r"\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s\"{][^\s]*))")
 _QUOTED: Final = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'", re.DOTALL)
-_COMMENT: Final = re.compile(r"(?:^|\s)#.*$", re.DOTALL)
+# Up to a comment: quoted texts may hold #, and so may all that follows a quote that never closes.
+_UNCOMMENTED: Final = re.compile(
+    r"(?:[^#\"']+|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[\"'].*)*+", re.DOTALL
+)
 _SECOND: Final = re.compile(r"^[^\"']*\s=(?:\s|$)")
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 
@@ -230,9 +233,14 @@ class Reader:
         elif value[:1] in ('"', "'"):
             self.problems.error("quote", place, f"the quote in the value of {name} is not closed",
                                 f"end it with {value[0]}")  # fmt: skip
-        comment = _COMMENT.search(value)
-        if comment is not None:
-            value = value[: comment.start()]
+        kept = _UNCOMMENTED.match(value)
+        if kept is not None and kept.end() < len(value):
+            value = value[: kept.end()]
+            if value and not value[-1].isspace():
+                self.problems.warning(
+                    "ambiguous-comment", place, f"# in the value of {name} begins a comment",
+                    f'write {name} = "..." if it belongs to the value, or a space before it',
+                )  # fmt: skip
         return Assign(name, value.strip(), place, append)
 
     def _opening(self, text: str, place: Place, key: re.Match[str]) -> tuple[str, Block | None]:
@@ -264,7 +272,7 @@ class Reader:
     def _include(self, line: str, place: Place, into: Block,
                  within: tuple[tuple[int, int], ...], folder: Path) -> None:  # fmt: skip
         word, _, pattern = line.partition(" ")
-        pattern = _COMMENT.sub("", pattern).strip().strip("\"'")
+        pattern = re.sub(r"(?:^|\s)#.*", "", pattern).strip().strip("\"'")
         if word not in ("!include", "!include_try") or not pattern:
             self.problems.error("syntax", place, f"cannot make sense of `{line[:60]}`",
                                 "write `!include FILE` or `!include_try FILE`")  # fmt: skip

@@ -144,7 +144,7 @@ class Scalars:
     state_dir: str = setting("/var/lib/dovecot", LITERAL)
     instance_name: str = setting("dovecot", LITERAL)
     hostname: str = setting("", LITERAL)
-    listen: tuple[str, ...] = setting("*, ::", WORDS)
+    listen: tuple[str, ...] = setting("* ::", WORDS)
     protocols: tuple[str, ...] = setting("imap", WORDS)
     default_internal_user: str = setting("dovecot", LITERAL)
     default_internal_group: str = setting("dovecot", LITERAL)
