@@ -38,6 +38,7 @@ from imap.wire import (
 
 log = logging.getLogger(__name__)
 
+_MOST_OCTETS: Final = 256 * 1024  # from a stranger; a login takes a hundred
 _READ: Final = 4096  # octets; what is read past the login command travels in the handover
 
 
@@ -81,6 +82,8 @@ class LoginSession:
             )
         )
         self._started = time.monotonic()
+        self._mute = False  # in a handshake: plain text would be garbage
+        self._octets = 0  # read so far
         self._tried = ""  # the last user name tried
         self.scope = trio.CancelScope()  # cancel to hang up before login
         self.end_reason = ""  # why scope was cancelled
@@ -124,15 +127,20 @@ class LoginSession:
         octets = await self._stream.receive_some(_READ)
         if not octets:
             raise _Ended("Connection closed")
+        self._octets += len(octets)
+        if self._octets > _MOST_OCTETS:
+            raise _Ended("Too much input before login")
         self._reader.feed(octets)
 
     async def _start_tls(self) -> None:
         context = self._doors.context
         assert context is not None
         tls = server_stream(self._transport, context)
+        self._mute = True
         await tls.do_handshake()
         self._stream = tls
         self._preauth.tls = True
+        self._mute = False
 
     async def _next_command(self) -> Command:
         """Raises ProtocolError."""
@@ -278,6 +286,8 @@ class LoginSession:
         )
 
     async def _bye(self, reason: str) -> None:
+        if self._mute:
+            return
         with trio.move_on_after(1.0):
             try:
                 await self._stream.send_all(f"* BYE {reason}.\r\n".encode())

@@ -154,19 +154,18 @@ class Server:
             address = f"\0sharefs-test-{os.getpid()}-{self.port}"
             ready.bind(address)
             with open(self.base / "console.log", "ab") as console:
+                command = self.command or [
+                    sys.executable, "-m", "sharefs", "-c", str(self.config), "serve", "-F",
+                ]  # fmt: skip
                 self._process = subprocess.Popen(
-                    self.command or [sys.executable, "-m", "sharefs", "-c", str(self.config),
-                                     "serve", "--foreground"],
+                    [*(() if self.uid is None else _as_user(self.uid)), *command],
                     stdin=subprocess.DEVNULL,
                     stdout=console,
                     stderr=console,
                     cwd=TOP,
                     env={**os.environ, **self.environment, "NOTIFY_SOCKET": f"@{address[1:]}"},
                     start_new_session=True,
-                    user=self.uid,
-                    group=self.uid,
-                    extra_groups=None if self.uid is None else [],
-                )  # fmt: skip
+                )
             self.wait_notified(ready, "READY=1")
 
     def wait_notified(self, ready: socket.socket, state: str) -> None:
@@ -296,6 +295,20 @@ def wait_until(
 def client_context() -> ssl.SSLContext:
     """Trusts the test certificate and nothing else."""
     return ssl.create_default_context(cafile=str(certificate()[0]))
+
+
+def _as_user(uid: int) -> list[str]:
+    """setpriv(1) for an ordinary user without groups.
+
+    Where this interpreter lies in a home that others may not enter, the user gets the right to
+    read it all the same.  The server's processes give that right up; it could not help them.
+    """
+    words = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    places = [Path(sys.executable).resolve(), TOP, *map(Path, filter(os.path.isabs, sys.path))]
+    doors = {parent for place in places if place.exists() for parent in (place, *place.parents)}
+    if all(door.stat().st_mode & 0o001 for door in doors if door.is_dir()):
+        return words
+    return [*words, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
 
 
 def _family(pid: int) -> list[psutil.Process]:
