@@ -342,7 +342,7 @@ def _check(
         schemes.verify(password, _DECOY)
         return Answer.MISMATCH, f"{origin}: no password is stored; nopassword would let anybody in"
     if "nopassword" in fields:
-        return Answer.MISMATCH, f"{origin}: nopassword is set, and a password is stored as well"
+        log.warning("%s: nopassword has no effect beside a password; remove one of them", origin)
     try:
         if schemes.verify(password, stored, default=scheme):
             return Answer.OK, ""
