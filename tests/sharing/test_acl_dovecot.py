@@ -22,6 +22,7 @@ from sharefs.rights import CANONICAL, NONE, Rights
 from sharefs.sharing.file_map import FileMap
 from sharefs.sharing.files import read_acl, update_acl
 from sharefs.sharing.guards import keep_admin
+from sharefs.sharing.keys import Audience, ShareKey
 from sharefs.sharing.list_cache import parse_list
 from sharefs.sharing.policy import MENDING, AclMailbox, Policy, Viewer
 from sharefs.sharing.step import OwnedMailbox, Shares, derive
@@ -342,6 +343,36 @@ def test_map_and_list_cache_agree_with_dovecot(world: World, tmp_path: Path) -> 
         assert any(b"shared/alice/S1" in line for line in lines if isinstance(line, bytes))
 
 
+def test_writing_at_the_same_time_loses_nothing(world: World) -> None:
+    """Dovecot and we change one ACL file and one map, each under the other's locks."""
+    rounds = 25
+    path = world.mailbox("Both", b"")
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setgroups([])
+            os.setresgid(UID, UID, UID)
+            os.setresuid(UID, UID, UID)
+            for number in range(rounds):
+                update_acl(path, Update.whole(user(f"ours{number}"), Rights("lr")), DEFAULTS)
+                FileMap(world.map_path).replace(f"owner{number}", {ShareKey(Audience.ANYONE)})
+            status = 0
+        finally:
+            os._exit(status)
+    with world.server.imap("alice") as client:
+        answers = [client.setacl("Both", f"theirs{number}", "lr")[0] for number in range(rounds)]
+    assert os.waitpid(child, 0)[1] == 0
+    assert answers == ["OK"] * rounds
+    got = {entry.identifier.name for entry in read_acl(path).acl.entries}
+    assert got == {f"{who}{number}" for who in ("ours", "theirs") for number in range(rounds)}
+    found = FileMap(world.map_path).all()
+    assert {f"owner{number}" for number in range(rounds)} <= set(found)
+    want = {ShareKey(Audience.USER, f"theirs{number}") for number in range(rounds)}
+    assert want <= found["alice"]
+    path.unlink()
+
+
 def test_a_malformed_file_gives_nobody_more_than_dovecot(world: World) -> None:
     """Dovecot refuses everybody with an internal error; we leave the owner what mends the file."""
     world.mailbox("M1", b"user=bob lr\nanyone z\n")
@@ -356,3 +387,73 @@ def test_a_malformed_file_gives_nobody_more_than_dovecot(world: World) -> None:
         assert ours == (MENDING if who == "alice" else NONE)
     (world.root / ".M1" / "dovecot-acl").unlink()
     assert read_acl(world.root / ".M1" / "dovecot-acl").readable
+
+
+DEFAULTS_CONFIG = """
+mail_location = maildir:~/{root}
+mail_plugins = acl
+protocol imap {{
+  mail_plugins = acl imap_acl
+}}
+plugin {{
+  acl = vfile::cache_secs=0
+  {setting}
+}}
+namespace inbox {{
+  inbox = yes
+  separator = /
+}}
+namespace shared {{
+  type = shared
+  prefix = shared/%%u/
+  separator = /
+  location = maildir:%%h/{root}:INDEX=%h/idx/%%u
+  subscriptions = no
+  list = children
+}}
+"""
+DEFAULT_FILES = [b"user=bob lr\n", b"owner l\nanyone r\n", b"-user=bob l\n", b""]
+OWN_FILES: list[bytes | None] = [None, b"", b"user=dora l\n", b"-user=bob l\n", b"user=bob s\n"]
+
+
+@pytest.mark.parametrize("from_inbox", [True, False])
+def test_defaults_agree_with_dovecot(open_tmp: Path, from_inbox: bool) -> None:
+    """acl_defaults_from_inbox with Maildir++; else the root's file, which needs layout fs."""
+    root = "Maildir" if from_inbox else "fs:LAYOUT=fs:INBOX=%s/inbox" % (open_tmp / "alice")
+    setting = "acl_defaults_from_inbox = yes" if from_inbox else ""
+    users = [MailUser(name, UID, UID, open_tmp / name) for name in ("alice", "bob")]
+    for one in users:
+        one.home.mkdir()
+        os.chown(one.home, UID, UID)
+    home = open_tmp / "alice"
+    top = home / ("Maildir" if from_inbox else "fs")
+    for path in (top, top / "cur", top / "new", top / "tmp"):
+        path.mkdir()
+        os.chown(path, UID, UID)
+    config = DEFAULTS_CONFIG.format(root=root, setting=setting)
+    checked = 0
+    with private_dovecot(config, users) as server:
+        for number, octets in enumerate(DEFAULT_FILES):
+            (top / "dovecot-acl").write_bytes(octets)
+            for place, own in enumerate(OWN_FILES):
+                name = f"D{number}{place}"
+                directory = top / (f".{name}" if from_inbox else name)
+                for path in (directory, *(directory / sub for sub in ("cur", "new", "tmp"))):
+                    path.mkdir()
+                    os.chown(path, UID, UID)
+                if own is not None:
+                    (directory / "dovecot-acl").write_bytes(own)
+                for who in ("alice", "bob"):
+                    mailbox = AclMailbox(
+                        namespace_type="private" if who == "alice" else "shared",
+                        name=name if who == "alice" else f"shared/alice/{name}",
+                        owner="alice",
+                        acl_dir=directory,
+                        default_acl_dir=top,
+                    )
+                    ours = Policy().rights_of(Viewer(who), mailbox).rights
+                    done = server.doveadm("acl", "rights", "-u", who, mailbox.name)
+                    theirs = Rights.named(done.stdout.split()[1:])
+                    assert theirs == ours, (who, octets, own, done.stderr)
+                    checked += 1
+    assert checked == 2 * len(DEFAULT_FILES) * len(OWN_FILES)
