@@ -5,6 +5,7 @@ or removed it: the directories are listed again, and only what that does not fin
 """
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,6 +17,8 @@ from sharefs import fsops
 from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, NO_FLAGS, FlagChange, FlagFilter, FlagOp, FlagSet
 from sharefs.fsops import Entry
+from sharefs.permissions.access import Want
+from sharefs.permissions.explain import explain_refusal
 from sharefs.permissions.inherit import link_decision
 from sharefs.store.interface import Changes, Copied, Mailbox, MessageInfo
 from sharefs.store.maildir.config import Site
@@ -35,6 +38,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ATTEMPTS: Final = 10  # listings for one message that is renamed again and again
+# open(2) and read(2) on a symbolic link, a FIFO or socket, a directory.
+NO_MESSAGE: Final = frozenset({errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EISDIR})
 HEADER_CHUNK: Final = 16384  # octets; most headers end within the first read
 
 
@@ -151,14 +156,30 @@ class MaildirMailbox(Mailbox):
         if (value := extra_value(extras, "W")) and value.isascii() and value.isdigit():
             return int(value)
         if uid not in self._sizes:
-            self._sizes[uid] = virtual_size(self._reach(uid, fsops.read_file))
+            self._sizes[uid] = virtual_size(self._read_by(uid, fsops.read_file))
         return self._sizes[uid]
 
     def read(self, uid: int) -> bytes:
-        return with_crlf(self._reach(uid, fsops.read_file))
+        return with_crlf(self._read_by(uid, fsops.read_file))
 
     def read_header(self, uid: int) -> bytes:
-        return with_crlf(self._reach(uid, _read_header))
+        return with_crlf(self._read_by(uid, _read_header))
+
+    def _read_by(self, uid: int, act: Callable[[str], bytes]) -> bytes:
+        """One message that cannot be read is that message's fault: a refusal, with the reason."""
+        try:
+            return self._reach(uid, act)
+        except OSError as exc:
+            if exc.errno in NO_MESSAGE:
+                raise SharingError(
+                    Code.CORRUPT, f"{exc.filename} is not a regular file: it cannot be a message"
+                ) from exc
+            if exc.errno != errno.EACCES:
+                raise
+            why = explain_refusal(exc.filename, Want.READ)
+            raise SharingError(
+                Code.UNAVAILABLE, f"message {uid} of {self.site.label} cannot be read: {why}"
+            ) from exc
 
     def _reach(self, uid: int, act: Callable[[str], T]) -> T:
         """Do something with the message's file, wherever it is by now."""
