@@ -31,14 +31,14 @@ async def run(session: Session, command: Command) -> None:
         if error.code:
             reply = Reply(reply.status, reply.text, error.code.encode("ascii"))
     except (SharingError, OSError) as error:
-        reply = refused(session, error, command.name)
+        reply = refused(error, command.name)
     _count_bad(session, reply)
     spec = COMMANDS.get(command.name)
     if session.state is not State.LOGOUT:
         try:
             await session.tell_updates(may_expunge=not (spec and spec.hushed))
         except (SharingError, OSError) as error:
-            refused(session, error, "sync")
+            refused(error, "sync")
     session.out += reply.line(command.tag.encode("ascii"))
 
 
@@ -55,12 +55,12 @@ async def _dispatch(session: Session, command: Command) -> Reply:
     return await spec.handler(session, command)
 
 
-def refused(session: Session, error: SharingError | OSError, what: str) -> Reply:
+def refused(error: SharingError | OSError, what: str) -> Reply:
     """The bland answer to a refusal; the detail goes to the log."""
     if isinstance(error, SharingError):
-        log.info("session %s: %s refused: %s", session.session_id, what, error)
+        log.info("%s refused: %s", what, error)
         return refusal(error)
-    log.warning("session %s: %s failed: %s", session.session_id, what, error)
+    log.warning("%s failed: %s", what, error)
     if error.errno in _FULL:
         return no("There is no space left for that", b"OVERQUOTA")
     return no("The mailbox cannot be reached; see the server log", b"UNAVAILABLE")
@@ -86,7 +86,7 @@ async def literal_wanted(session: Session, wanted: LiteralWanted) -> append.Answ
         return bad(error.text)
     except OSError as error:
         await append.abandon(session)
-        return refused(session, error, "APPEND")
+        return refused(error, "APPEND")
 
 
 async def literal_data(session: Session, event: LiteralData) -> Reply | None:
@@ -95,7 +95,7 @@ async def literal_data(session: Session, event: LiteralData) -> Reply | None:
         return await append.data(session, event)
     except OSError as error:
         await append.abandon(session)
-        return refused(session, error, "APPEND")
+        return refused(error, "APPEND")
 
 
 async def abandon(session: Session) -> None:

@@ -84,7 +84,7 @@ async def close(session: Session, command: Command) -> Reply:
     selected = session.current()
     expunging = not selected.examined
     if expunging and not session.rights().covers(r.EXPUNGE):
-        log.info("session %s: CLOSE of %r without right e", session.session_id, selected.name)
+        log.info("CLOSE of %r without right e", selected.name)
         session.unselect()
         return ok("Closed without expunging: Permission denied.")
     if expunging and not selected.handle.mailbox.readonly:
@@ -110,7 +110,7 @@ async def _expunge_if_allowed(session: Session, only: frozenset[int] | None) -> 
     selected = session.current()
     if not session.rights().covers(r.EXPUNGE):
         # Dovecot's answer, which clients know; sharefs_strict_rights says NO instead.
-        log.info("session %s: EXPUNGE of %r without right e", session.session_id, selected.name)
+        log.info("EXPUNGE of %r without right e", selected.name)
         if session.account.settings.sharefs_strict_rights:
             return no("Permission denied", b"NOPERM")
         return ok("Expunge ignored: Permission denied.")

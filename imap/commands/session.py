@@ -56,7 +56,6 @@ class Session:
 
     account: Account
     host: Host
-    session_id: str
     capability: bytes
     state: State = State.AUTHENTICATED
     selected: Selected | None = None
@@ -145,7 +144,7 @@ class Session:
 
     async def lose_mailbox(self, error: SharingError) -> None:
         """The selected mailbox was deleted or replaced: nothing to do but part (RFC 2180 3.3)."""
-        log.info("session %s: mailbox lost: %s", self.session_id, error.detail)
+        log.info("Mailbox lost: %s", error.detail)
         self.untagged(b"BYE The selected mailbox was deleted or replaced")
         self.unselect()
         self.state = State.LOGOUT

@@ -85,12 +85,7 @@ def _refused(session: Session, flags: FlagSet, allowed: FlagFilter) -> Reply | N
     nothing_left = dropped and allowed.apply(flags) == NO_FLAGS
     if dropped:
         missing = _missing(dropped_system, bool(flags.keywords) and not allowed.keywords)
-        log.info(
-            "session %s: flags of %r not stored for lack of right %s",
-            session.session_id,
-            selected.name,
-            missing,
-        )
+        log.info("Flags of %r not stored for lack of right %s", selected.name, missing)
     strict = session.account.settings.sharefs_strict_rights
     if strict and nothing_left:
         return no("Permission denied", b"NOPERM")

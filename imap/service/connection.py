@@ -208,11 +208,11 @@ async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerConte
             Account.open, worker.config, handover.user, worker.users
         )
     except (SharingError, OSError) as error:
-        log.error("session %s: no mail for %s: %s", handover.session_id, handover.user.name, error)
+        log.error("No mail for %s: %s", handover.user.name, error)
         refusal = no("Your mail cannot be reached; see the server log.", b"UNAVAILABLE")
         await stream.send_all(refusal.line(tag) + b"* BYE Try again later.\r\n")
         return
-    session = Session(account, connection, handover.session_id, CAPABILITY)
+    session = Session(account, connection, CAPABILITY)
     session.out += ok("Logged in", b"CAPABILITY " + CAPABILITY).line(tag)
     try:
         await connection.run(session)

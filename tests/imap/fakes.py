@@ -332,7 +332,7 @@ class Client:
     def __init__(self, account: MemoryAccount) -> None:
         self.account = account
         self.host = MemoryHost()
-        self.session = Session(account, self.host, "test", CAPABILITY)  # type: ignore[arg-type]  # fakes by shape
+        self.session = Session(account, self.host, CAPABILITY)  # type: ignore[arg-type]  # fakes by shape
         self._reader = CommandReader()
         self._tags = 0
 
