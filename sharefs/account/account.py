@@ -66,22 +66,15 @@ class Account:
     # --- names and listing ---------------------------------------------------------------
 
     def namespaces(self) -> Sequence[NamespaceView]:
-        """In configuration order."""
+        """In configuration order, the hidden ones included."""
         spaces = self._context.namespaces
-        views = [
-            (one.settings.order, NamespaceView(
-                one.type, one.prefix, one.separator, one.settings.hidden, one.settings.list
-            ))
-            for one in spaces.fixed
-        ]  # fmt: skip
-        views += [
-            (one.settings.order, NamespaceView(
-                "shared", one.template.top, one.settings.separator, one.settings.hidden,
-                one.settings.list,
-            ))
-            for one in spaces.shared
-        ]  # fmt: skip
-        return [view for _, view in sorted(views, key=lambda pair: pair[0])]
+        prefixes = [(one.settings, one.prefix) for one in spaces.fixed]
+        prefixes += [(one.settings, one.template.top) for one in spaces.shared]
+        views = {
+            space.name: NamespaceView(space.type, prefix, space.separator, space.hidden, space.list)
+            for space, prefix in prefixes
+        }
+        return [views[name] for name in spaces.order]
 
     def separator_of(self, name: str) -> str:
         """The hierarchy separator in force for a name or a prefix."""
@@ -152,6 +145,11 @@ class Account:
             raise nonexistent(target.name)
         with changes.refusals(target.name, "open"):
             mailbox = target.storage.open(target.levels, readonly=readonly)
+            try:
+                target.demand_unmoved()
+            except BaseException:
+                mailbox.close()
+                raise
             private = private_seen_dir(target.namespace, target.levels)
             if private is None:
                 return mailbox
@@ -169,6 +167,8 @@ class Account:
         says nothing of rights.  Raises NONEXISTENT for a name that cannot be one.
         """
         found = self._context.locate(name)
+        if not found.levels:
+            raise nonexistent(found.name)
         namespace = found.namespace
         path = os.path.realpath(namespace.storage.mailbox_path(found.levels))
         private = private_seen_dir(namespace, found.levels)

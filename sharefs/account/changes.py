@@ -147,7 +147,7 @@ def _is_virtual(context: Context, target: Target) -> bool:
 
 
 def _stored(found: Found) -> bool:
-    return found.namespace.storage.existence(found.levels) is not Existence.ABSENT
+    return found.namespace.storage.existence(found.levels) is Existence.SELECTABLE
 
 
 def make_if_automatic(context: Context, target: Target) -> None:
@@ -174,10 +174,11 @@ def delete(context: Context, name: str) -> None:
     demand_not_inbox(target, "deleted")
     if not _is_own_link(target):
         context.policy.demand(context.viewer, target.mailbox, DELETE)
-    if not _stored(target.found):
-        raise nonexistent(target.name)  # an automatic mailbox that was never made
+    if _is_virtual(context, target):
+        raise nonexistent(target.name)
     had_acl = _has_acl(target)
     with refusals(target.name, "delete"):
+        target.demand_unmoved()
         target.storage.delete(target.levels)
     if had_acl:
         derive(shares.shares_of(context, target.namespace))
@@ -213,6 +214,7 @@ def rename(context: Context, old: str, new: str) -> None:
     make_if_automatic(context, source)
     had_acl = _has_acl_below(context, source.found)
     with refusals(old, "rename"):
+        source.demand_unmoved()
         source.storage.rename(source.levels, place.levels)
     if had_acl:
         derive(shares.shares_of(context, source.namespace))

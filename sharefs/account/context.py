@@ -11,7 +11,7 @@ from typing import Final, Literal, cast
 from sharefs.account.opening import open_map, open_storage, open_subscriptions
 from sharefs.acl import VISIBLE, Effective, Entry
 from sharefs.config import Config, Settings
-from sharefs.errors import SharingError
+from sharefs.errors import Code, SharingError
 from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
 from sharefs.names import Levels, flaw_of
@@ -42,12 +42,30 @@ NamespaceType = Literal["private", "shared", "public"]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A mailbox that was asked for: its place, what the policy knows of it, and what it gives."""
+    """A mailbox that was asked for: its place, what the policy knows of it, and what it gives.
+
+    identity: device and inode of its directory from before the ACL was read; None: none there.
+    """
 
     found: Found
     mailbox: AclMailbox
     effective: Effective
     existence: Existence
+    identity: tuple[int, int] | None = None
+
+    def demand_unmoved(self) -> None:
+        """The mailbox whose ACL was judged is still the one at its path.
+
+        Whoever may write to the directory above could put a symbolic link in its place, to have
+        us act on another mailbox with the rights on this one.
+        """
+        if self.identity is not None and identity_of(self.found) != self.identity:
+            raise SharingError(
+                Code.UNAVAILABLE,
+                f"{self.name} was replaced by another directory at"
+                f" {self.storage.mailbox_path(self.levels)} while it was being opened",
+                retryable=True,
+            )
 
     @property
     def name(self) -> str:
@@ -131,16 +149,18 @@ class Context:
         return self.target_of(self.locate(name))
 
     def target_of(self, found: Found) -> Target:
+        identity = identity_of(found) if found.levels else None
         existence = self.existence(found)
         mailbox = self.acl_mailbox(found)
         if existence is Existence.ABSENT and found.namespace.type != "private":
             self._log_refusal(found)
-        return Target(found, mailbox, self.policy.rights_of(self.viewer, mailbox), existence)
+        effective = self.policy.rights_of(self.viewer, mailbox)
+        return Target(found, mailbox, effective, existence, identity)
 
     def known(self, name: str) -> Target:
         """A mailbox that the viewer may know of.  Raises SharingError(NONEXISTENT)."""
         target = self.target(name)
-        if not target.exists or not target.rights & VISIBLE:
+        if not target.levels or not target.exists or not target.rights & VISIBLE:
             raise nonexistent(target.name)
         return target
 
@@ -157,8 +177,8 @@ class Context:
             # The kernel keeps the viewer out: not his to know whether there is such a mailbox.
             log.info("%s is treated as missing: %s", found.name, explained(error))
             return Existence.ABSENT
-        if existence is Existence.ABSENT and self.is_auto(found):
-            return Existence.SELECTABLE
+        if existence is not Existence.SELECTABLE and self.is_auto(found):
+            return Existence.SELECTABLE  # a mail root without its INBOX yet, for one
         return existence
 
     def _log_refusal(self, found: Found) -> None:
@@ -300,6 +320,15 @@ def default_acl_dir(namespace: Namespace, from_inbox: bool) -> Path | None:
         if namespace.storage.acl_directory(INBOX_LEVELS) == namespace.location.path:
             return None
     return namespace.location.path
+
+
+def identity_of(found: Found) -> tuple[int, int] | None:
+    """Device and inode of a mailbox's directory, links followed.  None: none within reach."""
+    try:
+        status = os.stat(found.namespace.storage.mailbox_path(found.levels))
+    except (OSError, SharingError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def explained(error: OSError) -> str:

@@ -120,7 +120,7 @@ def private_seen_dir(namespace: Namespace, levels: tuple[str, ...]) -> Path | No
     As Dovecot lays it out: the private index root and the mailbox in the layout's spelling.
     """
     root = namespace.location.index_private_path
-    if root is None or namespace.type == "private":
+    if root is None or namespace.type == "private" or not levels:
         return None
     stored = namespace.stored_name(levels)
     return root / ("." + stored if namespace.naming.layout.separator == "." else stored)

@@ -149,6 +149,7 @@ def change_acl(
         )
 
     def apply(old: Acl) -> Acl:
+        target.demand_unmoved()
         new = old.apply(update)
         if not force:
             entries = mailbox.settings

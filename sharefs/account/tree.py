@@ -42,16 +42,20 @@ def mailboxes_of(context: Context, namespace: Namespace) -> Iterator[Seen]:
     Automatic mailboxes come along.  Names that mean something in another namespace do not.
     """
     seen: set[Levels] = set()
+    autos = context.autos(namespace)
     # Below a linked directory every name is in somebody else's tree; only fs layouts have those.
     resolve = namespace.naming.layout is Layout.FS
     for stored in _stored(context, namespace):
         found = Found(namespace, stored.name)
         if stored.name in seen or context.namespaces.is_shadowed(found.name, namespace):
             continue
+        existence = stored.existence
+        if existence is not Existence.SELECTABLE and stored.name in autos:
+            continue  # an automatic mailbox that is not made yet
         seen.add(stored.name)
         mailbox = context.acl_mailbox(found, link_target=stored.link_target, resolve_link=resolve)
-        yield Seen(found, stored.existence, mailbox)
-    missing = [levels for levels in context.autos(namespace) if levels not in seen]
+        yield Seen(found, existence, mailbox)
+    missing = [levels for levels in autos if levels not in seen]
     if namespace is context.namespaces.inbox and INBOX_LEVELS not in (seen | set(missing)):
         missing.append(INBOX_LEVELS)
     for levels in missing:

@@ -65,6 +65,8 @@ class Namespaces:
             for one in enabled
             if one.type == "shared"
         )
+        # Names in configuration order, which NAMESPACE keeps.
+        self.order: tuple[str, ...] = tuple(one.name for one in enabled)
         self.inbox = next((one for one in self.fixed if one.is_inbox), None)
 
     def find(self, name: str) -> Found | None:
