@@ -7,6 +7,7 @@ None when it does not know the user, or SharingError when it cannot tell.
 import logging
 import os
 import pwd
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -88,6 +89,13 @@ class UserDatabase:
                 if name not in seen:
                     seen.add(name)
                     yield name
+
+    def matching(self, pattern: str) -> Iterator[str]:
+        """The listable names that match; * is any text, ? any character, as in `doveadm user`."""
+        wanted = re.compile(
+            "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern), re.DOTALL
+        )
+        return (name for name in self.iterate() if wanted.fullmatch(name))
 
     @property
     def unlisted(self) -> tuple[Database, ...]:
