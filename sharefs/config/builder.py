@@ -90,6 +90,8 @@ class Builder:
             self._list_block(block, scope, found[0], found[1])
             return
         if kind in KNOWN_BLOCKS or is_known(kind):
+            if not block.items and not name:
+                return  # `dict { }` as packages ship it: nothing is asked for
             label = f"{kind} {name}".strip()
             self.problems.unimplemented(
                 f"block {label}",
