@@ -85,7 +85,7 @@ class DotLock:
     creation: permissions of the lock, and so of the content that replace() puts in place.
     touch_every: seconds between two effective touch() calls while the lock is kept.
     excl: create with O_EXCL instead of a temporary file and a link (dotlock_use_excl).
-    temp_prefix: start of the temporary file's name.
+    temp_prefix: start of the temporary file's name.  suffix: end of the lock's name.
 
     Raises SharingError(IN_USE, retryable) when the wait is over, OSError if no lock can be made.
     """
@@ -100,11 +100,12 @@ class DotLock:
         touch_every: float | None = None,
         excl: bool = False,
         temp_prefix: str = ".temp.",
+        suffix: str = ".lock",
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.path = os.fspath(path)
-        self.lock_path = self.path + ".lock"
+        self.lock_path = self.path + suffix
         self.timeout = timeout
         self.stale = stale
         self._creation = creation or DEFAULTS

@@ -1,5 +1,7 @@
 """The records of a private log and what they say, without files."""
 
+import contextlib
+import itertools
 import random
 import struct
 
@@ -123,10 +125,8 @@ def test_flipped_bits_never_surprise() -> None:
         octets = bytearray(OBSERVED)
         for _ in range(random_bits.randint(1, 4)):
             octets[random_bits.randrange(40, len(octets))] ^= 1 << random_bits.randrange(8)
-        try:
+        with contextlib.suppress(BrokenLog):
             replay(bytes(octets), 40)
-        except BrokenLog as error:
-            assert str(error)
 
 
 def test_every_truncation_is_a_prefix() -> None:
@@ -179,7 +179,7 @@ def test_appending_backwards_is_broken() -> None:
 def test_ranges_say_the_same(uids: set[int]) -> None:
     runs = ranges_of(sorted(uids))
     assert [uid for first, last in runs for uid in range(first, last + 1)] == sorted(uids)
-    assert all(left[1] + 1 < right[0] for left, right in zip(runs, runs[1:], strict=False))
+    assert all(left[1] + 1 < right[0] for left, right in itertools.pairwise(runs))
 
 
 COMPARISONS = [  # id, private (validity, next, uids), shared (uids, next) -> difference
@@ -242,9 +242,9 @@ def test_history_adds_up_two_counters() -> None:
     assert start < middle < history.moment(12)
     assert history.shared_at(start) == 10
     assert history.shared_at(middle) == 12
-    assert history.changed_since(start) == {1, 2}
-    assert history.changed_since(middle) == {2}
-    assert history.changed_since(history.moment(12)) == set()
+    assert history.changed_since(start) == frozenset({1, 2})
+    assert history.changed_since(middle) == frozenset({2})
+    assert history.changed_since(history.moment(12)) == frozenset()
 
 
 def test_history_forgets_but_never_lies() -> None:
@@ -254,4 +254,4 @@ def test_history_forgets_but_never_lies() -> None:
         history.note(frozenset({number}))
         history.moment(0)
     assert history.changed_since(start) is None
-    assert history.changed_since(history.moment(0)) == set()
+    assert history.changed_since(history.moment(0)) == frozenset()
