@@ -4,11 +4,12 @@ To login it says yes with a ticket, no, or "cannot tell"; who the user is goes t
 It also answers the small question where other users' homes are (sharefs.identity.lookup).
 """
 
+import contextlib
 import logging
 import os
 import queue
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -24,6 +25,7 @@ from sharefs.identity.model import MailUser, Verified
 
 log = logging.getLogger(__name__)
 
+_LOOKUP_THREADS: Final = 2
 _LOOKUP_IDLE: Final = 600.0  # seconds a worker's connection may be silent; it connects again
 _LOOKUP_CLIENTS: Final = 4096  # one for each worker; anybody on the host may connect
 
@@ -57,6 +59,26 @@ class Directory:
     users: Users
 
 
+class _Pool:
+    """As many directories as there are threads at work, made when first needed."""
+
+    def __init__(self, make: Callable[[], Directory]) -> None:
+        self._make = make
+        self._free: queue.LifoQueue[Directory] = queue.LifoQueue()
+
+    @contextlib.contextmanager
+    def lent(self) -> Iterator[Directory]:
+        """One for the length of a `with`, for this thread alone."""
+        try:
+            directory = self._free.get_nowait()
+        except queue.Empty:
+            directory = self._make()
+        try:
+            yield directory
+        finally:
+            self._free.put(directory)
+
+
 class AuthProcess:
     """Requests from many login processes, answered by a few threads."""
 
@@ -64,10 +86,10 @@ class AuthProcess:
         self, control: AsyncChannel, make_directory: Callable[[], Directory], threads: int
     ) -> None:
         self._control = control
-        self._free: queue.SimpleQueue[Directory] = queue.SimpleQueue()
-        for _ in range(threads):
-            self._free.put(make_directory())
+        self._directories = _Pool(make_directory)
         self._limiter = trio.CapacityLimiter(threads)
+        # Apart, so that workers get homes while slow hashes and PAM keep the others busy.
+        self._lookup_limiter = trio.CapacityLimiter(_LOOKUP_THREADS)
         self._spawner: AsyncChannel | None = None
         self._lookup_clients = 0
 
@@ -166,8 +188,7 @@ class AuthProcess:
 
     def _verify(self, message: Message) -> MailUser:
         """In a thread.  Raises SharingError."""
-        directory = self._free.get()
-        try:
+        with self._directories.lent() as directory:
             verified = directory.passwords.verify(
                 message.text("user"),
                 message.text("password"),
@@ -181,8 +202,6 @@ class AuthProcess:
             except SharingError as refusal:
                 # The password was right: an error of the administrator's, not of the client's.
                 raise SharingError(Code.UNAVAILABLE, refusal.detail) from refusal
-        finally:
-            self._free.put(directory)
 
     # -- homes -----------------------------------------------------------------------------
 
@@ -210,18 +229,17 @@ class AuthProcess:
                     return
                 unread += octets
             request, newline, unread = unread.partition(b"\n")
-            line = await trio.to_thread.run_sync(self._look_up, request, limiter=self._limiter)
+            line = await trio.to_thread.run_sync(
+                self._look_up, request, limiter=self._lookup_limiter
+            )
             with trio.fail_after(_LOOKUP_IDLE):
                 await stream.send_all(line)
             if not newline:
                 return
 
     def _look_up(self, request: bytes) -> bytes:
-        directory = self._free.get()
-        try:
+        with self._directories.lent() as directory:
             return answer(request, directory.users)
-        finally:
-            self._free.put(directory)
 
 
 _CLIENT: Final = ("session", "remote", "remote_port", "local", "local_port", "tls")

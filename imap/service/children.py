@@ -1,5 +1,7 @@
 """The master's children: how each role is started, and what the master knows of it."""
 
+import contextlib
+import fcntl
 import os
 import socket
 import subprocess
@@ -13,6 +15,8 @@ import imap
 from imap.service.channel import Channel, pair
 from imap.service.log_writer import LogPipe, LogWriter
 from imap.service.processes import fork_child
+
+_LOG_PIPE_SIZE: Final = 256 * 1024  # octets
 
 LOGIN: Final = "login"
 AUTH: Final = "auth"
@@ -62,7 +66,7 @@ def introduce(one: Child, other: Child) -> None:
 def fork_role(role: str, main: Callable[[int], int], writer: LogWriter, *, now: float) -> Child:
     """A child that is trusted with the configuration: auth, spawner.  main gets its channel."""
     ours, theirs = pair()
-    log_out, log_in = os.pipe()
+    log_out, log_in = _log_pipe()
     with theirs:
         fd = theirs.fileno()
         pid = fork_child(lambda: main(fd), name=f"sharefs-{role}", keep=[fd], log_fd=log_in)
@@ -73,7 +77,7 @@ def fork_role(role: str, main: Callable[[int], int], writer: LogWriter, *, now: 
 def exec_login(settings: dict[str, Any], writer: LogWriter, *, now: float) -> Child:
     """A login process: a fresh interpreter that learns nothing but settings."""
     ours, theirs = pair()
-    log_out, log_in = os.pipe()
+    log_out, log_in = _log_pipe()
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "imap.service.login", str(theirs.fileno())],
@@ -90,6 +94,19 @@ def exec_login(settings: dict[str, Any], writer: LogWriter, *, now: float) -> Ch
     child = Child(LOGIN, pid, Channel(ours), LogPipe(log_out, _SPEAKERS[LOGIN], writer), now)
     child.send({"settings": settings})
     return child
+
+
+def _log_pipe() -> tuple[int, int]:
+    """A pipe whose writers never wait.
+
+    When the disk of the log hangs, the master hangs in its write; mail must not hang with it.
+    Then lines are lost, but only after a quarter of a mebibyte of them.
+    """
+    log_out, log_in = os.pipe()
+    os.set_blocking(log_in, False)
+    with contextlib.suppress(OSError):  # an unprivileged user may have used up the host's allowance
+        fcntl.fcntl(log_in, fcntl.F_SETPIPE_SZ, _LOG_PIPE_SIZE)
+    return log_out, log_in
 
 
 def _code_directories() -> str:

@@ -124,6 +124,8 @@ class Generation:
         role = next(role for role in self._roles if role.child is child)
         role.child = None
         if self.retired:
+            if self._auth_ends_at is not None and all(c.role != LOGIN for c in self.children):
+                self._auth_ends_at = now  # nobody is left who could log in here
             return None
         role.backoff = role.backoff.after_death(lived=now - child.started)
         role.due = now + role.backoff.delay

@@ -257,7 +257,8 @@ class LoginSession:
         if ours is not None:
             ours.close()
         log.info("Login refused (limit): %s", self._fields(user=attempt.user))
-        await self._send(f"{attempt.tag} NO [LIMIT] {taken.refusal}\r\n".encode())
+        answer = f"{attempt.tag} NO [LIMIT] {taken.refusal}\r\n* BYE Too many connections.\r\n"
+        await self._send(answer.encode())
         raise _Ended("Too many connections of this user")
 
     # -- ends ------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import logging
 import os
+import resource
 import select
 import signal
 import socket
@@ -66,6 +67,7 @@ class Master:
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT.  Exit status.  Raises SharingError if it cannot start."""
         settings = self._program.settings
+        _raise_descriptor_limit()
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans are ours to wait for
         _make_base_dir(settings)
         with _only_master(settings.pid_path), self._signals():
@@ -315,6 +317,12 @@ class Master:
     def _say(self, level: int, text: str) -> None:
         word = logging.getLevelName(level).capitalize()
         self._writer.write(_PRIORITY[level], f"master: {word}: {clean(text)}")
+
+
+def _raise_descriptor_limit() -> None:
+    """As many descriptors as the host allows: a login process holds three for a TLS client."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _check_tls(settings: ServiceSettings) -> None:

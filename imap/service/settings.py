@@ -110,7 +110,7 @@ class ServiceSettings:
     log_path: str = ""
     info_log_path: str = ""
     debug: bool = False
-    auth_threads: int = 4
+    auth_threads: int = 8
 
     @property
     def lookup_path(self) -> Path:

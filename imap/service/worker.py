@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _END_PATIENCE: Final = 1.5  # seconds for commands that run when the worker is told to end
 _BYE: Final = "Server shutting down."
+_OUR_FAULT: Final = "Internal error; see the server log."
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Worker:
         self._write_timeout = write_timeout
         self._streams: set[ClientStream] = set()
         self._none_left = trio.Event()
+        self._ending = False
 
     async def run(self) -> None:
         """Until the spawner hangs up or SIGTERM comes; then connections end with BYE."""
@@ -91,6 +93,7 @@ class Worker:
                 receiving.start_soon(self._until_sigterm, receiving.cancel_scope)
                 await self._receive(nursery)
                 receiving.cancel_scope.cancel()
+            self._ending = True
             for stream in self._streams:
                 stream.close_when_idle()
             if self._streams:
@@ -125,6 +128,10 @@ class Worker:
         self._streams.add(stream)
         try:
             reason = await self._guarded(stream, handover)
+        except BaseException:
+            # Our bug, in this session or another one of this worker; or the end took too long.
+            await stream.say_bye(_BYE if self._ending else _OUR_FAULT)
+            raise
         finally:
             self._streams.discard(stream)
             with trio.CancelScope(shield=True):

@@ -33,7 +33,7 @@ def serve(
     serves that user alone.  Without --foreground it returns when the server is ready.
     """
     given = config_path or ctx.obj["config_path"]
-    path = Path(given) if given else None
+    path = Path(os.path.abspath(given)) if given else None  # in the background we leave this place
     overrides = tuple(ctx.obj["overrides"])
     # By name, and only here: sharefs does not depend on imap.
     run: ModuleType = importlib.import_module("imap.service.run")

@@ -127,8 +127,8 @@ def test_our_bug_ends_the_worker_loudly_and_no_other() -> None:
         logged_in(server, "bob") as second,
     ):
         bob.send(b"a CRASH\r\n")
-        assert bob.rest() == b""
-        assert second.rest() == b""
+        want = b"* BYE Internal error; see the server log.\r\n"
+        assert [bob.rest(), second.rest()] == [want] * 2
         assert alice.who()["user"] == "alice"
         server.wait_for_log("RuntimeError: a bug of ours")
         server.wait_for_log("worker of bob .*died: status 70")

@@ -103,4 +103,6 @@ def test_many_reloads_leave_one_generation() -> None:
             lambda: len(server.processes("sharefs-login")) <= len(os.sched_getaffinity(0)),
             explain=server.log_text,
         )
+        wait_until(lambda: len(server.processes("sharefs-auth")) == 1)
+        wait_until(lambda: len(server.processes("sharefs-spawner")) == 1)
         assert "died" not in server.log_text()
