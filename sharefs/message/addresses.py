@@ -138,12 +138,14 @@ class _List:
         draft = _Draft()
         if not self._name_addr(tokens, draft):
             tokens.at = start
-            self._addr_spec(tokens, draft)
-            if draft.domain is None and not (tokens.at_end() or tokens.text[tokens.at] in b",;"):
-                # Words that are no address: show them.
-                draft.mailbox = None
-                tokens.at = start
-                draft.name = _words(tokens) or draft.name
+            had_domain = self._addr_spec(tokens, draft)
+            if not had_domain and (tokens.word_follows() or tokens.text.startswith(b'"', start)):
+                # Words that are no address: show them as a name.
+                end, tokens.at = tokens.at, start
+                if words := _words(tokens):
+                    draft.name, draft.mailbox = words, None
+                else:
+                    tokens.at = end
         self.found.append(draft.finish())
 
     def _name_addr(self, tokens: Tokens, draft: _Draft) -> bool:
@@ -166,12 +168,8 @@ class _List:
     def _angle_addr(self, tokens: Tokens, draft: _Draft) -> None:
         tokens.at += 1
         tokens.skip_space()
-        if tokens.at_end():
-            return
         if tokens.next_is(b"@"):
             self._route(tokens, draft)
-        if tokens.at_end():
-            return
         if not tokens.next_is(b">"):  # "<>" is an address without anything
             self._local_part(tokens, draft)
             if tokens.next_is(b"@"):
@@ -210,21 +208,31 @@ class _List:
     def _domain(self, tokens: Tokens, draft: _Draft) -> None:
         domain: list[bytes] = []
         tokens.domain(domain)
+        if domain[0] == b"." or domain[-1] == b".":
+            raise Malformed
         draft.domain = b"".join(domain)
 
-    def _addr_spec(self, tokens: Tokens, draft: _Draft) -> None:
-        """local-part "@" domain, with a comment after it for a name (RFC 822 habit)."""
+    def _addr_spec(self, tokens: Tokens, draft: _Draft) -> bool:
+        """local-part "@" domain, with a comment after it for a name (RFC 822 habit).
+
+        Returns whether there was an "@", followed by a domain or not.
+        """
         tokens.last_comment = b""
         with contextlib.suppress(Malformed):
             self._local_part(tokens, draft)
-        if tokens.next_is(b"@"):
+        had_domain = tokens.next_is(b"@")
+        if had_domain:
             with contextlib.suppress(Malformed):
                 self._domain(tokens, draft)
         draft.name = tokens.last_comment or None
+        return had_domain
 
 
 def _words(tokens: Tokens) -> bytes:
+    """A phrase, or nothing if it is broken."""
     words: list[bytes] = []
-    with contextlib.suppress(Malformed):
+    try:
         tokens.phrase(words)
+    except Malformed:
+        return b""
     return b"".join(words)

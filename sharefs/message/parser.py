@@ -82,7 +82,7 @@ class _Draft:
     end: int = 0
     kind: tuple[bytes, bytes] = _TEXT
     mime: MimeFields = NOTHING
-    cut: bool = False  # a boundary ended the header, and took its last line end
+    cut: bool = False  # a boundary took the header's last line end
     boundary: bytes | None = None  # of a multipart whose children are being looked for
     children: list["_Draft"] = field(default_factory=list)
 
@@ -171,9 +171,10 @@ class _Parser:
             if draft.body_start == line:
                 # No body: the empty line after the header is the boundary's line end.
                 draft.body_start = max(draft.start, line - 2)
+                draft.cut = draft.body_start < line
             draft.end = max(draft.body_start, end)
             if draft.cut:
-                end = line
+                end = line  # the line end taken from the header counts as its parents' body
             if draft.boundary is not None:
                 self._forget(draft)
             self.open.pop()

@@ -41,6 +41,10 @@ class Tokens:
     def next_is(self, octet: bytes) -> bool:
         return self.text.startswith(octet, self.at)
 
+    def word_follows(self) -> bool:
+        """Whether an atom, a dot or a quoted string stands here."""
+        return self.next_is(b'"') or _ATOM_OR_DOT.match(self.text, self.at) is not None
+
     def skip_space(self) -> None:
         """Move over white space and comments.  Raises for a comment that is not closed."""
         text = self.text

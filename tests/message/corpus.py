@@ -160,6 +160,11 @@ WELL_FORMED: Final[dict[str, bytes]] = {
         "Content-Type: message/rfc822\n\nSubject: one\nContent-Type: message/rfc822\n\n"
         "Subject: two\n\nbody\n--b--\n"
     ),
+    "forwarded without body": _mail(
+        "\nFrom: a@b.c\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b\n"
+        "Content-Type: message/rfc822\n\nSubject: one\nFrom: d@e.f\n\n\n--b\n"
+        "Content-Type: message/rfc822\n\nSubject: two\n\n--b--\n"
+    ),
     "related with signature": _mail(
         "\nFrom: a@b.c\nMIME-Version: 1.0\nContent-Type: multipart/signed; micalg=pgp-sha256;\n"
         ' protocol="application/pgp-signature"; boundary="=-=-="\n\n--=-=-=\n'
