@@ -1,11 +1,12 @@
-"""One question to PAM: may this user in with this password?  Blocking; PAM may take seconds.
+"""One question to PAM: may this user in with this password?  Blocking: modules may ask a network.
 
-PAM modules are foreign code in our process.  Only the auth process calls this, in a thread; mail
-processes never do.
+PAM modules are foreign code in our process.  Only the auth process calls this, in its threads (each
+question has a PAM handle of its own); mail processes never do.
 """
 
+import ctypes
 import enum
-import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,8 +15,9 @@ import pam
 # <security/_pam_types.h>: PAM_MAX_RESP_SIZE, octets with the final NUL.
 _MAX_RESPONSE: Final = 512
 
-# Many PAM modules were written for programs that ask once and exit.
-_one_at_a_time = threading.Lock()
+_PAM_SUCCESS: Final = 0
+_PAM_RHOST: Final = 4
+_PAM_FAIL_DELAY: Final = 10
 
 
 class PamAnswer(enum.Enum):
@@ -30,7 +32,7 @@ class PamAnswer(enum.Enum):
 
 # Linux-PAM, <security/_pam_types.h>.  What is not listed is PAM's own trouble.
 _MEANING: Final = {
-    0: PamAnswer.OK,
+    _PAM_SUCCESS: PamAnswer.OK,
     6: PamAnswer.EXPIRED,  # PAM_PERM_DENIED: account rules (pam_access, pam_time) say no
     7: PamAnswer.MISMATCH,  # PAM_AUTH_ERR
     8: PamAnswer.MISMATCH,  # PAM_CRED_INSUFFICIENT
@@ -51,23 +53,57 @@ class PamResult:
     reason: str
 
 
+# pam_authenticate(3) sleeps for seconds after a failure.  The login process delays the client
+# itself; sleeping here would only let a stranger's guesses hold up everybody else's logins.
+_no_delay: Final = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)(
+    lambda retval, microseconds, appdata: None
+)
+
+
+class _Asking(pam.PamAuthenticator):  # type: ignore[misc]  # python-pam has no types
+    """python-pam's conversation, with the client's address and without PAM's own delay."""
+
+    pam_start: Callable[..., int]
+
+    def __init__(self, remote: str) -> None:
+        super().__init__()
+        start = self.pam_start
+
+        def start_and_tell(*args: object) -> int:
+            code = start(*args)
+            if code == _PAM_SUCCESS:
+                delay = ctypes.cast(_no_delay, ctypes.c_void_p)
+                self.pam_set_item(self.handle, _PAM_FAIL_DELAY, delay)
+                if remote:
+                    self.pam_set_item(self.handle, _PAM_RHOST, ctypes.c_char_p(remote.encode()))
+            return code
+
+        self.pam_start = start_and_tell
+
+
 def check(
-    user: str, password: bytes, service: str, *, session: bool = False, setcred: bool = False
+    user: str,
+    password: bytes,
+    service: str,
+    *,
+    remote: str = "",
+    session: bool = False,
+    setcred: bool = False,
 ) -> PamResult:
     """Ask PAM: authentication, then account rules.  Never raises for what a user could send.
 
+    remote: the client's address, for modules such as pam_access and pam_faillock.
     session: open a session and close it at once, for modules such as pam_mkhomedir.
     """
     if len(password) >= _MAX_RESPONSE or b"\0" in password:
         return PamResult(PamAnswer.MISMATCH, "the password is longer than PAM takes, or has a NUL")
-    with _one_at_a_time:
-        asking = pam.PamAuthenticator()
-        try:
-            asking.authenticate(user, password, service=service, call_end=False, resetcreds=setcred)
-            if asking.code == 0 and session:
-                asking.open_session()
-                if asking.code == 0:
-                    asking.close_session()
-            return PamResult(_MEANING.get(asking.code, PamAnswer.FAILURE), str(asking.reason))
-        finally:
-            asking.end()
+    asking = _Asking(remote)
+    try:
+        asking.authenticate(user, password, service=service, call_end=False, resetcreds=setcred)
+        if asking.code == _PAM_SUCCESS and session:
+            asking.open_session()
+            if asking.code == _PAM_SUCCESS:
+                asking.close_session()
+        return PamResult(_MEANING.get(asking.code, PamAnswer.FAILURE), str(asking.reason))
+    finally:
+        asking.end()

@@ -7,30 +7,24 @@ Whoever fails learns nothing: unknown user, wrong password, forbidden network an
 are one AuthFailed, and an unknown user costs the time of a known one.  The log gets the reason.
 """
 
-import enum
-import fnmatch
-import ipaddress
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from sharefs.config import Config, Template, Variables
 from sharefs.errors import Code, SharingError
-from sharefs.identity import pam_check, schemes
-from sharefs.identity.fields import Fields, expand, expand_text
+from sharefs.identity import schemes
+from sharefs.identity.fields import Fields, expand
 from sharefs.identity.files import FileCache
 from sharefs.identity.from_config import identity_settings
+from sharefs.identity.login_rules import applies, refusal
 from sharefs.identity.model import Verified
-from sharefs.identity.pam_check import PamAnswer
-from sharefs.identity.settings import Database, IdentitySettings, Result, Skip
+from sharefs.identity.passdb_drivers import Answer, Attempt, Drivers, spend_time
+from sharefs.identity.settings import Database, IdentitySettings, Result
 from sharefs.identity.usernames import BadName, Login, normalise, parse_login
 
 log = logging.getLogger(__name__)
-
-# Checked when a database has nobody whose hash could be checked instead.  Of no password.
-_DECOY: Final = "{SHA512-CRYPT}$6$sharefsdecoy$" + "/" * 86
-
 
 _FINAL: Final = frozenset({Result.RETURN, Result.RETURN_OK, Result.RETURN_FAIL})
 
@@ -51,26 +45,6 @@ class AuthFailed(SharingError):
         self.user = user
 
 
-class Answer(enum.Enum):
-    """What one passdb said."""
-
-    OK = "ok"
-    MISMATCH = "password mismatch"
-    UNKNOWN = "unknown user"
-    DISABLED = "login not allowed"
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One login on its way through the passdbs."""
-
-    user: str
-    password: bytes
-    variables: Variables
-    remote: str
-    proven: bool = False  # an earlier passdb has verified the password: only look up
-
-
 class PasswordDatabase:
     """All passdb blocks of a configuration, in their order."""
 
@@ -78,14 +52,9 @@ class PasswordDatabase:
         self, config: Config | IdentitySettings, *, files: FileCache | None = None
     ) -> None:
         self._settings = settings = identity_settings(config)
-        self._files = files or FileCache()
+        self._drivers = Drivers(settings.form, files or FileCache())
         self._masters = [database for database in settings.passdbs if database.master]
         self._users = [database for database in settings.passdbs if not database.master]
-        self._drivers: dict[str, Callable[[Database, Attempt, Fields], tuple[Answer, str]]] = {
-            "pam": self._pam,
-            "passwd-file": self._passwd_file,
-            "static": self._static,
-        }
 
     def verify(
         self,
@@ -155,7 +124,7 @@ class PasswordDatabase:
         trouble: SharingError | None = None
         reasons: list[str] = []
         for database in databases:
-            if not _applies(database, attempt, mechanism, found=False):
+            if not applies(database, attempt.user, mechanism, found=False):
                 continue
             try:
                 answer, reason = self._ask(database, attempt, fields)
@@ -179,7 +148,7 @@ class PasswordDatabase:
         state, trouble = False, None
         reasons: list[str] = []
         for database in databases:
-            if not _applies(database, attempt, mechanism, found=state):
+            if not applies(database, attempt.user, mechanism, found=state):
                 continue
             try:
                 answer, reason = self._ask(database, attempt, fields)
@@ -191,6 +160,7 @@ class PasswordDatabase:
             else:
                 if database.deny:
                     if answer is not Answer.UNKNOWN:
+                        spend_time(attempt.password)
                         reasons.append(f"{database.label}: the user is denied")
                         raise _failure(attempt, reasons, None)
                     continue
@@ -216,85 +186,21 @@ class PasswordDatabase:
         mine = Fields()
         for name, template in database.defaults.items():
             mine.add(name, expand(template, attempt.variables, database.label), database.label)
-        driver = self._drivers.get(database.driver)
-        if driver is None:
-            raise SharingError(
-                Code.UNAVAILABLE,
-                f"passdb {database.label}: this driver is not implemented; use pam, passwd-file "
-                "or static",
-            )
-        answer, reason = driver(database, attempt, mine)
+        answer, reason = self._drivers.ask(database, attempt, mine)
         if answer is not Answer.OK:
             return answer, reason
         more = {**attempt.variables.more, **mine.prefixed("passdb:")}
         variables = replace(attempt.variables, more=more)
         for name, template in database.overrides.items():
             mine.add(name, expand(template, variables, database.label), database.label)
-        refusal = _refusal(mine, attempt.remote)
-        if refusal:
-            return Answer.DISABLED, refusal
+        why_not = refusal(mine, attempt.remote)
+        if why_not:
+            return Answer.DISABLED, why_not
         for name in _CONSUMED:
             mine.take(name)
         for name in mine:
             fields.add(name, mine.get(name), mine.origin(name))
         return Answer.OK, ""
-
-    def _passwd_file(
-        self, database: Database, attempt: Attempt, fields: Fields
-    ) -> tuple[Answer, str]:
-        path = expand(database.path, attempt.variables, database.label)
-        file = self._files.read(path, missing_is_empty=bool(database.path.variables))
-        name = attempt.user
-        if database.username_format:
-            name = expand(database.username_format, attempt.variables, database.label)
-        entry = file.entry(name)
-        look_only = attempt.proven or database.deny
-        if entry is None:
-            if not look_only:
-                decoy = file.decoy(name)
-                stored = decoy.password if decoy and decoy.password else _DECOY
-                self._spend_time(attempt.password, stored, database.scheme)
-            return Answer.UNKNOWN, f"{name} is not in {path}"
-        origin = str(entry.place)
-        for key, value in entry.extra:
-            fields.add(
-                key, expand_text(value, self._settings.form, attempt.variables, origin), origin
-            )
-        if look_only:
-            return Answer.OK, ""
-        return _check(attempt.password, entry.password or "", fields, database.scheme, origin)
-
-    def _static(self, database: Database, attempt: Attempt, fields: Fields) -> tuple[Answer, str]:
-        for name, template in database.fields.items():
-            fields.add(name, expand(template, attempt.variables, database.label), database.label)
-        if attempt.proven:
-            return Answer.OK, ""
-        stored = fields.get("password")
-        return _check(attempt.password, stored, fields, database.scheme, database.label)
-
-    def _pam(self, database: Database, attempt: Attempt, fields: Fields) -> tuple[Answer, str]:
-        if attempt.proven or database.deny:
-            raise SharingError(
-                Code.UNAVAILABLE,
-                f"passdb {database.label}: PAM cannot say whether {attempt.user} exists without "
-                "the password; use a passwd-file here, or result_success = return-ok before it",
-            )
-        got = pam_check.check(
-            attempt.user,
-            attempt.password,
-            expand(database.service, attempt.variables, database.label),
-            session=database.pam_session,
-            setcred=database.pam_setcred,
-        )
-        if got.answer is PamAnswer.FAILURE:
-            raise SharingError(Code.UNAVAILABLE, f"PAM failed for {attempt.user}: {got.reason}")
-        return _PAM_ANSWERS[got.answer], f"PAM: {got.reason}"
-
-    def _spend_time(self, password: bytes, stored: str, scheme: str) -> None:
-        try:
-            schemes.verify(password, stored, default=scheme)
-        except schemes.BadStoredPassword:
-            schemes.verify(password, _DECOY)
 
     def _renamed(self, name: str, was: str) -> str:
         """A name that a database gave.  It is held to the rules for names that clients give."""
@@ -322,81 +228,6 @@ class PasswordDatabase:
             name = self._renamed(name, was)
             log.info("passdb renamed %s to %s", was, name)
         return replace(attempt, user=name, variables=replace(attempt.variables, user=name))
-
-
-_PAM_ANSWERS: Final = {
-    PamAnswer.OK: Answer.OK,
-    PamAnswer.MISMATCH: Answer.MISMATCH,
-    PamAnswer.UNKNOWN_USER: Answer.UNKNOWN,
-    PamAnswer.EXPIRED: Answer.DISABLED,
-}
-
-
-def _check(
-    password: bytes, stored: str, fields: Fields, scheme: str, origin: str
-) -> tuple[Answer, str]:
-    """Compare.  A stored password that nobody could match is the administrator's to repair."""
-    if not stored:
-        if "nopassword" in fields:
-            return Answer.OK, ""
-        schemes.verify(password, _DECOY)
-        return Answer.MISMATCH, f"{origin}: no password is stored; nopassword would let anybody in"
-    if "nopassword" in fields:
-        log.warning("%s: nopassword has no effect beside a password; remove one of them", origin)
-    try:
-        if schemes.verify(password, stored, default=scheme):
-            return Answer.OK, ""
-    except schemes.BadStoredPassword as exc:
-        schemes.verify(password, _DECOY)
-        raise SharingError(Code.INVALID, f"{origin}: {exc}") from exc
-    return Answer.MISMATCH, Answer.MISMATCH.value
-
-
-def _refusal(fields: Fields, remote: str) -> str:
-    """Why somebody with the right password may still not log in; empty if nothing says so."""
-    if "allow_nets" in fields and not in_networks(remote, fields.get("allow_nets")):
-        return f"allow_nets={fields.get('allow_nets')} does not have {remote or 'local'}"
-    if "nologin" in fields:
-        return f"nologin is set: {fields.get('reason') or 'no reason given'}"
-    if "fail" in fields:
-        return f"fail is set: {fields.get('reason') or 'no reason given'}"
-    return ""
-
-
-def in_networks(remote: str, networks: str) -> bool:
-    """Whether allow_nets lets this address in.  remote "": no address, matched by `local` only.
-
-    An entry that does not parse matches nobody.  An IPv4 address inside IPv6 counts as IPv4.
-    """
-    words = networks.replace(",", " ").split()
-    if not remote:
-        return "local" in words
-    try:
-        address = ipaddress.ip_address(remote.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    for word in words:
-        try:
-            network = ipaddress.ip_network(word, strict=False)
-        except ValueError:
-            continue
-        if address.version == network.version and address in network:
-            return True
-    return False
-
-
-def _applies(database: Database, attempt: Attempt, mechanism: str, *, found: bool) -> bool:
-    if database.skip is (Skip.IF_FOUND if found else Skip.IF_NOT_FOUND):
-        return False
-    if database.mechanisms and mechanism.upper() not in database.mechanisms:
-        return False
-    wanted = [word for word in database.username_filter if not word.startswith("!")]
-    unwanted = [word[1:] for word in database.username_filter if word.startswith("!")]
-    if any(fnmatch.fnmatchcase(attempt.user, word) for word in unwanted):
-        return False
-    return not wanted or any(fnmatch.fnmatchcase(attempt.user, word) for word in wanted)
 
 
 def _failure(

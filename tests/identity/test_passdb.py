@@ -8,8 +8,9 @@ import pytest
 from sharefs.config import Template
 from sharefs.errors import Code, Place, SharingError
 from sharefs.identity import schemes
+from sharefs.identity.login_rules import in_networks
 from sharefs.identity.model import Verified
-from sharefs.identity.passdb import AuthFailed, PasswordDatabase, in_networks
+from sharefs.identity.passdb import AuthFailed, PasswordDatabase
 from sharefs.identity.settings import Database, IdentitySettings, Result, Skip
 from sharefs.identity.usernames import NameRules
 

@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from sharefs.config import load
 from sharefs.errors import Code, SharingError
 from sharefs.identity import AuthFailed, PasswordDatabase, UnknownUser, UserDatabase
+from sharefs.identity.from_config import identity_settings
 from sharefs.identity.privileges import become
 from tests.support.become import start_as
 
@@ -99,6 +102,44 @@ def test_pam_lets_the_right_password_in_and_nothing_else(
             passwords.verify(system_user.name, wrong)
     with pytest.raises(AuthFailed):
         passwords.verify("sft-nobody", PASSWORD)
+
+
+def test_a_wrong_password_does_not_make_pam_sleep(
+    system_user: SystemUser, service: Service
+) -> None:
+    name = service("auth required pam_unix.so", "account required pam_unix.so")
+    config = load(text=CONF.format(name=system_user.name, service=name))
+    start = time.monotonic()
+    with pytest.raises(AuthFailed):
+        PasswordDatabase(config).verify(system_user.name, "x")
+    assert time.monotonic() - start < 1.0, "pam_unix asks for a delay of two seconds"
+
+
+def test_pam_modules_learn_the_address(system_user: SystemUser, service: Service) -> None:
+    rule = "auth required pam_succeed_if.so quiet rhost = 192.0.2.1"
+    name = service(rule, "account required pam_permit.so")
+    passwords = PasswordDatabase(load(text=CONF.format(name=system_user.name, service=name)))
+    assert passwords.verify(system_user.name, "x", remote="192.0.2.1")
+    for remote in ("192.0.2.2", ""):
+        with pytest.raises(AuthFailed):
+            passwords.verify(system_user.name, "x", remote=remote)
+
+
+def test_pam_in_several_threads(system_user: SystemUser, service: Service) -> None:
+    settings = identity_settings(
+        load(text=CONF.format(name=system_user.name, service=service(*UNIX)))
+    )
+
+    def attempt(number: int) -> bool:
+        try:
+            PasswordDatabase(settings).verify(system_user.name, PASSWORD if number % 2 else "x")
+        except AuthFailed:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        got = list(pool.map(attempt, range(40)))
+    assert got == [bool(number % 2) for number in range(40)]
 
 
 def test_pam_with_a_session_and_credentials(system_user: SystemUser, service: Service) -> None:
