@@ -7,6 +7,7 @@ it lives is the storage's business.
 """
 
 import binascii
+import encodings.utf_16_be  # noqa: F401  # or it is looked for after privileges were dropped
 import enum
 import re
 from dataclasses import dataclass

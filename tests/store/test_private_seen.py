@@ -395,7 +395,7 @@ def test_a_missing_record_is_made_up(
 def test_a_long_log_is_made_short(
     tmp_path: Path, plain: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "COMPACT_ABOVE", 400)
+    monkeypatch.setattr(files, "ROTATE_ABOVE", 400)
     storage = overlaid(tmp_path)
     path = storage.private / "Work" / LOG
     with closing(storage.open(WORK)) as one, closing(storage.open(WORK)) as two:
@@ -405,8 +405,10 @@ def test_a_long_log_is_made_short(
             assert seen(two) == seen(one)
         assert path.stat().st_size < 600
         assert seen(one) == {2}
-        assert parse_header(path.read_bytes()).file_seq > 1
-    assert os.listdir(path.parent) == [LOG]
+        assert parse_header(path.read_bytes()).file_seq > 2
+    assert sorted(os.listdir(path.parent)) == ["dovecot.index.pvt", LOG, f"{LOG}.2"]
+    with closing(storage.open(WORK)) as again:
+        assert seen(again) == {2}
 
 
 # --- size ------------------------------------------------------------------------------------

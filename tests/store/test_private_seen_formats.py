@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sharefs.store.private_seen import records
 from sharefs.store.private_seen.history import KEPT, History
-from sharefs.store.private_seen.index_file import parse_index
+from sharefs.store.private_seen.index_file import IndexFile, format_index, parse_index
 from sharefs.store.private_seen.records import (
     BrokenLog,
     LogHeader,
@@ -220,6 +220,12 @@ def test_index_file(record_size: int) -> None:
     assert (got.index_id, got.log_seq, got.log_head) == (99, 2, 400)
     assert (got.state.uidvalidity, got.state.next_uid) == (1234, 10)
     assert (got.state.uids, got.state.seen) == ([1, 4, 9], {4, 9})
+
+
+def test_our_index_file_reads_back() -> None:
+    state = PrivateState(1234, 10, [1, 4, 9], {4})
+    index = IndexFile(99, 2, 400, state)
+    assert parse_index(format_index(index)) == index
 
 
 @given(st.binary(max_size=300), st.integers(0, 200))
