@@ -50,9 +50,7 @@ class Master:
         self._load = load
         self._on_ready = on_ready
         self._program = load()
-        self._writer = LogWriter(
-            self._program.settings.log_path, self._program.settings.info_log_path
-        )
+        self._writer = _open_log(self._program.settings)
         self._bound: dict[ListenerSettings, socket.socket] = {}
         self._lookup: socket.socket | None = None
         self._generations: list[Generation] = []
@@ -317,6 +315,15 @@ class Master:
     def _say(self, level: int, text: str) -> None:
         word = logging.getLevelName(level).capitalize()
         self._writer.write(_PRIORITY[level], f"master: {word}: {clean(text)}")
+
+
+def _open_log(settings: ServiceSettings) -> LogWriter:
+    """Raises SharingError when a log file cannot be opened."""
+    try:
+        return LogWriter(settings.log_path, settings.info_log_path)
+    except OSError as exc:
+        detail = f"cannot log to {exc.filename}: {exc.strerror}; see log_path"
+        raise SharingError(Code.UNAVAILABLE, detail) from exc
 
 
 def _raise_descriptor_limit() -> None:
