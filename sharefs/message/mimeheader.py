@@ -196,6 +196,7 @@ def _joined(pieces: list[_Piece]) -> list[tuple[bytes, bytes]]:
         groups.setdefault(piece.name.lower(), []).append(piece)
     result: list[tuple[bytes, bytes]] = []
     for group in groups.values():
+        group.sort(key=lambda piece: piece.number)  # names may differ in case
         if [piece.number for piece in group] != list(range(len(group))):
             # A piece is missing: show the client what there is.
             for piece in group:

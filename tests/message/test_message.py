@@ -146,6 +146,7 @@ def test_addresses(text: str, want: list[Address]) -> None:
         (b"a/b; n*1*=%20; n*0*=utf-8''x", (b"a", b"b", ((b"n*", b"utf-8''x%20"),))),
         (b"a/b; n*0=50%; n*1*=%20", (b"a", b"b", ((b"n*", b"''50%25%20"),))),
         (b"a/b; n*0=x; n*2=y", (b"a", b"b", ((b"n*0", b"x"), (b"n*2", b"y")))),
+        (b"a/b; N*1=y; n*0=x", (b"a", b"b", ((b"n", b"xy"),))),
         (b"text", (b"text", None, ())),
         (b"", (b"", None, ())),
         (b"a/b; n==?utf-8?q?x?=; c=d", (b"a", b"b", ((b"n", b"=?utf-8?q?x?="), (b"c", b"d")))),
