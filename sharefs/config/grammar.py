@@ -60,7 +60,7 @@ _DATABASE: Final[dict[str, Kind[Any]]] = {
     "fields_import_all": BOOL,
 }
 
-TOP: Final = ("namespace", "mailbox", "acl", "passdb", "userdb", "service", "plugin",
+TOP: Final = ("namespace", "acl", "passdb", "userdb", "service", "plugin",
               "acl_sharing_map", *FILTERS)  # fmt: skip
 
 BLOCKS: Final[Mapping[str, BlockType]] = {
@@ -191,7 +191,10 @@ def setting_of(kind: str, block_name: str, written: str) -> tuple[str, Kind[Any]
     """
     block = BLOCKS[kind]
     driver = block_name.replace("-", "_") + "_"
-    for prefix in ("", f"{kind}_", driver, f"{kind}_{driver}"):
+    prefixes = ["", f"{kind}_"]
+    if kind == "dict":  # dict_file_path; elsewhere sql_driver is not the driver of `passdb sql`
+        prefixes += [driver, f"dict_{driver}"]
+    for prefix in prefixes:
         if not written.startswith(prefix):
             continue
         short = written.removeprefix(prefix)

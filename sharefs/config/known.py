@@ -1,14 +1,14 @@
 """Names of Dovecot's language that mean nothing here yet.  Data only.
 
-A setting or block found here is reported as not implemented; one that is found nowhere is an
-error, because it is most likely misspelt.  Sources: the settings of 2.3 and of 2.4.
+What is found here without being ours is reported as not implemented; what is found
+nowhere is an error, because it is most likely misspelt.  Sources: the settings of 2.3 and of 2.4.
 """
 
 from typing import Final
 
 # Beginnings of the names of whole features that we do not have, whose settings number hundreds.
 _FAMILIES: Final = """
-antispam_ apparmor_ auth_cache_ auth_gssapi_ auth_krb5_ auth_oauth2_ auth_policy_ auth_winbind_
+@ antispam_ apparmor_ auth_cache_ auth_gssapi_ auth_krb5_ auth_oauth2_ auth_policy_ auth_winbind_
 auth_worker_ autocreate autosubscribe cassandra_ charset_alias_ compression_ crypt_ dcrypt_
 dict_ director_ doveadm_ dsync_ event_exporter_ expire_ fs_ fts_ gssapi_ haproxy_ http_client_
 imap_filter_ imap_hibernate_ imap_sieve_ imap_urlauth_ imap_zlib_ imapc_ language_ last_login_
@@ -64,7 +64,7 @@ state_dir syslog_facility valid_chroot_dirs verbose_proctitle verbose_ssl versio
 """
 
 _BLOCKS: Final = """
-cassandra crypt_user_key dcrypt_openssl dict dict_client dict_map dict_server director event
+group cassandra crypt_user_key dcrypt_openssl dict dict_client dict_map dict_server director event
 event_exporter execute_filter expire fs fts fts_flatcurve fts_solr http_client imap_sieve imapc
 import_environment language language_filter language_tokenizer lazy_expunge ldap local_name
 login_proxy lua mail_attachment mail_attribute mail_cache_fields mailbox_from metric mysql
@@ -74,9 +74,48 @@ sieve_script_before sieve_storage sql_driver sqlite statistics submission_relay 
 userdb_sql virtual
 """
 
+# Services of Dovecot that no process of ours stands for.
+_SERVICES: Final = """
+aggregator anvil auth-worker config dict dict-async dict-expire director dns-client dns_client
+doveadm fs-auth health-check imap-hibernate imap-postlogin imap-urlauth imap-urlauth-login
+imap-urlauth-worker indexer indexer-worker ipc lmtp log managesieve managesieve-login old-stats
+pop3 pop3-login quota-status quota-warning replicator ssl-params stats submission
+submission-login tcpwrap welcome
+"""
+_PROTOCOLS: Final = """
+imap pop3 lmtp lda sieve submission doveadm imap-login pop3-login submission-login
+managesieve-login auth dict dict-async dns-client imap-hibernate imap-urlauth
+imap-urlauth-login imap-urlauth-worker indexer indexer-worker log master quota-status replicator
+stats health-check anvil config dsync
+"""
+
 FAMILIES: Final = tuple(_FAMILIES.split())
 KNOWN_SETTINGS: Final = frozenset(_SETTINGS.split())
 KNOWN_BLOCKS: Final = frozenset(_BLOCKS.split())
+KNOWN_SERVICES: Final = frozenset(_SERVICES.split())
+PROTOCOLS: Final = frozenset(_PROTOCOLS.split())
+IMPLEMENTED_SERVICES: Final = frozenset({"imap-login", "imap", "auth"})
+
+# Drivers: whether we have them.
+STORAGES: Final = {
+    "maildir": True, "mbox": False, "sdbox": False, "mdbox": False, "dbox": False, "imapc": False,
+    "pop3c": False, "obox": False, "cydir": False, "virtual": False, "fail": False,
+}  # fmt: skip
+LAYOUTS: Final = {"maildir++": True, "fs": True, "index": False, "imapdir": False, "none": False}
+MAP_DRIVERS: Final = {
+    "file": True, "fs": False, "sql": False, "proxy": False, "redis": False, "memcached": False,
+    "cdb": False, "fail": False, "ldap": False, "mysql": False, "pgsql": False, "sqlite": False,
+    "cassandra": False,
+}  # fmt: skip
+PASSDBS: Final = {
+    "passwd": True, "passwd-file": True, "static": True, "pam": True, "shadow": False,
+    "sql": False, "ldap": False, "lua": False, "imap": False, "oauth2": False, "bsdauth": False,
+    "checkpassword": False, "dict": False, "prefetch": False,
+}  # fmt: skip
+USERDBS: Final = {
+    "passwd": True, "passwd-file": True, "static": True, "sql": False, "ldap": False, "lua": False,
+    "prefetch": True, "checkpassword": False, "dict": False,
+}  # fmt: skip
 
 
 def is_known(name: str) -> bool:

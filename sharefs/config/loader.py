@@ -70,7 +70,7 @@ class Config:
             if name in IDENTITY_FIELDS or name.startswith("event_"):
                 continue
             place = Place(f"userdb field {name}")
-            builder.forms = {place.file: form}
+            builder.writer.expander.forms = {place.file: form}
             wanted = "mail_location" if name == "mail" else name  # the old name of the field
             builder.assign(Assign(wanted, text, place, quoted=True), scope)
         for problem in problems.sorted():
@@ -127,8 +127,8 @@ def examine(
     root = builder.build(tree)
     name_namespaces(root)
     override_place = Place("override")
-    builder.forms = {**forms, "override": forms.get(tree.place.file, Form.V24)}
-    given = Scope("", "", override_place, builder.form_of(override_place))
+    builder.writer.expander.forms = {**forms, "override": forms.get(tree.place.file, Form.V24)}
+    given = Scope("", "", override_place, builder.writer.form_of(override_place))
     builder.build(_overrides_tree(overrides, override_place, problems), given)
     _check([root, given], problems, lookup_group)
     return Config(root, given, problems.sorted(reader.files), forms, path)

@@ -1,5 +1,6 @@
 """What is wrong with a configuration: each finding with its place and its remedy.  Pure."""
 
+import difflib
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -82,3 +83,9 @@ class Problems:
                 ),
             )
         )
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """A remedy for a misspelt name."""
+    near = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.7)
+    return f"did you mean {near[0]}?" if near else "see docs/configuration.md for what there is"

@@ -11,14 +11,14 @@ from typing import Final
 from sharefs.config.variables import Form
 from sharefs.errors import Place
 
-FILTERS: Final = ("protocol", "local", "remote", "local_name", "group")
+FILTERS: Final = ("protocol", "local", "remote")
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
     """One assignment.  item "": the whole setting; else one item of a list, with its text.
 
-    append: `+=`.  source: the written text where that differs, for messages.
+    append: `+=`.
     """
 
     text: str
@@ -26,7 +26,6 @@ class Value:
     form: Form
     item: str = ""
     append: bool = False
-    by_old_name: bool = False
 
 
 @dataclass(slots=True)
@@ -56,10 +55,6 @@ class Scope:
     def put(self, name: str, value: Value) -> None:
         self.values.setdefault(name, []).append(value)
 
-    def reset(self, names: Iterable[str], value: Value) -> None:
-        for name in names:
-            self.put(name, value)
-
     def last(self, name: str) -> Value | None:
         values = self.values.get(name)
         return values[-1] if values else None
@@ -70,7 +65,6 @@ class Folded:
     """What assignments add up to.  form and place: those of the last one."""
 
     text: str
-    items: tuple[tuple[str, str], ...]
     place: Place
     form: Form
 
@@ -80,7 +74,7 @@ def fold_text(values: Iterable[Value]) -> Folded | None:
     found: Value | None = None
     for value in values:
         found = value
-    return None if found is None else Folded(found.text, (), found.place, found.form)
+    return None if found is None else Folded(found.text, found.place, found.form)
 
 
 def fold_list(
@@ -102,7 +96,7 @@ def fold_list(
         words.update(dict.fromkeys(value.text.replace(",", " ").split(), "yes"))
     if found is None:
         return None
-    return Folded(" ".join(words), tuple(words.items()), found.place, found.form)
+    return Folded(" ".join(words), found.place, found.form)
 
 
 def fold_pairs(values: Iterable[Value]) -> dict[str, Value]:

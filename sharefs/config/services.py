@@ -1,7 +1,7 @@
 """Typed settings of services and of the user and password databases.  Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sharefs.config.variables import Template
@@ -47,6 +47,12 @@ class ServiceSettings:
     idle_kill: int = 0
     place: Place | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether its block sets nothing, as those that packages ship with comments only."""
+        bare = ServiceSettings(name=self.name, place=self.place)
+        return self in (bare, replace(DEFAULT_SERVICES.get(self.name, bare), place=self.place))
+
 
 # What a service is without a `service` block: the ports are those of RFC 8314 and IANA.
 DEFAULT_SERVICES: Final[Mapping[str, ServiceSettings]] = {
@@ -60,7 +66,6 @@ DEFAULT_SERVICES: Final[Mapping[str, ServiceSettings]] = {
     ),
     "imap": ServiceSettings(name="imap", client_limit=1, process_limit=1024),
     "auth": ServiceSettings(name="auth", process_limit=1),
-    "lmtp": ServiceSettings(name="lmtp", client_limit=1),
 }
 
 

@@ -8,32 +8,21 @@ import difflib
 from typing import Final
 
 from sharefs.config.checks import Checked, place_of
-from sharefs.config.namespaces import FS, MAILDIRPP
+from sharefs.config.known import (
+    IMPLEMENTED_SERVICES,
+    KNOWN_SERVICES,
+    LAYOUTS,
+    MAP_DRIVERS,
+    PASSDBS,
+    STORAGES,
+    USERDBS,
+)
 from sharefs.config.services import PassdbSettings, UserdbSettings
 from sharefs.config.variables import Template
 from sharefs.errors import Place, SharingError
 from sharefs.identifiers import Identifier
 from sharefs.rights import Rights
 
-STORAGES: Final = {
-    "maildir": True, "mbox": False, "sdbox": False, "mdbox": False, "dbox": False, "imapc": False,
-    "pop3c": False, "obox": False, "cydir": False, "virtual": False, "fail": False,
-}  # fmt: skip
-LAYOUTS: Final = {MAILDIRPP: True, FS: True, "index": False, "imapdir": False, "none": False}
-MAP_DRIVERS: Final = {
-    "file": True, "fs": False, "sql": False, "proxy": False, "redis": False, "memcached": False,
-    "cdb": False, "fail": False, "ldap": False, "mysql": False, "pgsql": False, "sqlite": False,
-    "cassandra": False,
-}  # fmt: skip
-PASSDBS: Final = {
-    "passwd": True, "passwd-file": True, "static": True, "pam": True, "shadow": False,
-    "sql": False, "ldap": False, "lua": False, "imap": False, "oauth2": False, "bsdauth": False,
-    "checkpassword": False, "dict": False, "prefetch": False,
-}  # fmt: skip
-USERDBS: Final = {
-    "passwd": True, "passwd-file": True, "static": True, "sql": False, "ldap": False, "lua": False,
-    "prefetch": True, "checkpassword": False, "dict": False,
-}  # fmt: skip
 _NOWHERE: Final = Place("(configuration)")
 
 
@@ -121,6 +110,23 @@ def databases(checked: Checked) -> None:
                                    "write passwd_file_path = /etc/dovecot/users")  # fmt: skip
 
 
+def services(checked: Checked) -> None:
+    for service in checked.settings.services.values():
+        if service.place is None or service.name in IMPLEMENTED_SERVICES or service.is_empty:
+            continue
+        near = difflib.get_close_matches(service.name, IMPLEMENTED_SERVICES, n=1, cutoff=0.75)
+        if near and service.name not in KNOWN_SERVICES:
+            checked.problems.warning(
+                "unknown-service", service.place, f"no service is called {service.name}",
+                f"did you mean {near[0]}?",
+            )  # fmt: skip
+            continue
+        checked.problems.unimplemented(
+            f"service {service.name}", service.place,
+            f"service {service.name} is not implemented, so its settings have no effect",
+        )  # fmt: skip
+
+
 def ports(checked: Checked) -> None:
     for service in checked.settings.services.values():
         for listener in service.inet_listeners.values():
@@ -167,6 +173,7 @@ CHECKS: Final = (
     absolute_paths,
     sharing_map,
     databases,
+    services,
     ports,
     acl_entries,
     index_in_memory,

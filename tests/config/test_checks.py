@@ -114,7 +114,7 @@ FOUND = {
         INBOX + "namespace b {\nseparator = /\nprefix = b/\ninbox = yes\n}\n",
         "two-inbox-namespaces", ERROR, 8, "one of them",
     ),
-    "group": (
+    "unix group": (
         "log_path = /l\nmail_access_groups = nosuchgroup\n",
         "unknown-group", ERROR, 2, "groupadd nosuchgroup",
     ),
@@ -180,6 +180,21 @@ FOUND = {
         "service imap-login {\ninet_listener imap {\nport = 70000\n}\n}\n",
         "bad-port", ERROR, 2, "65535",
     ),
+    "service": (
+        "service lmtp {\nclient_limit = 3\n}\n", "unimplemented", Severity.UNIMPLEMENTED, 1, "",
+    ),
+    "misspelt service": (
+        "service imap-logn {\nclient_limit = 3\n}\n", "unknown-service", WARNING, 1, "imap-login",
+    ),
+    "misspelt protocol": (
+        "protocol impa {\nlog_path = /x\n}\n", "unknown-protocol", WARNING, 1, "imap",
+    ),
+    "filter by name": ("local mail.x {\n}\n", "bad-address", ERROR, 1, "192.0.2.0/24"),
+    "local_name": (
+        "local_name x {\nlog_path = /x\n}\n", "unimplemented", Severity.UNIMPLEMENTED, 1, "",
+    ),
+    "group": ("group @a b {\nlog_path = /x\n}\n", "unimplemented", Severity.UNIMPLEMENTED, 1, ""),
+    "mailbox outside": ("mailbox Trash {\nauto = create\n}\n", "misplaced", ERROR, 1, "move"),
     "rights": ("acl user=bob {\nrights = lrz\n}\n", "bad-rights", ERROR, 2, "lrs"),
     "identifier": ("acl usre=bob {\nrights = lr\n}\n", "bad-identifier", ERROR, 2, "user="),
 }  # fmt: skip
@@ -212,6 +227,7 @@ CLEAN = {
     "unlisted prefix without separator": INBOX + public("list = no", prefix="Public"),
     "unlisted other separator": INBOX
     + public("list = no", prefix="P.").replace("separator = /", "separator = ."),
+    "empty blocks of a package": "dict {\n}\nservice pop3-login {\n}\nprotocol !lda {\n}\n",
     "disabled": INBOX + shared("disabled = yes", "mail_path = ~/x"),
 }
 
@@ -227,3 +243,9 @@ def test_everything_is_reported_at_once_in_file_order() -> None:
     assert [(each.place.line, each.check) for each in found] == [
         (1, "bad-value"), (2, "unknown-setting"), (3, "unknown-group"), (4, "unimplemented"),
     ]  # fmt: skip
+
+
+def test_settings_of_a_driver_we_do_not_have_are_not_called_unknown() -> None:
+    found = examine(text="passdb sql {\nquery = select 1\nsql_driver = x\n}\n").problems
+    assert {each.severity for each in found} == {Severity.UNIMPLEMENTED}
+    assert [each.place.line for each in found] == [1, 2, 3]
