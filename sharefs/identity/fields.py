@@ -10,9 +10,13 @@ from typing import Final
 from sharefs.config.variables import BadTemplate, Form, Template, Variables
 from sharefs.errors import Code, SharingError
 
-# What 2.3 called a setting, and under which section it kept it.
-_ALIASES: Final = {"mail": "mail_location"}
-_SECTION: Final = "plugin/"
+# What 2.3 called a setting, and the section in which it kept those that this room reads.
+_ALIASES: Final = {
+    "mail": "mail_location",
+    "plugin/acl_user": "acl_user",
+    "plugin/acl_groups": "acl_groups",
+    "plugin/master_user": "master_user",
+}
 
 
 class Fields:
@@ -23,7 +27,6 @@ class Fields:
         self._origins: dict[str, str] = {}
 
     def add(self, name: str, value: str, origin: str) -> None:
-        name = name.removeprefix(_SECTION)
         name, _, suffix = name.partition(":")
         name = _ALIASES.get(name, name)
         if suffix == "remove":
