@@ -17,7 +17,7 @@ from sharefs.store.interface import Mailbox
 from sharefs.store.maildir import MaildirConfig, MaildirStorage
 from sharefs.store.private_seen import files, overlay
 from tests.store.contract import SEEN, add
-from tests.support.become import Identity
+from tests.support.become import Identity, start_as
 from tests.support.dovecot import Dovecot, MailUser, private_dovecot
 
 pytestmark = [pytest.mark.superuser, pytest.mark.dovecot]
@@ -276,3 +276,43 @@ def test_who_looks_first_decides_about_the_shared_seen(place: Place) -> None:
     with place.selected(True, "filtered") as client:
         assert theirs(client) == {3}
     assert place.as_bob(True, "filtered", ours) == {3}
+
+
+def test_both_write_at_once(place: Place, public: bool) -> None:
+    """Two sessions of one viewer, one on each server, lose nothing of each other's."""
+    place.make(public, "race", 40)
+
+    def odd(mailbox: Mailbox) -> set[int]:
+        for uid in range(1, 41, 2):
+            mailbox.store_flags([uid], ADD_SEEN)
+        return ours(mailbox)
+
+    folder = "public" if public else "alice"
+
+    def run() -> set[int]:
+        storage = MaildirStorage(MaildirConfig(place.top / folder, has_inbox=False))
+        private = place.top / f"bob/pvt-{folder}/.race"
+        with closing(overlay(storage.open(("race",)), private, public=public)) as mailbox:
+            return odd(mailbox)
+
+    with (
+        place.selected(public, "race") as client,
+        start_as(BOB.uid, BOB.gid, BOB.groups, run) as child,
+    ):
+        for uid in range(2, 41, 2):
+            client.uid("STORE", str(uid), "+FLAGS", "(\\Seen)")
+        assert child.result() >= set(range(1, 41, 2))
+        assert theirs(client) == set(range(1, 41))
+    assert place.as_bob(public, "race", ours) == set(range(1, 41))
+
+
+def test_what_we_mend_dovecot_can_read(place: Place, public: bool) -> None:
+    place.make(public, "mended", 4)
+    place.as_bob(public, "mended", lambda m: m.store_flags([1, 2], ADD_SEEN))
+    folder = place.top / f"bob/pvt-{'public' if public else 'alice'}/.mended"
+    log = folder / "dovecot.index.pvt.log"
+    log.write_bytes(log.read_bytes() + b"\x80\x80\x80\x81garbage" * 9)
+    assert place.as_bob(public, "mended", ours) == {1, 2}
+    place.as_bob(public, "mended", lambda m: m.store_flags([3], ADD_SEEN))
+    with place.selected(public, "mended") as client:
+        assert theirs(client) == {1, 2, 3}

@@ -20,9 +20,10 @@ from typing import Final
 from sharefs import fsops
 from sharefs.dotlock import DotLock
 from sharefs.errors import Code, SharingError
+from sharefs.fsops import Entry
 from sharefs.permissions.inherit import DEFAULTS
 from sharefs.store.private_seen import records
-from sharefs.store.private_seen.index_file import IndexFile, parse_index
+from sharefs.store.private_seen.index_file import IndexFile, format_index, parse_index
 from sharefs.store.private_seen.records import BrokenLog, LogHeader
 from sharefs.store.private_seen.state import PrivateState
 
@@ -32,8 +33,8 @@ NAME: Final = "dovecot.index.pvt"
 LOCK_TIMEOUT: Final = 30.0  # seconds; locks are held for milliseconds
 NEWLOCK_STALE: Final = 60.0  # seconds
 MAX_LOG: Final = 256 << 20  # octets that are read at most; a log never gets near
-COMPACT_ABOVE: Final = 1 << 20  # octets; a log smaller than this is never written afresh for size
-COMPACT_RATIO: Final = 8  # how many times larger than its content a log may grow
+ROTATE_ABOVE: Final = 1 << 20  # octets; a log smaller than this is never rotated
+ROTATE_RATIO: Final = 8  # how many times larger than its content a log may grow
 _FLOCK: Final = struct.Struct("hhqqi")  # struct flock on 64-bit Linux
 
 # Directories that were complained about already: once is enough.
@@ -144,6 +145,11 @@ class PrivateFiles:
         index = self._read_index(header.index_id)
         if index is not None and index.log_seq == header.file_seq:
             return index
+        if index is not None and (index.log_seq, index.log_head) == (
+            header.previous_seq,
+            header.previous_offset,
+        ):
+            return IndexFile(header.index_id, header.file_seq, header.size, index.state)
         nothing = IndexFile(header.index_id, header.file_seq, header.size, PrivateState())
         if header.previous_seq == 0:
             return nothing
@@ -236,8 +242,10 @@ class PrivateFiles:
             if fd is None:
                 if appended:
                     self._replace(self.state, appended)
-            elif self._broken is not None or self._worth_compacting():
+            elif self._broken is not None:
                 self._replace(self.state, appended)
+            elif self._worth_rotating():
+                self._rotate(appended)
             elif appended:
                 self._append(fd, records.format_transaction(appended))
 
@@ -258,8 +266,36 @@ class PrivateFiles:
             status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
         )  # fmt: skip
 
-    def _worth_compacting(self) -> bool:
-        return self._offset > max(COMPACT_ABOVE, COMPACT_RATIO * 8 * len(self.state.uids))
+    def _worth_rotating(self) -> bool:
+        return self._offset > max(ROTATE_ABOVE, ROTATE_RATIO * 8 * len(self.state.uids))
+
+    def _rotate(self, appended: Sequence[bytes]) -> None:
+        """Write the state to the index file and go on in a new log, which the lock lets us do.
+
+        Every step leaves files that belong together; Dovecot's open sessions follow.
+        """
+        old, end = self._header, self._offset
+        assert old is not None
+        index = IndexFile(old.index_id, old.file_seq, end, self.state)
+        fsops.replace_file(self.directory / NAME, format_index(index), DEFAULTS, fsync=False)
+        header = LogHeader(
+            index_id=old.index_id,
+            file_seq=old.file_seq % 0xFFFFFFFF + 1,
+            previous_seq=old.file_seq,
+            previous_offset=end,
+            created=int(time.time()),
+            # No record is shorter than 8 octets, so this is never less than what was counted.
+            initial_modseq=old.initial_modseq + end // 8,
+        )
+        with self._newlock() as lock:
+            spare = self.directory / fsops.temp_name(f"{NAME}.log.2.")
+            fsops.link(Entry(None, self._log), Entry(None, spare))
+            fsops.rename(Entry(None, spare), Entry(None, self.directory / f"{NAME}.log.2"))
+            content = header.encode() + records.format_transaction(list(appended))
+            lock.replace(content, fsync=False)
+        touched = self.state.touched
+        self._read_anew()
+        self.state.touched |= touched
 
     @contextlib.contextmanager
     def _locked_log(self) -> Iterator[int | None]:
@@ -311,6 +347,9 @@ class PrivateFiles:
                 lock.replace(b"".join(parts), fsync=False)
         for name in (NAME, f"{NAME}.log.2"):  # what the old log built on
             fsops.unlink(self.directory / name, missing_ok=True)
+        self._read_anew()
+
+    def _read_anew(self) -> None:
         self._forget()
         with self._opened(os.O_RDONLY) as fd:
             self._read(fd)

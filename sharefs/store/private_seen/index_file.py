@@ -1,7 +1,7 @@
-"""Reads Dovecot's main index file, as much as private \\Seen needs.  Pure.
+"""Dovecot's main index file, as much as private \\Seen needs.  Pure.
 
-Usually there is only a log.  Dovecot writes `dovecot.index.pvt` when it rotates one; ours never do,
-so this only reads.  Version 7, little-endian, records of at least UID and flags.
+Usually there is only a log; `dovecot.index.pvt` is written when a log is rotated.  Version 7,
+little-endian, records of at least UID and flags.
 """
 
 import struct
@@ -18,6 +18,10 @@ MIN_RECORD_SIZE: Final = 5
 _BASE: Final = struct.Struct("<BBHIIBxxxIIIII")  # up to and including the number of messages
 _LOG_POSITION: Final = struct.Struct("<III")  # at 60: file seq, tail offset, head offset
 _LOG_POSITION_OFFSET: Final = 60
+_SEEN_COUNT_OFFSET: Final = 40
+_MINOR: Final = 3
+_RECORD: Final = struct.Struct("<IB3x")
+_U32: Final = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +62,21 @@ def parse_index(octets: bytes) -> IndexFile:
     seq, _, head = _LOG_POSITION.unpack_from(octets, _LOG_POSITION_OFFSET)
     state = PrivateState(uidvalidity, max(next_uid, uids[-1] + 1 if uids else 1), uids, seen)
     return IndexFile(index_id, seq, head, state)
+
+
+def format_index(index: IndexFile) -> bytes:
+    """A file that Dovecot goes on with: no extensions, everything applied up to log_head."""
+    state = index.state
+    header = bytearray(BASE_HEADER_SIZE)
+    _BASE.pack_into(
+        header, 0, MAJOR, _MINOR, BASE_HEADER_SIZE, BASE_HEADER_SIZE, _RECORD.size, LITTLE_ENDIAN,
+        index.index_id, 0, state.uidvalidity, state.next_uid, len(state.uids),
+    )  # fmt: skip
+    _U32.pack_into(header, _SEEN_COUNT_OFFSET, len(state.seen))
+    _LOG_POSITION.pack_into(
+        header, _LOG_POSITION_OFFSET, index.log_seq, index.log_head, index.log_head
+    )
+    seen = state.seen
+    return bytes(header) + b"".join(
+        _RECORD.pack(uid, SEEN if uid in seen else 0) for uid in state.uids
+    )
