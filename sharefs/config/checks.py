@@ -7,25 +7,16 @@ troubleshooting) and the rules its namespace code enforces at login.
 
 import grp
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import combinations
 from typing import Final
 
+from sharefs.config.checked import NOWHERE, Checked, place_of
 from sharefs.config.namespaces import NamespaceSettings
-from sharefs.config.problems import Problems
-from sharefs.config.scope import Value
-from sharefs.config.settings import Settings
-from sharefs.config.variables import Form, Template
-from sharefs.errors import Place
-
-GroupLookup = Callable[[str], bool]
+from sharefs.config.prefixes import PREFIX_CHECKS
+from sharefs.config.variables import Template
 
 _DBOX: Final = ("sdbox", "mdbox", "dbox")
-_PREFIX_VARIABLE: Final = re.compile(r"\$([A-Za-z0-9]*)")
-_PREFIX_VARIABLES: Final = ("username", "user", "domain")
-_NO_PLACE: Final = Place("(configuration)")
 
 
 def group_exists(name: str) -> bool:
@@ -35,35 +26,6 @@ def group_exists(name: str) -> bool:
     except KeyError:
         return False
     return True
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What the checks look at.  written: (namespace name, setting) -> the value as written."""
-
-    settings: Settings
-    written: Mapping[tuple[str, str], Value]
-    places: Mapping[str, Place]
-    problems: Problems
-    lookup_group: GroupLookup
-
-    @property
-    def namespaces(self) -> tuple[NamespaceSettings, ...]:
-        return self.settings.namespaces
-
-    def of_others(self) -> Iterator[NamespaceSettings]:
-        """Namespaces whose mail is not the viewer's own."""
-        return (each for each in self.namespaces if each.type != "private")
-
-
-def place_of(namespace: NamespaceSettings, setting: str) -> Place:
-    """Where a namespace's setting stands, be it the global one; else where the block begins."""
-    return (
-        namespace.location.places.get(setting)
-        or namespace.places.get(setting)
-        or namespace.place
-        or _NO_PLACE
-    )
 
 
 def normal(template: Template) -> str:
@@ -149,80 +111,6 @@ def dbox_per_user_index(checked: Checked) -> None:
             )
 
 
-def old_variable_in_prefix(checked: Checked) -> None:
-    for namespace in checked.namespaces:
-        value = checked.written.get((namespace.name, "prefix"))
-        if value is None:
-            continue
-        if value.form is Form.V24 and "%" in value.text:
-            new = value.text
-            for pattern, variable in (
-                (r"%%?u|%%?\{(?:owner_)?user\}", "$user"),
-                (r"%%?n|%%?\{(?:owner_)?username\}", "$username"),
-                (r"%%?d|%%?\{(?:owner_)?domain\}", "$domain"),
-            ):
-                new = re.sub(pattern, lambda _, variable=variable: variable, new)  # type: ignore[misc]  # the default binds early
-            checked.problems.error(
-                "old-variable-in-prefix",
-                value.place,
-                f"prefix {value.text} of namespace {namespace.name} has a variable that means"
-                " nothing in a prefix since 2.4",
-                f"write prefix = {new}",
-            )
-        elif value.form is Form.V23 and "$" in value.text:
-            new = value.text
-            for variable, old in (("$username", "%%n"), ("$user", "%%u"), ("$domain", "%%d")):
-                new = new.replace(variable, old)
-            checked.problems.error(
-                "old-variable-in-prefix",
-                value.place,
-                f"prefix {value.text} of namespace {namespace.name} has a variable of 2.4 in a"
-                " file of the 2.3 form",
-                f"write prefix = {new}, or dovecot_config_version = 2.4.0 at the top",
-            )
-
-
-def shared_prefix_without_user(checked: Checked) -> None:
-    names_owner = re.compile(r"\$user(name)?(?![a-zA-Z0-9])")
-    for namespace in checked.namespaces:
-        value = checked.written.get((namespace.name, "prefix"))
-        if namespace.type != "shared" or names_owner.search(namespace.prefix):
-            continue
-        if value is not None and value.form is Form.V24 and re.search(r"%%[unh]", value.text):
-            continue  # said by old_variable_in_prefix
-        checked.problems.error(
-            "shared-prefix-without-user",
-            value.place if value else namespace.place or _NO_PLACE,
-            f"prefix {namespace.prefix!r} of shared namespace {namespace.name} does not say whose"
-            " mailboxes are meant",
-            "write prefix = shared/$user/ (shared/%%u/ in the 2.3 form), or type = public",
-        )
-
-
-def prefix_variable_boundary(checked: Checked) -> None:
-    """A variable of a shared prefix must not be followed by a letter or digit (formats: it could
-    not be found again in a mailbox name)."""
-    for namespace in checked.namespaces:
-        if namespace.type != "shared":
-            continue
-        for match in _PREFIX_VARIABLE.finditer(namespace.prefix):
-            name = match[1]
-            if name in _PREFIX_VARIABLES:
-                continue
-            known = next((each for each in _PREFIX_VARIABLES if name.startswith(each)), None)
-            if known is None:
-                message = f"there is no variable ${name} in a prefix"
-                remedy = "write $user, $username or $domain"
-            else:
-                message = (
-                    f"${known} is followed by {name[len(known)]!r}, so it cannot be told apart"
-                )
-                remedy = f"write ${known}{namespace.separator}{name[len(known) :]}"
-            checked.problems.error(
-                "prefix-variable-boundary", place_of(namespace, "prefix"), message, remedy
-            )
-
-
 def shared_path_without_owner(checked: Checked) -> None:
     for namespace in checked.namespaces:
         template = namespace.location.templates.get("mail_path")
@@ -277,7 +165,7 @@ def no_inbox_namespace(checked: Checked) -> None:
         first = next(iter(checked.namespaces), None)
         checked.problems.warning(
             "no-inbox-namespace",
-            (first.place if first else None) or _NO_PLACE,
+            (first.place if first else None) or NOWHERE,
             "there is no private namespace with inbox = yes, so nobody has an INBOX",
             "add namespace inbox { inbox = yes }",
         )
@@ -292,7 +180,7 @@ def no_inbox_namespace(checked: Checked) -> None:
 
 def unknown_group(checked: Checked) -> None:
     for setting in ("mail_access_groups", "mail_privileged_group"):
-        place = checked.places.get(setting, _NO_PLACE)
+        place = checked.places.get(setting, NOWHERE)
         for name in checked.settings.get(setting).replace(",", " ").split():
             if name.isdigit() or "%" in name or checked.lookup_group(name):
                 continue
@@ -331,62 +219,6 @@ def no_subscriptions_file(checked: Checked) -> None:
             )
 
 
-def duplicate_prefix(checked: Checked) -> None:
-    seen: dict[str, NamespaceSettings] = {}
-    for namespace in checked.namespaces:
-        other = seen.setdefault(namespace.prefix, namespace)
-        if other is not namespace:
-            checked.problems.error(
-                "duplicate-prefix",
-                place_of(namespace, "prefix"),
-                f"namespaces {other.name} and {namespace.name} have the same prefix"
-                f" {namespace.prefix!r}",
-                "give each its own prefix",
-            )
-
-
-def prefix_without_separator(checked: Checked) -> None:
-    for namespace in checked.namespaces:
-        if (
-            namespace.prefix
-            and namespace.list != "no"
-            and namespace.prefix[-1] != namespace.separator
-        ):
-            checked.problems.error(
-                "prefix-without-separator",
-                place_of(namespace, "prefix"),
-                f"prefix {namespace.prefix!r} of namespace {namespace.name} does not end in its"
-                f" separator {namespace.separator!r}",
-                f"write prefix = {namespace.prefix}{namespace.separator}",
-            )
-
-
-def different_separators(checked: Checked) -> None:
-    listed = [each for each in checked.namespaces if each.list != "no"]
-    for namespace in listed[1:]:
-        if namespace.separator != listed[0].separator:
-            place = place_of(namespace, "separator")
-            checked.problems.error(
-                "different-separators",
-                place,
-                f"namespaces {listed[0].name} and {namespace.name} separate levels by"
-                f" {listed[0].separator!r} and {namespace.separator!r}",
-                f"write separator = {listed[0].separator} in {namespace.name}",
-            )
-
-
-def bad_separator(checked: Checked) -> None:
-    for namespace in checked.namespaces:
-        letter = namespace.separator
-        if len(letter) != 1 or not " " < letter < "\x7f" or letter in '"\\*%' or letter.isalnum():
-            checked.problems.error(
-                "bad-separator",
-                place_of(namespace, "separator"),
-                f"separator {letter!r} of namespace {namespace.name} is not one usable character",
-                "write separator = / or separator = .",
-            )
-
-
 def unknown_alias(checked: Checked) -> None:
     names = {each.name for each in checked.namespaces}
     for namespace in checked.namespaces:
@@ -409,7 +241,7 @@ def no_sharing_map(checked: Checked) -> None:
                 continue
             checked.problems.warning(
                 "no-sharing-map",
-                namespace.place or _NO_PLACE,
+                namespace.place or NOWHERE,
                 f"mailboxes in shared namespace {namespace.name} can be opened but are never"
                 " listed: nothing records who shares with whom",
                 "add acl_sharing_map { dict file { path = ... } }",
@@ -424,9 +256,6 @@ CHECKS: Final[tuple[Callable[[Checked], None], ...]] = (
     per_user_control_with_shared_index,
     per_user_control_breaks_keywords,
     dbox_per_user_index,
-    old_variable_in_prefix,
-    shared_prefix_without_user,
-    prefix_variable_boundary,
     shared_path_without_owner,
     owner_outside_shared,
     public_path_per_user,
@@ -434,10 +263,7 @@ CHECKS: Final[tuple[Callable[[Checked], None], ...]] = (
     unknown_group,
     shared_subscriptions,
     no_subscriptions_file,
-    duplicate_prefix,
-    prefix_without_separator,
-    different_separators,
-    bad_separator,
     unknown_alias,
     no_sharing_map,
+    *PREFIX_CHECKS,
 )

@@ -8,6 +8,7 @@ from typing import Final
 
 from sharefs.config import checks, support
 from sharefs.config.builder import Builder
+from sharefs.config.checked import Checked, GroupLookup
 from sharefs.config.forms import forms_of
 from sharefs.config.problems import ConfigError, Problem, Problems, Severity
 from sharefs.config.reader import Assign, Block, Reader
@@ -94,7 +95,7 @@ def load(
     *,
     text: str | None = None,
     overrides: Sequence[str] = (),
-    lookup_group: checks.GroupLookup = checks.group_exists,
+    lookup_group: GroupLookup = checks.group_exists,
 ) -> Config:
     """Read a file, or text.  overrides: `SETTING=VALUE` as of doveconf -o.
 
@@ -112,7 +113,7 @@ def examine(
     *,
     text: str | None = None,
     overrides: Sequence[str] = (),
-    lookup_group: checks.GroupLookup = checks.group_exists,
+    lookup_group: GroupLookup = checks.group_exists,
 ) -> Config:
     """As load, but never raises ConfigError: the result may hold errors, and is for looking at."""
     problems = Problems()
@@ -134,7 +135,7 @@ def examine(
     return Config(root, given, problems.sorted(reader.files), forms, path)
 
 
-def _check(roots: Sequence[Scope], problems: Problems, lookup_group: checks.GroupLookup) -> None:
+def _check(roots: Sequence[Scope], problems: Problems, lookup_group: GroupLookup) -> None:
     """Run every check over what would be in force for IMAP, before any user is known."""
     layers = [layer for root in roots for layer in layers_of(root, "imap", None)]
     settings = Resolver(layers, None).settings()
@@ -142,7 +143,7 @@ def _check(roots: Sequence[Scope], problems: Problems, lookup_group: checks.Grou
     for scope in (scope for layer in layers for scope in layer.of_kind("namespace")):
         written.update(((scope.name, name), values[-1]) for name, values in scope.values.items())
     places = {name: values[-1].place for layer in layers for name, values in layer.values.items()}
-    checked = checks.Checked(settings, written, places, problems, lookup_group)
+    checked = Checked(settings, written, places, problems, lookup_group)
     for check in (*checks.CHECKS, *support.CHECKS):
         check(checked)
 

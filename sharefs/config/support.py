@@ -7,7 +7,7 @@ error.
 import difflib
 from typing import Final
 
-from sharefs.config.checks import Checked, place_of
+from sharefs.config.checked import NOWHERE, Checked, place_of
 from sharefs.config.known import (
     IMPLEMENTED_SERVICES,
     KNOWN_SERVICES,
@@ -22,8 +22,6 @@ from sharefs.config.variables import Template
 from sharefs.errors import Place, SharingError
 from sharefs.identifiers import Identifier
 from sharefs.rights import Rights
-
-_NOWHERE: Final = Place("(configuration)")
 
 
 def _driver(checked: Checked, what: str, name: str, table: dict[str, bool], place: Place) -> None:
@@ -76,7 +74,7 @@ def sharing_map(checked: Checked) -> None:
     found = checked.settings.sharing_map
     if found is None:
         return
-    place = found.place or _NOWHERE
+    place = found.place or NOWHERE
     _driver(checked, "sharing map driver", found.driver, MAP_DRIVERS, place)
     if found.driver != "file":
         return
@@ -94,7 +92,7 @@ def databases(checked: Checked) -> None:
         *(("userdb", each, USERDBS) for each in checked.settings.userdbs),
     ]
     for kind, database, table in found:
-        place = database.place or _NOWHERE
+        place = database.place or NOWHERE
         if not database.driver:
             checked.problems.error(
                 "unknown-driver",
@@ -132,7 +130,7 @@ def ports(checked: Checked) -> None:
         for listener in service.inet_listeners.values():
             if listener.port > 65535:
                 checked.problems.error(
-                    "bad-port", listener.place or _NOWHERE,
+                    "bad-port", listener.place or NOWHERE,
                     f"port {listener.port} of {service.name}/{listener.name} does not exist",
                     "write a number from 1 to 65535, or 0 to switch it off",
                 )  # fmt: skip
@@ -146,7 +144,7 @@ def acl_entries(checked: Checked) -> None:
         for mailbox in namespace.mailboxes:
             blocks += mailbox.acl
     for each in dict.fromkeys(blocks):
-        place = each.place or _NOWHERE
+        place = each.place or NOWHERE
         try:
             Identifier.parse_file(each.identifier)
         except SharingError as error:
