@@ -3,6 +3,7 @@
 Every change writes the ACL file, the list cache and the sharing map in one step, as the user.
 """
 
+import inspect
 import os
 from typing import Any
 
@@ -14,7 +15,7 @@ from sharefs.cli._common.mail import Host, Who, user_options
 from sharefs.cli._common.output import echo, format_options
 from sharefs.errors import Code, SharingError
 from sharefs.identifiers import Identifier, Signed
-from sharefs.rights import NONE, Rights
+from sharefs.rights import ALL, NONE, ROLES, Rights
 
 # Options end at the mailbox: what follows may begin with `-` (-user=bob, -read) and is no option.
 WORDS = {"allow_interspersed_args": False}
@@ -31,7 +32,8 @@ IDENTIFIER is one of, weakest first:
 A leading `-` makes the rights negative: they are taken away.
 """
 
-RIGHTS = """
+ROLE_TEXT = ", ".join(f"{name} {role}" for name, role in ROLES.items() if role != ALL)
+RIGHTS = f"""
 \b
 RIGHT is a letter or several (lrs), a long name, a role, or :NAME:
   l lookup    see the mailbox          i insert   copy and append into it
@@ -40,7 +42,7 @@ RIGHT is a letter or several (lrs), a long name, a role, or :NAME:
   s write-seen     the \\Seen flag      k create   mailboxes below it
   t write-deleted  the \\Deleted flag   x delete   the mailbox itself
   a admin     change its ACL           all        all of these
-  reader lrs, contributor lrsi, editor lrswite, manager all
+  {ROLE_TEXT}, manager all
 A leading `-` names a right to take away.
 """
 
@@ -82,6 +84,7 @@ def get(ctx: click.Context, who: Who, form: str, mailbox: str) -> None:
         who, ("ID", "Global", "Rights"), lambda account: _entries(account, mailbox, override)
     )
     echo(columns, records, form)
+    host.end()
 
 
 def _entries(account: Account, mailbox: str, override: bool) -> list[dict[str, Any]]:
@@ -113,14 +116,18 @@ def rights(ctx: click.Context, who: Who, form: str, mailbox: str) -> None:
     def action(account: Account) -> list[dict[str, Any]]:
         return [{"Rights": " ".join(account.rights(mailbox).rights.long_names())}]
 
-    columns, records = Host.of(ctx).records(who, ("Rights",), action)
+    host = Host.of(ctx)
+    columns, records = host.records(who, ("Rights",), action)
     echo(columns, records, form)
+    host.end()
 
 
 def _change_command(name: str, mode: Mode, text: str) -> None:
     """Adds `set`, `add` or `remove`."""
 
-    @acl.command(name, context_settings=WORDS, help=text + IDENTIFIERS + RIGHTS)
+    text = "\n".join((inspect.cleandoc(text), IDENTIFIERS, RIGHTS))
+
+    @acl.command(name, context_settings=WORDS, help=text)
     @user_options()
     @click.option("--force", is_flag=True, help="Even if it locks the last administrator out.")
     @click.argument("mailbox")
@@ -217,9 +224,11 @@ def _apply(ctx: click.Context, who: Who, mailbox: str, update: Update, force: bo
         outcome = account.change_acl(mailbox, update, override=override, force=force)
         return list(outcome.warnings)
 
-    for user, warnings in Host.of(ctx).each(who, action):
+    host = Host.of(ctx)
+    for user, warnings in host.each(who, action):
         for warning in warnings:
             click.echo(f"sharefs({user.name}): {warning}", err=True)
+    host.end()
 
 
 @acl.command(context_settings=WORDS)
@@ -237,15 +246,15 @@ def debug(ctx: click.Context, who: Who, form: str, mailbox: str) -> None:
     Example:
       sharefs acl debug -u bob shared/alice/Work
     """
-    visible = True
 
     def action(account: Account) -> list[dict[str, Any]]:
         return [{"Verdict": step.verdict, "Step": step.text} for step in account.explain(mailbox)]
 
-    columns, records = Host.of(ctx).records(who, ("Verdict", "Step"), action)
-    visible = not any(record["Verdict"] == "no" for record in records)
+    host = Host.of(ctx)
+    columns, records = host.records(who, ("Verdict", "Step"), action)
     echo(columns, records, form)
-    if not visible:
+    host.end()
+    if any(record["Verdict"] == "no" for record in records):
         ctx.exit(1)
 
 
@@ -260,9 +269,11 @@ def recalc(ctx: click.Context, who: Who) -> None:
       sharefs acl recalc -u alice
       sharefs acl recalc -A
     """
-    for user, changes in Host.of(ctx).each(who, lambda account: account.rebuild_map().lines()):
+    host = Host.of(ctx)
+    for user, changes in host.each(who, lambda account: account.rebuild_map().lines()):
         for line in changes:
             click.echo(f"{user.name}: {line}")
+    host.end()
 
 
 def _is_superuser() -> bool:

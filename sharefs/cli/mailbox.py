@@ -62,12 +62,14 @@ def list_(
             if all_levels or subscribed or NO_SELECT not in one.flags
         ]
 
-    columns, records = Host.of(ctx).records(who, ("Mailbox", "Flags"), action)
-    if form != "table":
+    host = Host.of(ctx)
+    columns, records = host.records(who, ("Mailbox", "Flags"), action)
+    if form == "table":
+        for record in records:
+            click.echo(" ".join(printable(record[name]) for name in columns if name != "Flags"))
+    else:
         echo(columns, records, form)
-        return
-    for record in records:
-        click.echo(" ".join(printable(record[name]) for name in columns if name != "Flags"))
+    host.end()
 
 
 @mailbox.command(context_settings=WORDS)
@@ -135,11 +137,13 @@ def _for_each_name(
         return refusals
 
     last: SharingError | None = None
-    for user, refusals in Host.of(ctx).each(who, action):
+    host = Host.of(ctx)
+    for user, refusals in host.each(who, action):
         for code, detail in refusals:
             if last is not None:
                 click.echo(f"sharefs: {last.detail}", err=True)
             last = SharingError(Code(code), f"({user.name}) {detail}" if who.several else detail)
+    host.end()
     if last is not None:
         raise last
 
@@ -167,8 +171,10 @@ def rename(ctx: click.Context, who: Who, subscriptions: bool, old: str, new: str
                 account.unsubscribe(name)
                 account.subscribe(new + name[len(old) :])
 
-    for _ in Host.of(ctx).each(who, action):
+    host = Host.of(ctx)
+    for _ in host.each(who, action):
         pass
+    host.end()
 
 
 ITEMS: Final[dict[str, Callable[[Account, str, Mailbox], Any]]] = {
@@ -222,13 +228,15 @@ def status(ctx: click.Context, who: Who, form: str, items: str, patterns: tuple[
             records.append({"Mailbox": listed.name, **values})
         return records
 
-    columns, records = Host.of(ctx).records(who, ("Mailbox", *wanted), action)
-    if form != "table":
+    host = Host.of(ctx)
+    columns, records = host.records(who, ("Mailbox", *wanted), action)
+    if form == "table":
+        for record in records:  # as doveadm prints them: the name, then key=value
+            names = [printable(record[name]) for name in columns if name not in wanted]
+            click.echo(" ".join([*names, *(f"{item}={record[item]}" for item in wanted)]))
+    else:
         echo(columns, records, form)
-        return
-    for record in records:  # as doveadm prints them: the name, then key=value
-        names = [printable(record[name]) for name in columns if name not in wanted]
-        click.echo(" ".join([*names, *(f"{item}={record[item]}" for item in wanted)]))
+    host.end()
     if not records:
         raise SharingError(Code.NONEXISTENT, f"no mailbox is called {' or '.join(patterns)}")
 
@@ -255,14 +263,16 @@ def path(ctx: click.Context, who: Who, kind: str, form: str, name: str) -> None:
         kinds = list(paths) if kind == "all" else [kind]
         return [{"Type": one, "Path": paths[one]} for one in kinds if one in paths]
 
-    columns, records = Host.of(ctx).records(who, ("Type", "Path"), action)
+    host = Host.of(ctx)
+    columns, records = host.records(who, ("Type", "Path"), action)
     if form == "table" and kind != "all":
         for record in records:
             click.echo(
                 " ".join(printable(record[column]) for column in columns if column != "Type")
             )
-        return
-    echo(columns, records, form)
+    else:
+        echo(columns, records, form)
+    host.end()
 
 
 @mailbox.command(context_settings=WORDS)
@@ -295,7 +305,7 @@ def permissions(ctx: click.Context, who: Who, form: str, name: str) -> None:
             for what, mode in (("files", creation.file_mode), ("directories", creation.dir_mode))
         ]
 
-    columns, records = Host.of(ctx).records(
-        who, ("For", "Mode", "Group", "Reason", "Origin"), action
-    )
+    host = Host.of(ctx)
+    columns, records = host.records(who, ("For", "Mode", "Group", "Reason", "Origin"), action)
     echo(columns, records, form)
+    host.end()

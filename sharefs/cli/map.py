@@ -55,6 +55,7 @@ def list_(ctx: click.Context, who: Who, to_me: bool, form: str) -> None:
     host = Host.of(ctx)
     records = [record for _, found in host.each(who, action) for record in found]
     echo(("Owner", "With"), records, form)
+    host.end()
 
 
 @map_.command()
@@ -72,8 +73,10 @@ def check(ctx: click.Context, who: Who, form: str) -> None:
       unstorable  the map cannot hold such a name (it has a slash)
       unreadable  an ACL file could not be read, so nothing would be removed for this owner
     """
-    records = _differences(Host.of(ctx), who, apply=False)
+    host = Host.of(ctx)
+    records = _differences(host, who, apply=False)
     echo(COLUMNS, records, form)
+    host.end()
     if records:
         ctx.exit(1)
 
@@ -94,8 +97,10 @@ def rebuild(ctx: click.Context, who: Who, dry_run: bool, form: str) -> None:
       sharefs map rebuild -u alice
       sharefs map rebuild --all --dry-run
     """
-    records = _differences(Host.of(ctx), who, apply=not dry_run)
+    host = Host.of(ctx)
+    records = _differences(host, who, apply=not dry_run)
     echo(COLUMNS, records, form)
+    host.end()
 
 
 def _differences(host: Host, who: Who, *, apply: bool) -> list[dict[str, Any]]:

@@ -16,6 +16,22 @@ from sharefs.rights import ROLES, Rights
 _WORDS = ("anyone", "anonymous", "authenticated", "owner")
 
 
+ROLE_LINES = "".join(f"  {name:12} {role}\n" for name, role in ROLES.items())
+ADD_HELP = f"""Share MAILBOX with WHOM: a user's name, $GROUP, or an identifier of `sharefs acl`.
+
+The ACL, the list cache and the sharing map change in one step.  What WHOM was given before is
+replaced.
+
+\b
+Roles:
+{ROLE_LINES}
+\b
+Examples:
+  sharefs share add -u alice Work bob --role reader
+  sharefs share add -u alice Projects group=staff --role editor --recursive
+"""
+
+
 @click.group()
 def share() -> None:
     """Share mailboxes with other users, and take shares back.
@@ -37,10 +53,10 @@ def identifier_of(text: str) -> Identifier:
     return user(text)
 
 
-@share.command()
+@share.command(help=ADD_HELP)
 @user_options(everybody=False)
 @click.option("--role", type=click.Choice(sorted(ROLES)), default="reader", show_default=True,
-              help="What they may do; see below.")  # fmt: skip
+              help="What they may do; see above.")  # fmt: skip
 @click.option("--rights", "letters", metavar="LETTERS", help="RFC 4314 letters instead of a role.")
 @click.option("--create", is_flag=True, help="Make the mailbox if it is not there.")
 @click.option("--recursive", is_flag=True, help="Share the mailboxes below it as well.")
@@ -52,23 +68,6 @@ def add(
     ctx: click.Context, who: Who, role: str, letters: str | None, create: bool, recursive: bool,
     force: bool, mailbox: str, whom: str,
 ) -> None:  # fmt: skip
-    """Share MAILBOX with WHOM: a user's name, $GROUP, or an identifier of `sharefs acl`.
-
-    The ACL, the list cache and the sharing map change in one step.  What WHOM was given before
-    is replaced.
-
-    \b
-    Roles:
-      reader       lrs           see and read; own \\Seen flags
-      contributor  lrsi          and put messages in
-      editor       lrswite       and change flags, delete messages
-      manager      lrwstipekxa   everything, sharing it further included
-
-    \b
-    Examples:
-      sharefs share add -u alice Work bob --role reader
-      sharefs share add -u alice Projects group=staff --role editor --recursive
-    """
     rights = Rights.parse(letters) if letters else ROLES[role]
     update = Update.whole(identifier_of(whom), rights)
     override = os.geteuid() == 0
@@ -127,13 +126,15 @@ def _change(
 def _report(
     ctx: click.Context, who: Who, action: Callable[[Account], list[dict[str, Any]]]
 ) -> None:
-    for user_, changes in Host.of(ctx).each(who, action):
+    host = Host.of(ctx)
+    for user_, changes in host.each(who, action):
         for change in changes:
             state = f"has {change['rights']}" if change["rights"] else "has nothing"
             unchanged = "" if change["changed"] else " (no change)"
             click.echo(f"{change['mailbox']}: {change['identifier']} {state}{unchanged}")
             for warning in change["warnings"]:
                 click.echo(f"sharefs({user_.name}): {warning}", err=True)
+    host.end()
 
 
 @share.command("list")
@@ -161,6 +162,7 @@ def list_(ctx: click.Context, who: Who, to_me: bool, form: str, mailboxes: tuple
             who, ("Mailbox", "With", "Rights", "Role"), lambda account: _given(account, mailboxes)
         )
     echo(columns, records, form)
+    host.end()
 
 
 def _given(account: Account, mailboxes: tuple[str, ...]) -> list[dict[str, Any]]:

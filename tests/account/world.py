@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 SHARED_GID: Final = 61500
 UIDS: Final = {"alice": 61001, "bob": 61002, "carol": 61003, "dave": 61004}
-OUTSIDERS: Final = frozenset({"dave"})  # not in the shared group
 MESSAGE: Final = b"Subject: hello\r\n\r\nbody\r\n"
 
 CONFIG: Final = """
@@ -83,7 +82,11 @@ acl_sharing_map {{
 
 
 class World:
-    """See the module.  extra: more configuration.  groups: ACL groups of a user, by name."""
+    """See the module.
+
+    extra: more configuration.  groups: ACL groups of a user, by name.  outsiders: users who are
+    not in the shared Unix group.
+    """
 
     def __init__(
         self,
@@ -92,8 +95,10 @@ class World:
         groups: dict[str, str] | None = None,
         *,
         with_map: bool = True,
+        outsiders: frozenset[str] = frozenset(),
     ) -> None:
         self.top = top
+        self.outsiders = outsiders
         top.chmod(0o755)
         self.config_path = top / "sharefs.conf"
         self.config_path.write_text((CONFIG + MAP if with_map else CONFIG).format(top=top) + extra)
@@ -101,7 +106,7 @@ class World:
             "".join(self._line(name, (groups or {}).get(name, "")) for name in UIDS)
         )
         for name, uid in UIDS.items():
-            gid = uid if name in OUTSIDERS else SHARED_GID
+            gid = uid if name in outsiders else SHARED_GID
             self._make_dir(self.home(name), uid, gid, 0o2770)
         self._make_dir(top / "db", 0, SHARED_GID, 0o2770)
         self._make_dir(top / "public", 0, SHARED_GID, 0o2770)
@@ -109,7 +114,7 @@ class World:
         self.users = UserDatabase(identity_settings(self.config))
 
     def _line(self, name: str, acl_groups: str) -> str:
-        fields = [] if name in OUTSIDERS else [f"userdb_mail_access_groups={SHARED_GID}"]
+        fields = [] if name in self.outsiders else [f"userdb_mail_access_groups={SHARED_GID}"]
         fields += [f"userdb_acl_groups={acl_groups}"] if acl_groups else []
         uid = UIDS[name]
         return f"{name}:{{PLAIN}}x:{uid}:{uid}::{self.home(name)}::{' '.join(fields)}\n"
@@ -159,12 +164,16 @@ class World:
 
 @contextlib.contextmanager
 def world_in_tmp(
-    extra: str = "", groups: dict[str, str] | None = None, *, with_map: bool = True
+    extra: str = "",
+    groups: dict[str, str] | None = None,
+    *,
+    with_map: bool = True,
+    outsiders: frozenset[str] = frozenset(),
 ) -> Iterator[World]:
     """Outside of pytest's tmp_path, whose parents let no other uid pass."""
     top = Path(tempfile.mkdtemp(prefix="sharefs-world-"))
     try:
-        yield World(top, extra, groups, with_map=with_map)
+        yield World(top, extra, groups, with_map=with_map, outsiders=outsiders)
     finally:
         shutil.rmtree(top)
 

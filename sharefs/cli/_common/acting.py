@@ -6,12 +6,14 @@ look up, and ends with its result.  JSON, because the child is the user's: nothi
 it may be more than data.
 """
 
+import contextlib
 import json
+import logging
 import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BufferedRWPair
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, cast
@@ -68,7 +70,8 @@ def run_as(user: MailUser, users: HomeLookup, action: Callable[[HomeLookup], T])
                 f"only root can act for {user.name} (uid {user.uid}); you are uid {os.geteuid()}."
                 "  Run this with sudo, or without -u for your own mailboxes",
             )
-        return cast(T, json.loads(json.dumps(action(users))))
+        with _warnings_once():
+            return cast(T, json.loads(json.dumps(action(users))))
     if user.uid == 0 or user.gid == 0:
         raise SharingError(
             Code.CANNOT,
@@ -124,7 +127,8 @@ def _be_the_child(
             try:
                 os.chdir("/")
                 privileges.become(user.uid, user.gid, user.gids)
-                _send(channel, {"result": action(_ParentLookup(channel))})
+                with _warnings_once():
+                    _send(channel, {"result": action(_ParentLookup(channel))})
             except SharingError as refusal:
                 _send(channel, {"refused": [refusal.code, refusal.detail, refusal.retryable]})
             except OSError as error:
@@ -136,6 +140,18 @@ def _be_the_child(
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
+
+
+@contextlib.contextmanager
+def _warnings_once() -> Iterator[None]:
+    """Commands print the warnings that they are given; the log need not say them again."""
+    log = logging.getLogger("sharefs")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _explained(error: OSError, user: MailUser) -> str:

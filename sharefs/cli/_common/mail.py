@@ -3,6 +3,7 @@
 import fnmatch
 import os
 import pwd
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from sharefs.account import Account
+from sharefs.cli import EXIT_STATUS
 from sharefs.cli._common.acting import run_as
 from sharefs.config import Config, load
 from sharefs.errors import Code, SharingError
@@ -54,7 +56,7 @@ def user_options(*, everybody: bool = True) -> Callable[[F], F]:
         )(command)  # fmt: skip
         if everybody:
             decorated = click.option(
-                "-A", "--all-users", "everybody", is_flag=True, is_eager=True,
+                "-A", "--all", "--all-users", "everybody", is_flag=True, is_eager=True,
                 help="Act for every user that the user databases list.",
             )(decorated)  # fmt: skip
         return decorated
@@ -67,6 +69,7 @@ class Host:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._failed: SharingError | None = None
         self.users = UserDatabase(identity_settings(config))
 
     @classmethod
@@ -97,10 +100,9 @@ class Host:
     def each(self, who: Who, action: Callable[[Account], T]) -> Iterator[tuple[MailUser, T]]:
         """act() for everybody chosen.  One user's refusal is reported and does not stop the rest.
 
-        For a single user the refusal passes through.  After several, the last refusal is raised
-        at the end, so that the exit status tells of it.
+        For a single user the refusal passes through.  After several, end() makes the last
+        refusal the exit status, when all that was found has been printed.
         """
-        failed: SharingError | None = None
         for user in self.chosen(who):
             try:
                 got = self.act(user, action)
@@ -108,11 +110,14 @@ class Host:
                 if not who.several:
                     raise
                 click.echo(f"sharefs({user.name}): {refusal.detail}", err=True)
-                failed = refusal
+                self._failed = refusal
                 continue
             yield user, got
-        if failed is not None:
-            raise failed
+
+    def end(self) -> None:
+        """The last thing a command calls: ends with the status of what went wrong, if anything."""
+        if self._failed is not None:
+            sys.exit(EXIT_STATUS[self._failed.code])
 
     def records(
         self,
