@@ -9,6 +9,8 @@ from typing import Final
 STAR: Final = 0  # "*" in SequenceSet.ranges; no message has the number 0
 LARGEST: Final = 0xFFFF_FFFF  # nz-number is 32 bits
 
+_MANY_RANGES: Final = 64  # from here on a set is quicker than a search for each range
+
 _SET: Final = re.compile(rb"(?:[1-9*][0-9]*(?::[1-9*][0-9]*)?)(?:,[1-9*][0-9]*(?::[1-9*][0-9]*)?)*")
 
 
@@ -65,8 +67,14 @@ class SequenceSet:
         """Those of numbers (ascending) that are in the set, ascending."""
         if not numbers:
             return []
+        ranges = self.resolve(numbers[-1])
+        if len(ranges) > _MANY_RANGES and sum(high - low for low, high in ranges) < len(numbers):
+            wanted: set[int] = set()
+            for low, high in ranges:
+                wanted.update(range(low, high + 1))
+            return [number for number in numbers if number in wanted]
         picked: list[int] = []
-        for low, high in self.resolve(numbers[-1]):
+        for low, high in ranges:
             if low == high:
                 at = bisect_left(numbers, low)
                 if at < len(numbers) and numbers[at] == low:
