@@ -10,7 +10,9 @@ import click
 from sharefs.cli._common.output import printable
 from sharefs.config import load
 from sharefs.errors import Code, SharingError
-from sharefs.identity import AuthFailed, MailUser, PasswordDatabase, UserDatabase, Verified
+from sharefs.identity.model import MailUser, Verified
+from sharefs.identity.passdb import AuthFailed, PasswordDatabase
+from sharefs.identity.userdb import UserDatabase
 
 
 @click.command(name="user", short_help="Show users: ids, home, groups and where each came from.")

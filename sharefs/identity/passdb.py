@@ -37,7 +37,7 @@ _CONSUMED: Final = (
 class AuthFailed(SharingError):
     """The login is refused.  One kind for all reasons; str() and detail are for the log only.
 
-    user: the name that was tried, cut short.
+    user: the name that was tried; short, and safe to log.
     """
 
     def __init__(self, detail: str, *, user: str) -> None:
@@ -78,7 +78,8 @@ class PasswordDatabase:
             who = parse_login(login, self._settings.names, _expand_name, authorize=authorize)
         except BadName as exc:
             # No hash is checked: this name never existed, and everybody can know the rules.
-            raise AuthFailed(str(exc), user=login[:64]) from exc
+            shown = login[:64].encode("unicode_escape").decode()
+            raise AuthFailed(str(exc), user=shown) from exc
         octets = password if isinstance(password, bytes) else password.encode("utf-8", "replace")
         if len(octets) > schemes.MAX_PASSWORD or b"\0" in octets:
             raise AuthFailed("the password is too long or has a NUL character", user=who.user)

@@ -122,7 +122,7 @@ class UserDatabase:
         variables = Variables(
             user=name,
             master_user=login.master if login else None,
-            more=dict(login.fields) if login else {},
+            more={f"passdb:{key}": value for key, value in login.fields.items()} if login else {},
         )
         request = Request(name, variables, login)
         fields = Fields()
@@ -173,6 +173,8 @@ class UserDatabase:
         for name in mine:
             fields.add(name, mine.get(name), mine.origin(name))
         variables = _with_home(request.variables, fields)
+        more = {**variables.more, **fields.prefixed("userdb:")}
+        variables = replace(variables, more=more)
         for name, template in database.overrides.items():
             fields.add(name, expand(template, variables, database.label), database.label)
         return True

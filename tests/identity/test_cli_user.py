@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from sharefs.cli import cli
-from sharefs.identity import UnknownUser
+from sharefs.identity.model import UnknownUser
 
 CONF = """mail_access_groups = 46000
 acl_groups = staff

@@ -1,14 +1,17 @@
 """Both forms of the language mean the same users."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sharefs.config import load
 from sharefs.errors import SharingError
-from sharefs.identity import PasswordDatabase, UserDatabase
 from sharefs.identity.from_config import identity_settings
+from sharefs.identity.passdb import PasswordDatabase
 from sharefs.identity.settings import Result, Skip
+from sharefs.identity.userdb import UserDatabase
 
 OLD = """
 auth_master_user_separator = *
@@ -158,3 +161,15 @@ def test_an_unknown_word_is_an_error_with_its_place() -> None:
         identity_settings(load(text=text))
     assert ":3" in caught.value.detail
     assert "return-ok" in caught.value.detail
+
+
+def test_mail_processes_do_not_load_the_code_that_checks_passwords() -> None:
+    program = (
+        "import sys, sharefs.identity.model, sharefs.identity.lookup, sharefs.identity.privileges\n"
+        "print(sorted({'pam', 'bcrypt', 'argon2', 'crypt_r'} & sys.modules.keys()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30,
+        cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert done.stdout == "[]\n"

@@ -10,7 +10,8 @@ import pytest
 
 from sharefs.config import load
 from sharefs.errors import SharingError
-from sharefs.identity import AuthFailed, PasswordDatabase, UserDatabase
+from sharefs.identity.passdb import AuthFailed, PasswordDatabase
+from sharefs.identity.userdb import UserDatabase
 from tests.support.dovecot import Dovecot, private_dovecot
 
 pytestmark = [pytest.mark.dovecot, pytest.mark.superuser, pytest.mark.slow]

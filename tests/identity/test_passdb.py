@@ -86,6 +86,14 @@ def test_refusals_are_one_kind_with_the_reason_in_the_detail(
     assert said in refusal(passdb(file_db(users_file)), login, password)
 
 
+def test_a_hostile_name_is_safe_to_log(users_file: Path) -> None:
+    with pytest.raises(AuthFailed) as caught:
+        passdb(file_db(users_file)).verify("a\nb\udcff" * 999, "pw")
+    assert caught.value.user.isprintable()
+    assert caught.value.detail.isprintable()
+    assert len(caught.value.user) < 400
+
+
 def test_no_reason_tells_the_password(users_file: Path) -> None:
     assert "s3cret" not in refusal(passdb(file_db(users_file)), "alice", "s3cret")
 

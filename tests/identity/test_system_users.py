@@ -12,9 +12,11 @@ import pytest
 
 from sharefs.config import load
 from sharefs.errors import Code, SharingError
-from sharefs.identity import AuthFailed, PasswordDatabase, UnknownUser, UserDatabase
 from sharefs.identity.from_config import identity_settings
+from sharefs.identity.model import UnknownUser
+from sharefs.identity.passdb import AuthFailed, PasswordDatabase
 from sharefs.identity.privileges import become
+from sharefs.identity.userdb import UserDatabase
 from tests.support.become import start_as
 
 pytestmark = [pytest.mark.superuser, pytest.mark.slow]

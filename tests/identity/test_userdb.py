@@ -111,6 +111,17 @@ def test_defaults_fill_in_and_overrides_win(users_file: Path) -> None:
     assert users.lookup("bob").home == Path("/over/bob")
 
 
+def test_overrides_may_refer_to_what_the_databases_said(users_file: Path) -> None:
+    database = file_db(
+        users_file,
+        overrides={"home": t("%{userdb:home}/mail"), "note": t("%{passdb:theme}-%{home}")},
+    )
+    login = Verified("bob", None, {"theme": "dark", "home": "/not/this"})
+    got = users_in(database).lookup("bob", login=login)
+    assert got.home == Path("/home/bob/mail")
+    assert got.fields["note"] == "dark-/home/bob"
+
+
 def test_settings_give_what_the_userdb_does_not(users_file: Path) -> None:
     users = users_in(
         file_db(users_file),
