@@ -47,9 +47,12 @@ def _loaded(ctx: click.Context) -> Config:
 @config.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as a JSON list.")
 @click.option("--strict", is_flag=True, help="Exit 1 for warnings and unimplemented settings too.")
+@click.argument("file", metavar="[FILE]", required=False)
 @click.pass_context
-def check(ctx: click.Context, as_json: bool, strict: bool) -> None:
+def check(ctx: click.Context, as_json: bool, strict: bool, file: str | None) -> None:
     """Read the configuration and print everything that is wrong with it.
+
+    FILE: read this one instead, as with `sharefs -c FILE`.
 
     Each finding has its file and line, and says what to write instead.  There are three kinds:
     an `error` keeps the configuration from being used; a `warning` is something that the
@@ -59,6 +62,8 @@ def check(ctx: click.Context, as_json: bool, strict: bool) -> None:
     Exit status: 0 if there is no error (with --strict, no finding at all), else 1.
     """
     path, overrides = _source(ctx)
+    if file is not None:
+        path = Path(file)
     found = examine(path, overrides=overrides)
     if as_json:
         click.echo(json.dumps([_finding(each) for each in found.problems], indent=1))

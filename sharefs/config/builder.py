@@ -21,6 +21,7 @@ from sharefs.config.old_form import OldForm
 from sharefs.config.problems import Problems, nearest
 from sharefs.config.reader import Assign, Block
 from sharefs.config.scope import FILTERS, Scope
+from sharefs.config.settings import SCHEMA
 from sharefs.config.variables import Form
 from sharefs.config.writer import Writer, label
 
@@ -80,7 +81,11 @@ class Builder:
         if found is not None and found[1].is_list:
             self._list_block(block, scope, found[0], found[1])
             return
-        if kind in KNOWN_BLOCKS or is_known(kind):
+        takes_globals = BLOCKS[scope.kind].globals_too
+        if takes_globals and not name and any(each.startswith(f"{kind}_") for each in SCHEMA):
+            self._group(block, scope)
+            return
+        if kind in KNOWN_BLOCKS or is_known(kind) or is_known(f"{kind}_"):
             if not block.items and not name:
                 return  # `dict { }` as packages ship it: nothing is asked for
             heading = f"{kind} {name}".strip()
@@ -99,6 +104,14 @@ class Builder:
         candidates = [*BLOCKS[scope.kind].children, *(KNOWN_BLOCKS if not scope.kind else ())]
         self.problems.error("unknown-block", block.place, f"there is no block `{kind}`{where}",
                             nearest(kind, candidates))  # fmt: skip
+
+    def _group(self, block: Block, scope: Scope) -> None:
+        """`ssl_server { cert_file = ... }`: settings with their common beginning taken out."""
+        for item in block.items:
+            if isinstance(item, Block):
+                self._block(replace(item, kind=f"{block.kind}_{item.kind}"), scope)
+            else:
+                self.assign(replace(item, name=f"{block.kind}_{item.name}"), scope)
 
     def _check_filter(self, block: Block) -> None:
         """A filter that can never match would drop what is in it without a word."""

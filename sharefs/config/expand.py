@@ -8,7 +8,7 @@ from typing import Final
 from sharefs.config import legacy
 from sharefs.config.problems import Problems, nearest
 from sharefs.config.reader import Assign
-from sharefs.config.scope import Scope, Value, fold_list, fold_text
+from sharefs.config.scope import Scope, Value, fold_list, fold_text, today
 from sharefs.config.settings import DEFAULTS, SCHEMA
 from sharefs.config.variables import Form
 from sharefs.errors import Place
@@ -88,7 +88,7 @@ class Expander:
             scope = scope.parent
         values = [value for link in chain for value in link.values.get(name, ())]
         folded = fold_list(values) if SCHEMA[name].is_list else fold_text(values)
-        return DEFAULTS[name] if folded is None else folded.text
+        return DEFAULTS[name] if folded is None else today(folded.text, folded.form)
 
     def _file_content(self, path: str, item: Assign) -> str | None:
         try:

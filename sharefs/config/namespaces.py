@@ -131,8 +131,20 @@ def expanded_paths(
     return paths
 
 
+def _demand_harmless(who: Variables) -> None:
+    for part in (who.user, who.username, who.domain):
+        if "/" in part or "\0" in part or part in (".", ".."):
+            raise SharingError(Code.NONEXISTENT, f"user name {who.user!r} cannot be part of a path")
+
+
 def expand_home(template: Template, variables: Variables) -> str:
-    """Expand variables and a leading `~/`.  Raises SharingError(UNAVAILABLE) without a home."""
+    """Expand variables and a leading `~/`.  Raises SharingError(UNAVAILABLE) without a home.
+
+    A user name that would lead out of its place in the path is refused: who has typed it chose it.
+    """
+    for who in (variables, variables.owner):
+        if who is not None and template.variables:
+            _demand_harmless(who)
     text = str(template.partial(variables))
     if "\0" in text:
         raise SharingError(Code.INVALID, f"{template.source} expands to a path with a NUL")

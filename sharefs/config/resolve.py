@@ -51,7 +51,9 @@ def _matches(scope: Scope, protocol: str, variables: Variables | None) -> bool:
         return protocol in wanted if wanted else protocol not in banned
     if scope.kind in ("local", "remote") and variables is not None:
         address = variables.local_ip if scope.kind == "local" else variables.remote_ip
-        return bool(address) and any(_in_network(address, net) for net in scope.name.split())
+        return bool(address) and any(
+            _in_network(address, net) for net in scope.name.replace(",", " ").split()
+        )
     return False
 
 

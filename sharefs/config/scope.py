@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from sharefs.config.variables import Form
+from sharefs.config.variables import BadTemplate, Form, Template
 from sharefs.errors import Place
 
 FILTERS: Final = ("protocol", "local", "remote")
@@ -69,6 +69,16 @@ class Folded:
     form: Form
 
 
+def today(text: str, form: Form) -> str:
+    """A text of either form in the 2.4 form.  One that does not parse stays as it is."""
+    if form is Form.V24 or "%" not in text:
+        return text
+    try:
+        return Template.parse(text, form).written()
+    except BadTemplate:
+        return text
+
+
 def fold_text(values: Iterable[Value]) -> Folded | None:
     """The last assignment wins."""
     found: Value | None = None
@@ -93,10 +103,12 @@ def fold_list(
             continue
         if not value.append:
             words.clear()
-        words.update(dict.fromkeys(value.text.replace(",", " ").split(), "yes"))
+        # One list may have words of both forms: an old include in a new file.
+        text = today(value.text, value.form)
+        words.update(dict.fromkeys(text.replace(",", " ").split(), "yes"))
     if found is None:
         return None
-    return Folded(" ".join(words), found.place, found.form)
+    return Folded(" ".join(words), found.place, Form.V24)
 
 
 def fold_pairs(values: Iterable[Value]) -> dict[str, Value]:

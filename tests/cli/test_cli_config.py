@@ -61,6 +61,13 @@ def test_check_strict_counts_what_is_not_implemented(path: Path) -> None:
     assert run(path, "check", "--strict").exit_code == 1
 
 
+def test_check_of_another_file(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.conf"
+    other.write_text("mail_pth = /x\n")
+    result = run(path, "check", str(other))
+    assert (result.exit_code, result.stdout.partition(":")[0]) == (1, str(other))
+
+
 def test_check_of_a_missing_file(tmp_path: Path) -> None:
     result = run(tmp_path / "none.conf", "check")
     assert result.exit_code == 1

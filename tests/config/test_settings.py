@@ -374,6 +374,36 @@ def test_form_is_found_for_each_file(tmp_path: Path) -> None:
     assert found.mail_path == "/home/bob/bob"
 
 
+def test_a_list_may_have_words_of_both_forms(tmp_path: Path) -> None:
+    main = tmp_path / "main.conf"
+    main.write_text("!include old.conf\nacl_groups += %{user | domain}\nmail_path = ~/M\n")
+    (tmp_path / "old.conf").write_text("plugin {\nacl_groups = %n,x\n}\n")
+    found = load(main).settings(variables=BOB)
+    assert found.acl_groups == ("bob", "x", "example.com")
+    main.write_text("!include old.conf\nacl_user = $SET:acl_groups\nmail_path = ~/M\n")
+    assert load(main).settings(variables=BOB).acl_user == "bob x"
+
+
+def test_settings_with_their_common_beginning_taken_out() -> None:
+    text = "ssl_server {\ncert_file = /c\nkey_file = /k\n}\n"
+    found = settings_of(text)
+    assert (found.ssl_server_cert_file, found.ssl_server_key_file) == ("/c", "/k")
+    assert problems_of("ssl_server {\ncert_fiel = /c\n}\n")[0][:2] == (2, "unknown-setting")
+    assert problems_of("auth_policy {\nserver_url = x\n}\n")[0][:2] == (1, "unimplemented")
+
+
+@pytest.mark.parametrize("name", ["..", "a/../../b", "../x@y", "x@..", "a\0b", "a@b/c"])
+def test_no_user_name_leads_out_of_its_place(name: str) -> None:
+    text = INBOX + (
+        "namespace shared {\ntype = shared\nseparator = /\nprefix = shared/$user/\n"
+        "mail_path = /var/mail/%{owner_domain}/%{owner_username}/Maildir\nsubscriptions = no\n}\n"
+    )
+    location = settings_of(text).namespace("shared").location
+    with pytest.raises(SharingError) as caught:
+        location.for_owner(Variables(user=name, home="/home/x"))
+    assert caught.value.code is Code.NONEXISTENT
+
+
 def test_version_decides_the_form() -> None:
     text = "dovecot_config_version = 2.4.0\nmail_home = /home/%u\n"
     assert [(line, check) for line, check, _ in problems_of(text)] == [(2, "bad-variable")]
