@@ -174,6 +174,28 @@ def test_create(place: Path, theirs: Dovecot, tree: Tree, mailbox: str) -> None:
     assert picture(mine, mailbox) == picture(root, mailbox)
 
 
+def test_where_we_are_stricter(place: Path, theirs: Dovecot) -> None:
+    """Two setgid directories of different groups: Dovecot links a file of the wrong group."""
+    tree = BY_NAME["group-member"]
+    root = place / "theirs" / tree.name / "Maildir"
+    make_maildir(root / ".strict-from", 0o2770, UID, TEAM)
+    make_maildir(root / ".strict-to", 0o2770, UID, US)
+    with theirs.imap(tree.name) as client:
+        client.append("strict-from", "(\\Seen)", "", MESSAGE)
+        client.select("strict-from")
+        assert client.copy("1", "strict-to")[0] == "OK"
+    assert shown(only_message(root / ".strict-to")) == f"-rw-rw---- {UID}:{TEAM}"
+
+    def decide() -> bool:
+        one, two = (
+            creation_for_mailbox(root, [root / name], source="parent", egid=os.getegid())
+            for name in (".strict-from", ".strict-to")
+        )
+        return link_decision(one, two).link
+
+    assert Identity(UID, US, tree.groups).run(decide) is False
+
+
 def only_message(mailbox: Path) -> Path:
     (found,) = [*(mailbox / "cur").iterdir(), *(mailbox / "new").iterdir()]
     return found
