@@ -51,7 +51,9 @@ def user(
     if check_password:
         _check(PasswordDatabase(config), users, names[0], remote, as_json)
         return
-    for name in names:
+    for number, name in enumerate(names):
+        if number and not as_json:
+            click.echo()
         if "*" in name or "?" in name:
             _list(users, name, as_json)
         else:

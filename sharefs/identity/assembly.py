@@ -6,6 +6,7 @@ Every value knows where it was written, because the question that follows an err
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -44,7 +45,7 @@ def assemble(
         gid=primary.gid,
         home=home,
         groups=groups.merge(
-            [primary],
+            [replace(primary, origin=f"primary group, {primary.origin}")],
             _system_groups(fields, primary.gid, settings, variables),
             _access_groups(fields, settings, variables),
         ),
@@ -130,7 +131,7 @@ def _system_groups(
         else f"system_groups_user {user} from {origin}"
     )
     found = groups.system_groups(user, gid, origin)
-    return [group for group in found if group.gid == gid or group.gid in settings.gids]
+    return [group for group in found if group.gid != gid and group.gid in settings.gids]
 
 
 def _access_groups(

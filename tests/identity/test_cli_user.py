@@ -72,7 +72,7 @@ def test_everything_about_a_user_with_where_it_came_from(conf: Path) -> None:
         ("home", f"/home/bob {users}:1"),
         ("acl", "user bob"),
         ("acl", "group staff"),
-        ("group", f"45100 {users}:1"),
+        ("group", f"45100 primary group, {users}:1"),
         ("group", f"46000 mail_access_groups at {conf}:1"),
         ("group", f"46001 mail_access_groups from {users}:1"),
         ("field", "mail_path=~/Mail"),

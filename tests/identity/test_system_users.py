@@ -178,7 +178,7 @@ def test_a_system_user_has_its_groups_and_those_for_mail(system_user: SystemUser
     name = system_user.name
     assert (got.uid, got.gid, got.home) == (system_user.uid, system_user.gid, Path(f"/home/{name}"))
     found = {group.name: (group.gid, group.origin) for group in got.groups}
-    assert found[name] == (system_user.gid, f"passwd; passwd group of {name}")
+    assert found[name] == (system_user.gid, "primary group, passwd")
     assert found[f"{name}-project"] == (system_user.project, f"passwd group of {name}")
     gid, origin = found[f"{name}-mail"]
     assert gid == system_user.mail

@@ -70,6 +70,17 @@ def test_a_line_with_dos_line_end_and_without_extra_fields(users_file: Path) -> 
     assert (got.uid, got.home, dict(got.fields)) == (45002, Path("/home/bob"), {})
 
 
+def test_a_user_without_home_is_a_user(tmp_path: Path) -> None:
+    path = tmp_path / "users"
+    path.write_text("bob:x:45002:45100\n")
+    users = users_in(file_db(path))
+    assert users.lookup("bob").home is None
+    assert users.home_of("bob") is None
+    assert users.exists("bob")
+    with pytest.raises(SharingError, match="has no home"):
+        users.lookup("bob").variables().expand(t("%{home}/Maildir"))
+
+
 def test_the_old_form_of_the_mail_field(users_file: Path) -> None:
     got = users_in(file_db(users_file)).lookup("old")
     assert got.fields == {"mail_location": "mbox:~/mail"}
@@ -211,7 +222,7 @@ def test_system_users_come_with_their_groups(monkeypatch: pytest.MonkeyPatch) ->
     got = users.lookup("daemon")
     assert (got.uid, got.gid) == (1, 1)
     assert got.gids == (1, 46300, 5), "the group above last_valid_gid is dropped"
-    assert got.groups[0].origin == "passwd; passwd group of daemon"
+    assert got.groups[0].origin == "primary group, passwd"
     assert got.groups[1].origin == "passwd group of daemon"
     assert got.groups[0].name == "daemon"
 
