@@ -147,13 +147,10 @@ class Account:
             mailbox = target.storage.open(target.levels, readonly=readonly)
             try:
                 target.demand_unmoved()
-            except BaseException:
-                mailbox.close()
-                raise
-            private = private_seen_dir(target.namespace, target.levels)
-            if private is None:
-                return mailbox
-            try:
+                changes.demand_reachable(target.name, mailbox)
+                private = private_seen_dir(target.namespace, target.levels)
+                if private is None:
+                    return mailbox
                 public = target.namespace.type == "public"
                 return private_seen.overlay(mailbox, private, public=public)
             except BaseException:

@@ -5,6 +5,7 @@ map.  After a refusal everything is as it was.
 """
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
 
 from sharefs.account import shares
@@ -15,11 +16,13 @@ from sharefs.errors import Code, SharingError
 from sharefs.names import flaw_of
 from sharefs.namespaces.namespace import INBOX_LEVELS, Found
 from sharefs.namespaces.special_use import special_uses
+from sharefs.permissions.access import Want
+from sharefs.permissions.explain import explain_refusal
 from sharefs.rights import CREATE, DELETE, LOOKUP, READ
 from sharefs.sharing.files import acl_path, initial_acl, read_acl, update_acl
 from sharefs.sharing.policy import AclMailbox, nonexistent, who_text
 from sharefs.sharing.step import derive
-from sharefs.store.interface import Existence
+from sharefs.store.interface import Existence, Mailbox
 
 
 def place_of(context: Context, name: str) -> Found:
@@ -263,6 +266,18 @@ def _has_acl_below(context: Context, found: Found) -> bool:
             if mailbox.acl_dir is not None and acl_path(mailbox.acl_dir).exists():
                 return True
     return False
+
+
+def demand_reachable(name: str, mailbox: Mailbox) -> None:
+    """The ACL allows it; does the kernel?  Raises SharingError(UNAVAILABLE), explained.
+
+    Asked when the mailbox is opened, so that a client learns of it then and not in the middle.
+    """
+    for path in mailbox.watch_paths():
+        if not os.access(path, os.R_OK | os.X_OK) and os.path.lexists(path):
+            detail = f"cannot open {name}: {explain_refusal(path, Want.READ | Want.SEARCH)}"
+            log.error("%s", detail)
+            raise SharingError(Code.UNAVAILABLE, detail)
 
 
 @contextlib.contextmanager

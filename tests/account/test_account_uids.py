@@ -1,0 +1,183 @@
+"""Accounts under the users' own uids: the ACL allows, and the kernel has its say as well."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from sharefs.account import Account
+from sharefs.acl import Mode
+from sharefs.errors import Code, SharingError
+from sharefs.flags import FlagChange, FlagOp, FlagSet, System
+from sharefs.identifiers import user
+from sharefs.rights import ALL, Rights
+from tests.account.world import (
+    SHARED_GID,
+    UIDS,
+    World,
+    append,
+    messages,
+    names,
+    picture_of,
+    world_in_tmp,
+)
+
+pytestmark = pytest.mark.superuser
+
+WORK = "shared/alice/Work"
+SEEN = FlagChange(FlagOp.ADD, FlagSet(System.SEEN))
+
+
+@pytest.fixture
+def shared() -> Iterator[World]:
+    """alice's Work with one message, shared with bob and dave; dave lacks the Unix group."""
+    with world_in_tmp(outsiders=frozenset({"dave"})) as world:
+        world.as_user("alice", lambda account: prepare(account, "bob", "dave"))
+        yield world
+
+
+def prepare(account: Account, *whom: str) -> None:
+    account.create("Work")
+    append(account, "Work")
+    for name in whom:
+        account.set_acl("Work", user(name), Mode.REPLACE, ALL)
+
+
+def seen(account: Account, name: str) -> list[bool]:
+    with contextlib.closing(account.open_mailbox(name)) as mailbox:
+        mailbox.sync()
+        return [bool(mailbox.flags_of(uid).system & System.SEEN) for uid in mailbox.uids()]
+
+
+def mark_seen(account: Account, name: str) -> list[int]:
+    with contextlib.closing(account.open_mailbox(name)) as mailbox:
+        mailbox.sync()
+        return mailbox.store_flags(mailbox.uids(), SEEN)
+
+
+def test_seen_is_each_viewers_own(shared: World) -> None:
+    assert shared.as_user("bob", lambda account: mark_seen(account, WORK)) == [1]
+    assert shared.as_user("bob", lambda account: seen(account, WORK)) == [True]
+    assert shared.as_user("alice", lambda account: seen(account, "Work")) == [False]
+    private = shared.home("bob") / "private" / "alice" / ".Work"
+    assert private.is_dir()
+    assert {path.stat().st_uid for path in private.iterdir()} == {UIDS["bob"]}
+
+
+def test_what_bob_puts_in_alice_can_read(shared: World) -> None:
+    assert shared.as_user("bob", lambda account: append(account, WORK)) == [2]
+    assert shared.as_user("alice", lambda account: messages(account, "Work")) == [1, 2]
+    files = list(shared.maildir("alice", ".Work").glob("[cn][ue][rw]/*"))
+    assert sorted(path.stat().st_uid for path in files) == sorted([UIDS["alice"], UIDS["bob"]])
+    assert {path.stat().st_gid for path in files} == {SHARED_GID}
+
+
+def test_whom_the_kernel_keeps_out_learns_nothing(shared: World) -> None:
+    """The ACL names dave, but his process may not enter alice's home."""
+
+    def attempt(account: Account) -> tuple[str, str, list[str], str]:
+        stream = _Lines()
+        logging.getLogger("sharefs").addHandler(stream)
+        with pytest.raises(SharingError) as there:
+            account.open_mailbox(WORK)
+        with pytest.raises(SharingError) as missing:
+            account.open_mailbox("shared/alice/Nope")
+        assert there.value.code is missing.value.code
+        same = missing.value.detail.replace("Nope", "Work")
+        return there.value.detail, same, names(account, "shared/*"), stream.text
+
+    detail, same, listed, log = shared.as_user("dave", attempt)
+    assert detail == same
+    assert listed == []
+    assert f"{shared.home('alice')} lacks x" in log  # the administrator is told why
+
+
+class _Lines(logging.Handler):
+    text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.text += record.getMessage() + "\n"
+
+
+def refusal(account: Account, action: str, name: str) -> tuple[Code, str]:
+    with pytest.raises(SharingError) as refused:
+        getattr(account, action)(name)
+    return refused.value.code, refused.value.detail
+
+
+def test_a_mailbox_whose_mail_may_not_be_read_is_unavailable(shared: World) -> None:
+    cur = shared.maildir("alice", ".Work", "cur")
+    cur.chmod(0o700)
+    code, detail = shared.as_user("bob", lambda account: refusal(account, "open_mailbox", WORK))
+    assert code is Code.UNAVAILABLE
+    assert f"{cur} lacks" in detail
+    assert "remedy" in detail
+
+
+def test_a_root_that_may_not_be_written_lets_nothing_be_made(shared: World) -> None:
+    """Seeds: "You can remove write permissions on purpose from public namespace root"."""
+    (shared.public / "dovecot-acl").write_text("user=bob lrkx\n")
+    shared.make_public(".info", "user=bob lrkxa\n")
+    shared.public.chmod(0o2750)
+    before = picture_of(shared.public)
+    for action in ("create", "delete"):
+        name = "Public/new" if action == "create" else "Public/info"
+        code, detail = shared.as_user(
+            "bob", lambda account, action=action, name=name: refusal(account, action, name)
+        )
+        assert code is Code.UNAVAILABLE
+        assert str(shared.public) in detail
+    assert picture_of(shared.public) == before
+
+
+def test_a_mailbox_that_may_not_be_written_opens_read_only(shared: World) -> None:
+    for path in shared.maildir("alice", ".Work").iterdir():
+        if path.is_dir():
+            path.chmod(0o2750)
+
+    def readonly(account: Account) -> bool:
+        with contextlib.closing(account.open_mailbox(WORK)) as mailbox:
+            return mailbox.readonly
+
+    assert shared.as_user("bob", readonly)
+
+
+def test_deleting_and_renaming_under_another_uid(shared: World) -> None:
+    shared.as_user("bob", lambda account: account.create(f"{WORK}/Sub"))
+    assert shared.maildir("alice", ".Work.Sub").stat().st_uid == UIDS["bob"]
+    assert shared.as_user("alice", lambda account: "Work/Sub" in names(account))
+    shared.as_user("alice", lambda account: account.rename("Work/Sub", "Work/Other"))
+    shared.as_user("bob", lambda account: account.delete(f"{WORK}/Other"))
+    assert not shared.maildir("alice", ".Work.Other").exists()
+
+
+def test_rights_do_not_help_where_the_group_is_missing(shared: World) -> None:
+    """Nothing that dave does reaches alice's mail, whatever the ACL says."""
+    before = picture_of(shared.home("alice"))
+
+    def attempts(account: Account) -> None:
+        for action in (
+            lambda: account.writable_target(WORK),
+            lambda: account.delete(WORK),
+            lambda: account.rename(WORK, "shared/alice/Mine"),
+            lambda: account.set_acl(WORK, user("dave"), Mode.ADD, Rights.parse("lr")),
+        ):
+            with pytest.raises(SharingError):
+                action()
+
+    shared.as_user("dave", attempts)
+    assert picture_of(shared.home("alice")) == before
+
+
+def test_a_symlink_share_under_both_uids(shared: World) -> None:
+    """Seeds, "Mailbox Sharing with Symlinks", with the true owner's ACL (pain 38)."""
+    shared.as_user("bob", lambda account: account.create("Own"))
+    os.symlink(shared.maildir("alice", ".Work"), shared.maildir("bob", ".fromalice.Work"))
+    assert shared.as_user("bob", lambda account: messages(account, "fromalice/Work")) == [1]
+    shared.as_user("alice", lambda account: account.delete_acl("Work", user("bob")))
+    code, _ = shared.as_user(
+        "bob", lambda account: refusal(account, "open_mailbox", "fromalice/Work")
+    )
+    assert code is Code.NONEXISTENT
