@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sharefs.permissions.inherit import DEFAULTS
+from sharefs.permissions.inherit import DEFAULTS, Creation
 from sharefs.store.maildir import uidvalidity
 from sharefs.store.maildir.config import MaildirConfig, Site
 from sharefs.store.maildir.uidlist import TORN_GAP, UidList
@@ -15,7 +15,12 @@ HEADER = "3 V1795280836 N1 G29eb8a3bc4cf016bbf3d000083ecc375 Xkept\n"
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
-    return Site("test", tmp_path, tmp_path, tmp_path, lambda: DEFAULTS, MaildirConfig(tmp_path))
+    config = MaildirConfig(tmp_path)
+
+    def default() -> Creation:
+        return DEFAULTS
+
+    return Site("test", tmp_path, tmp_path, tmp_path, default, default, default, config)
 
 
 def fresh(site: Site) -> UidList:

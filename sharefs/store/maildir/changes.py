@@ -15,8 +15,8 @@ class _Log:
     """UIDs in the order of their generations."""
 
     def __init__(self) -> None:
-        self.generations = array("L")
-        self.uids = array("L")
+        self.generations = array("I")
+        self.uids = array("I")
 
     def add(self, generation: int, uids: Iterable[int]) -> None:
         before = len(self.uids)

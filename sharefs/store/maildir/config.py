@@ -55,7 +55,10 @@ class Site:
 
     label: for messages.  directory: holds cur, new, tmp.  control: holds dovecot-uidlist and
     dovecot-keywords.  control_root: holds dovecot-uidvalidity.
-    creation: what new files get; looked up when first needed.
+    creation: what new messages and directories get; looked up when first needed.
+    control_creation: what control files get, which follow the control path if that is another:
+    it may be the viewer's own, or shared among people who cannot write the mail.
+    root_creation: what files in control_root get.
     """
 
     label: str
@@ -63,4 +66,6 @@ class Site:
     control: Path
     control_root: Path
     creation: Callable[[], Creation]
+    control_creation: Callable[[], Creation]
+    root_creation: Callable[[], Creation]
     config: MaildirConfig

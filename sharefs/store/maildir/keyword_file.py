@@ -57,8 +57,13 @@ class KeywordFile:
     def write(self, keywords: Keywords) -> None:
         """Replace the file.  The caller holds the uidlist lock and has refreshed."""
         now = int(time.time())
-        lock = DotLock(self.path, timeout=TIMEOUT, stale=STALE, creation=self._site.creation(),
-                       excl=self._site.config.lock_excl)  # fmt: skip
+        lock = DotLock(
+            self.path,
+            timeout=TIMEOUT,
+            stale=STALE,
+            creation=self._site.control_creation(),
+            excl=self._site.config.lock_excl,
+        )
         with lock:
             try:
                 before = int(os.stat(self.path).st_mtime)

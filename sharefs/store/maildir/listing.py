@@ -113,6 +113,6 @@ def own_entries(path: Path) -> list[str]:
     names = [
         entry.name
         for entry in _entries(os.fspath(path))
-        if not entry.is_dir(follow_symlinks=False) or entry.name in MAIL_DIRECTORIES
+        if entry.name in MAIL_DIRECTORIES or not (entry.is_symlink() or entry.is_dir())
     ]
     return sorted(names, key=lambda name: name != "cur")

@@ -134,8 +134,8 @@ class MaildirMailbox(Mailbox):
                 except FileNotFoundError:
                     picture.lost_track()  # another process has claimed it
                     continue
-                del picture.new.files[base]
                 picture.cur.files[base] = after
+                del picture.new.files[base]
                 claimed.append(uid)
         return frozenset(claimed)
 
@@ -251,9 +251,9 @@ class MaildirMailbox(Mailbox):
                     except FileNotFoundError:
                         missed.append(uid)
                         continue
+                    cur[base] = after  # before it leaves new: other threads may be looking
                     if fd is new_fd:
                         del new[base]
-                    cur[base] = after
                     changed.append(uid)
                 if missed:
                     picture.lost_track()
@@ -346,7 +346,10 @@ class MaildirMailbox(Mailbox):
     # --- adding ----------------------------------------------------------------------------
 
     def saver(self) -> MaildirSaver:
+        """Raises SharingError(NONEXISTENT) if the mailbox was deleted meanwhile."""
         self._demand_writable()
+        if not os.path.isdir(self.site.directory / "tmp"):
+            self.picture.make_missing_directories()
         return MaildirSaver(self.site, self._commit)
 
     def _commit(self, pending: Sequence[Pending]) -> list[int]:

@@ -280,7 +280,7 @@ class Picture:
         except FileNotFoundError:
             if self.site.control == self.site.directory:
                 raise
-            fsops.make_dirs(self.site.control, self.site.creation())
+            fsops.make_dirs(self.site.control, self.site.control_creation())
             lock.acquire()
         self._lock = lock
         try:

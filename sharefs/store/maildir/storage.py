@@ -13,6 +13,7 @@ from sharefs import fsops
 from sharefs.errors import Code, SharingError
 from sharefs.fsops import Entry
 from sharefs.names import Layout, Levels, storage_path
+from sharefs.permissions.explain import explain_refusal
 from sharefs.permissions.inherit import DEFAULTS, Creation, rename_decision
 from sharefs.permissions.lookup import creation_for_mailbox, plan_missing_root
 from sharefs.store.interface import Existence, Storage, StoredMailbox
@@ -72,6 +73,11 @@ class MaildirStorage(Storage):
             root, paths, source=self.config.permissions_from, egid=self._egid
         )
 
+    def _control_creation(self, name: Levels) -> Creation:
+        if self.config.control is None:
+            return self.creation_of(name)
+        return self._creation(self.config.control, [self._control_path(name)])
+
     def _site(self, name: Levels) -> Site:
         return Site(
             label="/".join(name),
@@ -79,6 +85,8 @@ class MaildirStorage(Storage):
             control=self._control_path(name),
             control_root=self.config.control or self.config.root,
             creation=functools.cache(lambda: self.creation_of(name)),
+            control_creation=functools.cache(lambda: self._control_creation(name)),
+            root_creation=lambda: self._creation(self.config.control or self.config.root, []),
             config=self.config,
         )
 
@@ -109,7 +117,7 @@ class MaildirStorage(Storage):
         found = self.existence(name)
         if found is not Existence.SELECTABLE:
             if not self._is_inbox(name) or readonly or not self.config.create_inbox:
-                raise self._nonexistent(name)
+                raise self._why_not(name)
             with contextlib.suppress(FileExistsError):
                 self._make(name)
         return MaildirMailbox(self._site(name), readonly=readonly)
@@ -126,6 +134,19 @@ class MaildirStorage(Storage):
         if header is None or header.guid is None:
             raise SharingError(Code.UNAVAILABLE, f"{picture.list.path} could not be written")
         return header.guid
+
+    def _why_not(self, name: Levels) -> SharingError:
+        """Why a mailbox cannot be opened: it is not there, or nobody of us may look."""
+        try:
+            os.stat(self.mailbox_path(name) / "cur")
+        except PermissionError as exc:
+            why = explain_refusal(exc.filename)
+            return SharingError(
+                Code.UNAVAILABLE, f"mailbox {'/'.join(name)!r} cannot be looked at: {why}"
+            )
+        except (OSError, ValueError, SharingError):
+            pass
+        return self._nonexistent(name)
 
     def _nonexistent(self, name: Levels) -> SharingError:
         return SharingError(Code.NONEXISTENT, f"there is no mailbox {'/'.join(name)!r}")
@@ -164,12 +185,14 @@ class MaildirStorage(Storage):
                 with contextlib.suppress(FileExistsError):
                     fsops.make_dir(self.mailbox_path(name[:end]), self.creation_of(name[:end]))
         if not path.is_dir():
+            _refuse_dangling(path)
             fsops.make_dirs(path, creation)
         return creation
 
     def _make_root(self) -> None:
         root = self.config.root
         if not root.is_dir():
+            _refuse_dangling(root)
             template = self.config.template or os.fspath(root)
             fsops.make_root(plan_missing_root(template, root, egid=self._egid, creation=DEFAULTS))
 
@@ -296,3 +319,13 @@ class MaildirStorage(Storage):
             self.create(new)
             with contextlib.closing(self.open(new)) as target:
                 target.move_from(inbox, inbox.uids())
+
+
+def _refuse_dangling(path: Path) -> None:
+    """Never make what a link should lead to: its file system may just not be mounted yet."""
+    if path.is_symlink():
+        raise SharingError(
+            Code.UNAVAILABLE, f"{path} is a symbolic link to {os.readlink(path)}, which is missing"
+        )
+    if os.path.lexists(path):
+        raise SharingError(Code.CANNOT, f"{path} is in the way: it is no directory")

@@ -222,7 +222,7 @@ class UidList:
             self.path,
             timeout=min(config.lock_timeout, patience or config.lock_timeout),
             stale=STALE,
-            creation=self._site.creation(),
+            creation=self._site.control_creation(),
             touch_every=TOUCH,
             excl=config.lock_excl,
         )
@@ -274,7 +274,7 @@ class UidList:
         content = header.format() + format_records(kept, known.extras)
         octets = content.encode("utf-8", "surrogateescape")
         fsops.replace_file(
-            self.path, octets, self._site.creation(), fsync=bool(self._site.config.fsync)
+            self.path, octets, self._site.control_creation(), fsync=bool(self._site.config.fsync)
         )
         self._key = None
         self._reset()
@@ -284,7 +284,9 @@ class UidList:
         guid = secrets.token_hex(16)
         if self.header is None:
             return Header(
-                uidvalidity.allocate(self._site.control_root, self._site.creation()), 1, guid
+                uidvalidity.allocate(self._site.control_root, self._site.root_creation()),
+                1,
+                guid,
             )
         next_uid = self.next_uid
         if self._torn or self._records.faults:
