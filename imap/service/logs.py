@@ -47,7 +47,9 @@ def fields(**values: object) -> str:
         if value is True:
             parts.append(name)
         elif name in _QUOTED:
-            parts.append(f"{name}=<{clean(str(value))}>")
+            # A user name is the client's choice: it must not look like the end and other fields.
+            inner = clean(str(value)).replace("<", "\\x3c").replace(">", "\\x3e")
+            parts.append(f"{name}=<{inner}>")
         else:
             parts.append(f"{name}={clean(str(value))}")
     return ", ".join(parts)

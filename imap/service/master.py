@@ -185,6 +185,7 @@ class Master:
         if self._stop_at is not None:
             return
         self._reopen_logs()
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             program = self._load()
             _check_tls(program.settings)
@@ -193,9 +194,9 @@ class Master:
             listeners = self._bind(program.settings)
         except SharingError as refusal:
             self._say(logging.ERROR, f"Not reloaded, the old configuration stays: {refusal.detail}")
+            notify("READY=1")
             return
         assert self._lookup is not None
-        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._announced = False
         self._program = program
         self._generations.append(Generation(program, listeners, self._lookup, self._writer))

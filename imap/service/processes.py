@@ -9,6 +9,7 @@ import contextlib
 import gc
 import os
 import signal
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Final, NoReturn
 
@@ -76,8 +77,6 @@ def _become_child(
         status = done.code if isinstance(done.code, int) else os.EX_SOFTWARE
     except BaseException:
         # Our bug.  Said on standard error, which is the log; the parent sees the status.
-        import traceback
-
         with contextlib.suppress(OSError):
             os.write(2, traceback.format_exc().encode("utf-8", "backslashreplace"))
     finally:

@@ -233,9 +233,6 @@ class Spawner:
                 "result": "limit",
                 "text": _LIMIT.format(self._settings.max_user_connections),
             }
-        pid = self._worker_for(user)
-        if pid is None:
-            return {"result": "refused"}
         self._serial += 1
         handover = {
             "user": encode_user(user),
@@ -246,15 +243,30 @@ class Spawner:
             "tls": client["tls"],
             "session_id": client["session"],
         }
-        try:
-            self._workers[pid].send({"handover": handover, "serial": self._serial}, message.fds)
-        except (OSError, ChannelError) as exc:
-            log.error("%s cannot take a connection: %s", self._names.get(pid, pid), exc)
+        pid = self._give(user, {"handover": handover, "serial": self._serial}, message.fds)
+        if pid is None:
             return {"result": "refused"}
         self._placement.connect(pid, str(self._serial), user.name, address)
         return {"result": "ok", "pid": pid}
 
     # -- workers ---------------------------------------------------------------------------
+
+    def _give(self, user: MailUser, body: dict[str, Any], fds: tuple[int, ...]) -> int | None:
+        """Hand a connection to user's worker; its pid, None when nobody could take it."""
+        for _ in range(2):
+            pid = self._worker_for(user)
+            if pid is None:
+                return None
+            try:
+                self._workers[pid].send(body, fds)
+            except ConnectionError:
+                self._forget(pid)  # it died a moment ago: the next one is new
+            except (OSError, ChannelError) as exc:
+                log.error("%s cannot take a connection: %s", self._names[pid], exc)
+                return None
+            else:
+                return pid
+        return None
 
     def _worker_for(self, user: MailUser) -> int | None:
         """A worker's pid; None when there cannot be one, which is logged."""

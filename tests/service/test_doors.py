@@ -6,6 +6,7 @@ import imaplib
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +110,36 @@ def test_failures_look_all_alike(server: Server) -> None:
         with talk(server) as client:
             answers.add(client.ask(command)[-1])
     assert answers == {b"a " + FAILED}
+
+
+def test_master_users_name_the_user_both_ways(open_tmp: Path) -> None:
+    """`bob*admin` as in Dovecot, and SASL's authorization identity."""
+    masters = open_tmp / "masters"
+    masters.write_text("admin:{PLAIN}adminpass\n")
+    config = f"""
+auth_master_user_separator = *
+passdb masters {{
+  driver = passwd-file
+  master = yes
+  passwd_file_path = {masters}
+}}
+"""
+    with double_server(config) as server:
+        for command in (
+            b"a LOGIN bob*admin adminpass",
+            b"a AUTHENTICATE PLAIN " + plain(b"admin", b"adminpass", b"bob"),
+        ):
+            with talk(server) as client:
+                assert client.ask(command)[-1].startswith(b"a OK"), server.log_text()
+                who = client.who()
+                assert (who["user"], who["uids"]) == ("bob", "(70002, 70002, 70002)")
+        for command in (
+            b"a LOGIN bob*admin pass",
+            b"a LOGIN bob*alice pass",
+            b"a AUTHENTICATE PLAIN " + plain(b"alice", b"pass", b"bob"),
+        ):
+            with talk(server) as client:
+                assert client.ask(command)[-1] == b"a " + FAILED
 
 
 def test_three_failures_end_the_connection(server: Server) -> None:

@@ -68,6 +68,8 @@ def test_nothing_in_a_field_can_end_a_line() -> None:
     hostile = "x>\r\nimap-login: Info: Login: user=<root\x1b[2J\u2028\ud800"
     assert clean(hostile).isprintable()
     assert "\n" not in fields(user=hostile)
+    got = fields(user="x>, rip=192.0.2.66, session=<", rip="192.0.2.1")
+    assert got == r"user=<x\x3e, rip=192.0.2.66, session=\x3c>, rip=192.0.2.1", "no IP to be banned"
 
 
 def record(text: str, *args: object) -> logging.LogRecord:
