@@ -16,7 +16,7 @@ from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
 from sharefs.names import Levels, flaw_of
 from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace
-from sharefs.namespaces.resolve import Namespaces
+from sharefs.namespaces.resolve import MAX_OWNERS, Namespaces
 from sharefs.namespaces.special_use import auto_mailboxes, rule_matches
 from sharefs.namespaces.subscribed import Subscribed
 from sharefs.namespaces.templates import Owner
@@ -125,6 +125,7 @@ class Context:
             self.namespaces, lambda namespace: open_subscriptions(namespace, self.settings)
         )
         self._autos: dict[str, dict[Levels, bool]] = {}
+        self._default_dirs: dict[tuple[str, str], Path | None] = {}
         self._entries: dict[str, tuple[Entry, ...]] = {}
 
     @cached_property
@@ -250,7 +251,7 @@ class Context:
             name=found.name,
             owner=namespace.owner or "",
             acl_dir=namespace.storage.acl_directory(levels) if own_file else None,
-            default_acl_dir=None if globals_only else default_acl_dir(namespace, from_inbox),
+            default_acl_dir=None if globals_only else self._default_acl_dir(namespace, from_inbox),
             settings=self._configured(found),
             global_file=Path(settings.acl_global_path) if settings.acl_global_path else None,
             default_name="INBOX" if from_inbox and namespace.type != "public" else "",
@@ -259,6 +260,14 @@ class Context:
             or is_ignored(space.prefix, settings.acl_ignore_patterns),
             true_owner=self._link_owner(found, link_target, resolve_link),
         )
+
+    def _default_acl_dir(self, namespace: Namespace, from_inbox: bool) -> Path | None:
+        key = (namespace.settings.name, namespace.prefix)
+        if key not in self._default_dirs:
+            if len(self._default_dirs) >= MAX_OWNERS:  # a client may ask for any owner
+                self._default_dirs.clear()
+            self._default_dirs[key] = default_acl_dir(namespace, from_inbox)
+        return self._default_dirs[key]
 
     def _configured(self, found: Found) -> tuple[Entry, ...]:
         space = found.namespace.settings

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -122,11 +123,9 @@ def test_a_root_that_may_not_be_written_lets_nothing_be_made(shared: World) -> N
     shared.make_public(".info", "user=bob lrkxa\n")
     shared.public.chmod(0o2750)
     before = picture_of(shared.public)
-    for action in ("create", "delete"):
-        name = "Public/new" if action == "create" else "Public/info"
-        code, detail = shared.as_user(
-            "bob", lambda account, action=action, name=name: refusal(account, action, name)
-        )
+    for action, name in (("create", "Public/new"), ("delete", "Public/info")):
+        attempt = partial(refusal, action=action, name=name)
+        code, detail = shared.as_user("bob", attempt)
         assert code is Code.UNAVAILABLE
         assert str(shared.public) in detail
     assert picture_of(shared.public) == before
