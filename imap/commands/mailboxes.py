@@ -24,10 +24,11 @@ async def delete(session: Session, command: Command) -> Reply:
     cursor = Cursor(command)
     name = mailbox_name(cursor)
     cursor.end()
-    if session.selected is not None and session.selected.name == name:
-        # RFC 2180 section 3.4 lets a client delete what it has selected; it leaves it first.
-        session.unselect()
     await session.host.blocking(session.account.delete, name)
+    if session.selected is not None and session.selected.name == name:
+        # RFC 2180 section 3.4 lets a client delete what it has selected, and it is left with
+        # nothing selected.  A refusal leaves everything as it was.
+        session.unselect()
     return ok("Delete completed.")
 
 

@@ -22,7 +22,7 @@ from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, NO_FLAGS, FlagChange, FlagFilter, FlagSet
 from sharefs.identifiers import Identifier
 from sharefs.namespaces.listing import Branch, Listed, Selection, Visible, list_mailboxes
-from sharefs.rights import ALL, LOOKUP, NONE, READ, Rights
+from sharefs.rights import ALL, DELETE, LOOKUP, NONE, READ, Rights
 from sharefs.store.interface import Changes, Copied, Mailbox, MessageInfo, Saver
 
 T = TypeVar("T")
@@ -245,7 +245,7 @@ class MemoryAccount:
         self.mailboxes[name] = MemoryMailbox()
 
     def delete(self, name: str) -> None:
-        self.rights(name)
+        self.demand(name, DELETE)
         self.mailboxes.pop(name).deleted = True
 
     def rename(self, old: str, new: str) -> None:

@@ -465,6 +465,15 @@ async def test_the_tree_of_mailboxes() -> None:
     assert client.session.selected is None
 
 
+async def test_a_refused_delete_leaves_the_mailbox_selected() -> None:
+    client = make_client()
+    await client.say(b"SELECT Work")
+    client.account.rights_on["Work"] = Rights("lr")
+    assert (await client.say(b"DELETE Work"))[-1].startswith(b"NO [NOPERM] ")
+    assert client.session.selected is not None
+    assert (await client.say(b"CHECK")) == [b"OK Check completed."]
+
+
 async def test_a_mailbox_deleted_by_another_ends_the_session_politely() -> None:
     client = make_client()
     await client.say(b"SELECT Work")
