@@ -6,18 +6,21 @@ how, is in test_seed_listings.
 
 import imaplib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from sharefs import fsops
-from sharefs.fsops import Entry
-from sharefs.permissions.inherit import link_decision, rename_decision
-from sharefs.permissions.lookup import creation_for_mailbox, plan_missing_root
+from sharefs.errors import Code, SharingError
+from sharefs.permissions.inherit import link_decision
+from sharefs.permissions.lookup import creation_for_mailbox
+from sharefs.store.maildir import MaildirConfig, MaildirStorage
 from tests.permissions.listing import make_maildir, make_owned, shown
+from tests.store.contract import SEEN, add
 from tests.support.become import Identity
 from tests.support.dovecot import Dovecot, MailUser, private_dovecot
 
@@ -125,17 +128,8 @@ def theirs(place: Path) -> Iterator[Dovecot]:
         yield server
 
 
-def make_mailbox(root: Path, name: str) -> None:
-    """As the store makes one: parents are the dotted prefixes of the name."""
-    levels = name.split(".")
-    dirs = [root / f".{'.'.join(levels[:depth])}" for depth in range(len(levels), 0, -1)]
-    egid = os.getegid()
-    fsops.make_dir(dirs[0], creation_for_mailbox(root, dirs, source="parent", egid=egid))
-    inside = creation_for_mailbox(root, dirs, source="parent", egid=egid)
-    for part in ("cur", "new", "tmp"):
-        fsops.make_dir(dirs[0] / part, inside)
-    for part in ("dovecot-uidlist", "maildirfolder"):
-        os.close(fsops.create_file(dirs[0] / part, inside))
+def storage_at(root: Path, template: str = "") -> MaildirStorage:
+    return MaildirStorage(MaildirConfig(root, template=template, permissions_from="parent"))
 
 
 def picture(root: Path, mailbox: str) -> dict[str, str]:
@@ -159,14 +153,13 @@ def test_create(place: Path, theirs: Dovecot, tree: Tree, mailbox: str) -> None:
             client.append(mailbox, "(\\Seen)", "", MESSAGE)
 
     def run() -> str:
+        storage = storage_at(mine)
         try:
-            make_mailbox(mine, mailbox)
+            storage.create(levels := tuple(mailbox.split(".")))
+            with closing(storage.open(levels)) as opened:
+                add(opened, MESSAGE, flags=SEEN)
         except PermissionError:
             return "NO"
-        inside = creation_for_mailbox(
-            mine, [mine / f".{mailbox}"], source="parent", egid=os.getegid()
-        )
-        os.close(fsops.create_file(mine / f".{mailbox}/cur/1", inside))
         return "OK"
 
     got = Identity(UID, US, tree.groups).run(run)
@@ -210,24 +203,17 @@ def test_copy(place: Path, theirs: Dovecot, number: int) -> None:
         client.select(source, readonly=True)
         assert client.copy("1", dest)[0] == "OK"
 
-    def run() -> None:
-        egid = os.getegid()
-        one, two = (
-            creation_for_mailbox(mine_root, [mine_root / f".{name}"], source="parent", egid=egid)
-            for name in (source, dest)
-        )
-        fsops.link_or_copy(
-            Entry(None, only_message(mine_root / f".{source}")),
-            Entry(None, mine_root / f".{dest}/cur/{MESSAGE_NAME}"),
-            two,
-            alike=link_decision(one, two).link,
-        )
+    def run() -> bool:
+        storage = storage_at(mine_root)
+        with closing(storage.open((source,))) as one, closing(storage.open((dest,))) as two:
+            [copied] = two.copy_from(one, [1])
+        return copied.linked
 
-    Identity(UID, US, tree.groups).run(run)
+    linked = Identity(UID, US, tree.groups).run(run)
     left, right = only_message(root / f".{source}"), only_message(root / f".{dest}")
     mine, copy = (only_message(mine_root / f".{name}") for name in (source, dest))
     assert (shown(mine), shown(copy)) == (shown(left), shown(right))
-    assert mine.samefile(copy) == left.samefile(right)
+    assert linked == mine.samefile(copy) == left.samefile(right)
     assert copy.stat().st_nlink == right.stat().st_nlink
 
 
@@ -255,21 +241,26 @@ def test_rename(
     make_maildir(root / ".moved", *moved)
     make_maildir(root / ".above", *above)
 
-    def decide() -> bool:
-        egid = os.getegid()
-        have = creation_for_mailbox(root, [root / ".moved"], source="parent", egid=egid)
-        below = "." in target
-        dirs = [root / f".{target}", *([root / ".above"] if below else [])]
-        want = creation_for_mailbox(root, dirs, source="parent", egid=egid)
-        return rename_decision(have, want, below_another=below).allowed
+    mine = place / "ours" / tree.name / "Maildir"
 
-    want = Identity(UID, US, tree.groups).run(decide)
+    def run() -> Code | None:
+        try:
+            storage_at(mine).rename(("moved",), tuple(target.split(".")))
+        except SharingError as refusal:
+            return refusal.code
+        return None
+
+    for name, facts in ((".moved", moved), (".above", above)):
+        make_maildir(mine / name, *facts)
+    refused = Identity(UID, US, tree.groups).run(run)
+    for name in (".moved", f".{target}", ".above"):
+        shutil.rmtree(mine / name, ignore_errors=True)
     with theirs.imap(tree.name) as client:
         status, answer = client.rename("moved", target)
         for name in ("moved", target, "above"):
             client.delete(name)
-    assert (status == "OK") is want
-    if not want:
+    assert refused == (None if status == "OK" else Code.CANNOT)
+    if refused:
         assert b"conflicting directory permissions" in answer[0]
 
 
@@ -290,10 +281,7 @@ def test_domain_and_user_directories(place: Path, theirs: Dovecot, domain: str) 
 
         def run(root: Path = root) -> str:
             try:
-                fsops.make_root(plan_missing_root(template, root, egid=os.getegid()))
-                inside = creation_for_mailbox(root, [], source="parent", egid=os.getegid())
-                for part in ("cur", "new", "tmp"):
-                    fsops.make_dir(root / part, inside)
+                storage_at(root, template).open(("INBOX",)).close()
             except PermissionError:
                 return "NO"
             return "OK"
@@ -315,10 +303,7 @@ def test_home_directories(place: Path) -> None:
                 assert client.select("INBOX")[0] == "OK"
 
     def run(root: Path) -> None:
-        fsops.make_root(plan_missing_root("~/Maildir", root, egid=os.getegid()))
-        inside = creation_for_mailbox(root, [], source="parent", egid=os.getegid())
-        for part in ("cur", "new", "tmp"):
-            fsops.make_dir(root / part, inside)
+        storage_at(root, "~/Maildir").open(("INBOX",)).close()
 
     for domain in DOMAINS:
         top = place / "ours" / f"home-{domain}"
