@@ -13,6 +13,7 @@ from sharefs.identity.model import Group, UnknownUser, Verified
 from sharefs.identity.settings import Database, IdentitySettings, Result, Skip, Sourced
 from sharefs.identity.userdb import UserDatabase
 from sharefs.identity.usernames import NameRules
+from tests.support.become import run_as
 
 CONF = "sharefs.conf:7"
 
@@ -374,3 +375,12 @@ def test_extra_fields_in_the_language_of_the_configuration(tmp_path: Path) -> No
         users_in(file_db(path)).lookup("bob@ex.org")
     assert f"{path}:1" in caught.value.detail
     assert "%{user" in caught.value.detail, "the remedy"
+
+
+@pytest.mark.superuser
+def test_whoever_is_not_root_serves_himself() -> None:
+    def child() -> tuple[int, int, str]:
+        got = users_in(Database("static", fields={"home": t("/h/%{user}")})).lookup("bob")
+        return got.uid, got.gid, got.origins["uid"]
+
+    assert run_as(45_001, 45_002, (), child) == (45_001, 45_002, "this process, which is not root")
