@@ -108,6 +108,14 @@ def _listeners(
         listeners += [
             ListenerSettings(inet.name, address, inet.port, tls=inet.ssl) for address in addresses
         ]
+    by_place: dict[tuple[str, int], str] = {}
+    for each in listeners:
+        other = by_place.setdefault((each.address, each.port), each.name)
+        if other != each.name:
+            raise SharingError(
+                Code.INVALID,
+                f"inet_listener {other} and {each.name} both want {each.address} port {each.port}",
+            )
     if not listeners:
         raise SharingError(
             Code.INVALID, "no port to listen on: see service imap-login { inet_listener }"

@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -51,7 +51,7 @@ class Master:
         self._on_ready = on_ready
         self._program = load()
         self._writer = _open_log(self._program.settings)
-        self._bound: dict[ListenerSettings, socket.socket] = {}
+        self._bound: dict[tuple[str, int], tuple[ListenerSettings, socket.socket]] = {}
         self._lookup: socket.socket | None = None
         self._generations: list[Generation] = []
         self._poll = select.poll()
@@ -75,7 +75,7 @@ class Master:
                 self._generations.append(
                     Generation(self._program, listeners, self._lookup, self._writer)
                 )
-                self._say(logging.INFO, f"sharefs starting up for {_ports(self._bound)}")
+                self._say(logging.INFO, f"sharefs starting up for {_ports(self._bound.values())}")
                 self._warn(self._program)
                 self._loop()
             finally:
@@ -127,7 +127,7 @@ class Master:
         return True
 
     def _close(self, settings: ServiceSettings) -> None:
-        for sock in self._bound.values():
+        for _, sock in self._bound.values():
             sock.close()
         if self._lookup is not None:
             self._lookup.close()
@@ -200,7 +200,7 @@ class Master:
         self._announced = False
         self._program = program
         self._generations.append(Generation(program, listeners, self._lookup, self._writer))
-        self._say(logging.INFO, f"Reloading for {_ports(self._bound)}")
+        self._say(logging.INFO, f"Reloading for {_ports(self._bound.values())}")
         self._warn(program)
 
     def _warn(self, program: Program) -> None:
@@ -216,26 +216,31 @@ class Master:
     # -- ports -----------------------------------------------------------------------------
 
     def _bind(self, settings: ServiceSettings) -> list[tuple[socket.socket, bool]]:
-        """Bind what is new, close what is gone.  All or nothing."""
+        """Bind what is new, close what is gone.  All or nothing.
+
+        Returns the sockets, and whether TLS comes first there.  A port that stays keeps its socket
+        and the connections waiting in it, even if its name or its use of TLS changes.
+        """
         _check_tls(settings)
-        bound: dict[ListenerSettings, socket.socket] = {}
+        bound: dict[tuple[str, int], tuple[ListenerSettings, socket.socket]] = {}
         fresh: list[socket.socket] = []
         try:
             for listener in settings.listeners:
-                sock = self._bound.get(listener)
+                place = (listener.address, listener.port)
+                _, sock = self._bound.get(place, (None, None))
                 if sock is None and (sock := bind(listener)) is not None:
                     fresh.append(sock)
                 if sock is not None:
-                    bound[listener] = sock
+                    bound[place] = (listener, sock)
         except SharingError:
             for sock in fresh:
                 sock.close()
             raise
-        for listener, sock in self._bound.items():
-            if listener not in bound:
+        for place, (_, sock) in self._bound.items():
+            if place not in bound:
                 sock.close()
         self._bound = bound
-        return [(sock, listener.tls) for listener, sock in bound.items()]
+        return [(sock, listener.tls) for listener, sock in bound.values()]
 
     # -- children --------------------------------------------------------------------------
 
@@ -377,6 +382,6 @@ def _only_master(path: Path) -> Iterator[None]:
         os.close(fd)
 
 
-def _ports(bound: dict[ListenerSettings, socket.socket]) -> str:
-    names = (f"{listener.name} on {listener.address}:{listener.port}" for listener in bound)
+def _ports(listeners: Iterable[tuple[ListenerSettings, socket.socket]]) -> str:
+    names = (f"{listener.name} on {listener.address}:{listener.port}" for listener, _ in listeners)
     return ", ".join(names) or "no port at all"

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import ssl
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,32 @@ def test_ports_come_and_go() -> None:
             pass
         server.port = old
         wait_until(lambda: _refused(server))
+
+
+def test_a_port_may_change_its_name_and_its_use_of_tls() -> None:
+    with double_server() as server:
+        config = f"""
+service imap-login {{
+  inet_listener imap {{
+    port = 0
+  }}
+  inet_listener imaps {{
+    port = {server.port}
+    ssl = yes
+  }}
+}}
+"""
+        reload(server, config, log="master: Info: Ready")
+        server.tls_port = server.port
+        wait_until(lambda: _speaks_tls(server), explain=server.log_text)
+
+
+def _speaks_tls(server: Server) -> bool:
+    try:
+        with logged_in(server, "alice", tls=True):
+            return True
+    except ssl.SSLError:
+        return False
 
 
 def _refused(server: Server) -> bool:

@@ -118,6 +118,10 @@ def test_limits_and_paths() -> None:
     [
         ("ssl = required\n", "needs ssl_server_cert_file"),
         ("service imap-login {\n inet_listener imap {\n port = 0\n }\n}\n", "no port to listen on"),
+        (
+            "service imap-login {\n inet_listener extra {\n port = 143\n }\n}\n",
+            "inet_listener imap and extra both want",
+        ),
     ],
 )
 def test_what_cannot_be_served(text: str, want: str) -> None:

@@ -4,6 +4,7 @@ private_server() starts `sharefs serve` with a configuration and users with any 
 until it says that it is ready, and at the end demands that no process of it is left.
 """
 
+import atexit
 import contextlib
 import functools
 import imaplib
@@ -65,6 +66,7 @@ def certificate() -> tuple[Path, Path]:
     """A self-signed certificate for localhost and its key, made once per test run."""
     where = Path(tempfile.gettempdir()) / f"sharefs-cert-{os.getuid()}-{os.getpid()}"
     where.mkdir(mode=0o700, exist_ok=True)
+    atexit.register(shutil.rmtree, where, ignore_errors=True)
     cert, key = where / "cert.pem", where / "key.pem"
     subprocess.run(
         ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
