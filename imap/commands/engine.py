@@ -67,11 +67,14 @@ def refused(error: SharingError | OSError, what: str) -> Reply:
 
 
 def _count_bad(session: Session, reply: Reply) -> None:
-    if reply.status == b"BAD":
-        session.bad_commands += 1
-        if session.bad_commands >= MAX_BAD_COMMANDS:
-            session.untagged(b"BYE Too many invalid commands.")
-            session.state = State.LOGOUT
+    """Counts BADs in a row: one good command shows that it is a client after all."""
+    if reply.status != b"BAD":
+        session.bad_commands = 0
+        return
+    session.bad_commands += 1
+    if session.bad_commands >= MAX_BAD_COMMANDS:
+        session.untagged(b"BYE Too many invalid commands.")
+        session.state = State.LOGOUT
 
 
 async def literal_wanted(session: Session, wanted: LiteralWanted) -> append.Answer | Reply:
