@@ -32,9 +32,11 @@ _ZERO_IS_UNLIMITED: Final = frozenset({"mail_max_userip_connections"})
 class Builder:
     """Builds one Scope tree.  forms: which form each file is in."""
 
-    def __init__(self, problems: Problems, forms: Mapping[str, Form]) -> None:
+    def __init__(
+        self, problems: Problems, forms: Mapping[str, Form], later: Scope | None = None
+    ) -> None:
         self.problems = problems
-        self.writer = Writer(problems, forms)
+        self.writer = Writer(problems, forms, later)
         self.old = OldForm(self.writer)
 
     def build(self, tree: Block, into: Scope | None = None) -> Scope:

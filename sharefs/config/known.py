@@ -8,7 +8,7 @@ from typing import Final
 
 # Beginnings of the names of whole features that we do not have, whose settings number hundreds.
 _FAMILIES: Final = """
-@ antispam_ apparmor_ auth_cache_ auth_gssapi_ auth_krb5_ auth_oauth2_ auth_policy_ auth_winbind_
+antispam_ apparmor_ auth_cache_ auth_gssapi_ auth_krb5_ auth_oauth2_ auth_policy_ auth_winbind_
 auth_worker_ autocreate autosubscribe cassandra_ charset_alias_ compression_ crypt_ dcrypt_
 dict_ director_ doveadm_ dsync_ event_exporter_ expire_ fs_ fts_ gssapi_ haproxy_ http_client_
 imap_filter_ imap_hibernate_ imap_sieve_ imap_urlauth_ imap_zlib_ imapc_ language_ last_login_
@@ -64,7 +64,7 @@ state_dir syslog_facility valid_chroot_dirs verbose_proctitle verbose_ssl versio
 """
 
 _BLOCKS: Final = """
-group cassandra crypt_user_key dcrypt_openssl dict dict_client dict_map dict_server director event
+cassandra crypt_user_key dcrypt_openssl dict dict_client dict_map dict_server director event
 event_exporter execute_filter expire fs fts fts_flatcurve fts_solr http_client imap_sieve imapc
 import_environment language language_filter language_tokenizer lazy_expunge ldap local_name
 login_proxy lua mail_attachment mail_attribute mail_cache_fields mailbox_from metric mysql

@@ -10,6 +10,7 @@ from sharefs.config import checks, support
 from sharefs.config.builder import Builder
 from sharefs.config.checked import Checked, GroupLookup
 from sharefs.config.forms import forms_of
+from sharefs.config.groups import expand_groups
 from sharefs.config.problems import ConfigError, Problem, Problems, Severity
 from sharefs.config.reader import Assign, Block, Reader
 from sharefs.config.resolve import Resolver, layers_of, prefix_of
@@ -19,6 +20,7 @@ from sharefs.config.variables import Form, Variables
 from sharefs.errors import Code, Place, SharingError
 
 DEFAULT_PATHS: Final = ("/etc/sharefs/sharefs.conf", "/etc/dovecot/dovecot.conf")
+MAX_READINGS: Final = 8  # $SET: of a $SET: of ...
 ENVIRONMENT: Final = "SHAREFS_CONFIG"
 
 # userdb fields that concern the process, not its settings (2.4 "userdb: Extra Fields").
@@ -64,7 +66,7 @@ class Config:
 
     def _fields_scope(self, fields: Mapping[str, str]) -> Scope:
         problems = Problems()
-        builder = Builder(problems, {})
+        builder = Builder(problems, {}, self.root)
         form = self.forms.get(self.root.place.file, Form.V24)
         scope = Scope("", "", Place("userdb"), form)
         for name, text in fields.items():
@@ -123,16 +125,35 @@ def examine(
     else:
         path = find_path() if path is None else Path(path)
         tree = reader.read_file(path)
+    tree = expand_groups(tree, problems)
     forms = forms_of(tree, reader.files)
-    builder = Builder(problems, forms)
-    root = builder.build(tree)
-    name_namespaces(root)
+    root = _build(tree, forms, problems)
     override_place = Place("override")
-    builder.writer.expander.forms = {**forms, "override": forms.get(tree.place.file, Form.V24)}
-    given = Scope("", "", override_place, builder.writer.form_of(override_place))
+    form = forms.get(tree.place.file, Form.V24)
+    given = Scope("", "", override_place, form)
+    builder = Builder(problems, {override_place.file: form}, root)
     builder.build(_overrides_tree(overrides, override_place, problems), given)
     _check([root, given], problems, lookup_group)
     return Config(root, given, problems.sorted(reader.files), forms, path)
+
+
+def _build(tree: Block, forms: Mapping[str, Form], problems: Problems) -> Scope:
+    """Build the scopes; again while `$SET:` refers to what stands further down."""
+    later: Scope | None = None
+    for _ in range(MAX_READINGS):
+        found = Problems()
+        builder = Builder(found, forms, later)
+        root = builder.build(tree)
+        name_namespaces(root)
+        if not builder.writer.expander.uses_later or (later is not None and root == later):
+            break
+        later = root
+    else:
+        found.error("set-loop", tree.place, "settings refer to each other in a circle by $SET:",
+                    "take one of them out")  # fmt: skip
+    for problem in found.sorted():
+        problems.add(problem)
+    return root
 
 
 def _check(roots: Sequence[Scope], problems: Problems, lookup_group: GroupLookup) -> None:

@@ -109,6 +109,8 @@ class OldForm:
                 )
                 return True
             text = item.value.removeprefix("<").strip()
+            if text:
+                text = self.expander.path_of(text, item.place)
             scope.put(new, Value(text, item.place, self.writer.form_of(item.place)))
             return True
         if name == "disable_plaintext_auth":

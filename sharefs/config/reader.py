@@ -6,6 +6,7 @@ line that opens its block.  Nothing here knows what a setting means.  Any input 
 cannot be read becomes a Problem.
 """
 
+import errno
 import glob
 import os
 import re
@@ -42,6 +43,26 @@ def _split_closing(text: str) -> tuple[str, str]:
     while value == "}" or value.endswith((" }", "\t}")):
         value, closing = value[:-1].rstrip(), closing + "}"
     return value, closing
+
+
+def read_regular(path: Path | str, limit: int) -> tuple[bytes, tuple[int, int]]:
+    """A regular file's octets, and its device and inode.
+
+    Raises OSError, also for what is no regular file or larger than limit, ValueError for a NUL in
+    path.
+    """
+    # O_NONBLOCK: a FIFO in the way must not hang us.
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        facts = os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        if facts.st_size > limit:
+            raise OSError(errno.EFBIG, f"larger than {limit} octets")
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(limit), (facts.st_dev, facts.st_ino)
+    finally:
+        os.close(fd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,28 +128,13 @@ class Reader:
         self._parse(text, str(path), into, (*within, identity), path.parent)
 
     def _octets(self, path: Path, asked: Place) -> tuple[bytes | None, tuple[int, int]]:
-        fd = -1
         try:
-            # O_NONBLOCK: a FIFO in the way must not hang us.
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            facts = os.fstat(fd)
-            if not stat.S_ISREG(facts.st_mode):
-                self.problems.error("unreadable", asked, f"{path} is not a regular file")
-                return None, (0, 0)
-            if facts.st_size > MAX_FILE:
-                message = f"{path} is larger than {MAX_FILE} octets"
-                self.problems.error("too-large", asked, message)
-                return None, (0, 0)
-            with open(fd, "rb", closefd=False) as file:
-                return file.read(MAX_FILE), (facts.st_dev, facts.st_ino)
+            return read_regular(path, MAX_FILE)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self.problems.error("unreadable", asked, f"cannot read {path}: {reason}",
                                 "make it readable, or take it out")  # fmt: skip
             return None, (0, 0)
-        finally:
-            if fd >= 0:
-                os.close(fd)
 
     def _text(self, octets: bytes, name: str) -> str:
         octets = octets.removeprefix(b"\xef\xbb\xbf")
@@ -282,7 +288,7 @@ class Reader:
         except (OSError, ValueError, re.error) as error:
             self.problems.error("include", place, f"cannot expand {pattern}: {error}")
             return
-        if not found and word == "!include":
+        if not found and word == "!include" and not glob.has_magic(pattern):
             self.problems.error("include", place, f"no file matches {pattern}",
                                 "use !include_try if there may be none")  # fmt: skip
         for name in found:

@@ -23,7 +23,7 @@ from sharefs.config.namespaces import (
     expanded_paths,
     layout_of,
 )
-from sharefs.config.scope import FILTERS, Folded, Scope, fold_list, fold_text
+from sharefs.config.scope import Folded, Scope, fold_list, fold_text
 from sharefs.config.settings import DEFAULTS, SCHEMA, Settings
 from sharefs.config.variables import Form, Template, Variables
 from sharefs.errors import Code, Place, SharingError
@@ -36,32 +36,54 @@ DEFAULT_MAIL_PATH: Final = "~/Maildir"
 
 
 def layers_of(root: Scope, protocol: str, variables: Variables | None) -> Iterator[Scope]:
-    """root and, after it, the filter blocks in it that match, in the order of the file."""
-    yield root
-    for scope in root.children:
-        if scope.kind in FILTERS and _matches(scope, protocol, variables):
-            yield from layers_of(scope, protocol, variables)
+    """root and, after it, the filter blocks that match, the most specific last.
+
+    local beats remote beats protocol, a small network a large one; then the order of the file.
+    """
+    matching: list[tuple[tuple[int, int, int], Scope]] = []
+    _collect(root, (-1, -1, 0), protocol, variables, matching)
+    matching.sort(key=lambda each: each[0])
+    return (scope for _, scope in matching)
 
 
-def _matches(scope: Scope, protocol: str, variables: Variables | None) -> bool:
-    if scope.kind == "protocol":
-        names = scope.name.split()
-        wanted = {name for name in names if not name.startswith("!")}
-        banned = {name[1:] for name in names if name.startswith("!")}
-        return protocol in wanted if wanted else protocol not in banned
-    if scope.kind in ("local", "remote") and variables is not None:
-        address = variables.local_ip if scope.kind == "local" else variables.remote_ip
-        return bool(address) and any(
-            _in_network(address, net) for net in scope.name.replace(",", " ").split()
-        )
-    return False
+def _collect(
+    scope: Scope, rank: tuple[int, int, int], protocol: str, variables: Variables | None,
+    into: list[tuple[tuple[int, int, int], Scope]],
+) -> None:  # fmt: skip
+    into.append((rank, scope))
+    local, remote, named = rank
+    for inner in scope.children:
+        if inner.kind == "protocol" and _is_protocol(inner, protocol):
+            _collect(inner, (local, remote, named + 1), protocol, variables, into)
+        elif inner.kind == "local" and variables is not None:
+            if (size := _prefix_length(variables.local_ip, inner)) >= 0:
+                _collect(inner, (size, remote, named), protocol, variables, into)
+        elif (
+            inner.kind == "remote"
+            and variables is not None
+            and (size := _prefix_length(variables.remote_ip, inner)) >= 0
+        ):
+            _collect(inner, (local, size, named), protocol, variables, into)
 
 
-def _in_network(address: str, network: str) -> bool:
-    try:
-        return ipaddress.ip_address(address) in ipaddress.ip_network(network, strict=False)
-    except ValueError:
-        return False
+def _is_protocol(scope: Scope, protocol: str) -> bool:
+    names = scope.name.split()
+    wanted = {name for name in names if not name.startswith("!")}
+    banned = {name[1:] for name in names if name.startswith("!")}
+    return protocol in wanted if wanted else protocol not in banned
+
+
+def _prefix_length(address: str, scope: Scope) -> int:
+    """Of the smallest network of the block that holds address; -1: none does."""
+    longest = -1
+    for written in scope.name.replace(",", " ").split():
+        try:
+            network = ipaddress.ip_network(written, strict=False)
+            if ipaddress.ip_address(address) in network:
+                longest = max(longest, network.prefixlen)
+        except ValueError:
+            continue  # no address is known, or the file's mistake was reported
+    return longest
 
 
 class Resolver:

@@ -36,7 +36,7 @@ class Scope:
     name: str
     place: Place
     form: Form
-    parent: "Scope | None" = None
+    parent: "Scope | None" = field(default=None, compare=False, repr=False)
     values: dict[str, list[Value]] = field(default_factory=dict)
     children: "list[Scope]" = field(default_factory=list)
 

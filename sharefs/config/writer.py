@@ -17,9 +17,11 @@ from sharefs.errors import Place
 class Writer:
     """forms: which form each file is in."""
 
-    def __init__(self, problems: Problems, forms: Mapping[str, Form]) -> None:
+    def __init__(
+        self, problems: Problems, forms: Mapping[str, Form], later: Scope | None = None
+    ) -> None:
         self.problems = problems
-        self.expander = Expander(problems, forms)
+        self.expander = Expander(problems, forms, later)
 
     def form_of(self, place: Place) -> Form:
         return self.expander.form_of(place)

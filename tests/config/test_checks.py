@@ -193,7 +193,12 @@ FOUND = {
     "local_name": (
         "local_name x {\nlog_path = /x\n}\n", "unimplemented", Severity.UNIMPLEMENTED, 1, "",
     ),
-    "group": ("group @a b {\nlog_path = /x\n}\n", "unimplemented", Severity.UNIMPLEMENTED, 1, ""),
+    "unnamed group": ("group @a {\nlog_path = /x\n}\n", "block-name", ERROR, 1, "@LABEL NAME"),
+    "group that is not there": (
+        "group @a one {\nlog_path = /x\n}\n@a = onne\n",
+        "unknown-group-of-settings", ERROR, 4, "one",
+    ),
+    "group in itself": ("group @a b {\n@a = b\n}\n@a = b\n", "include-loop", ERROR, 2, "remove"),
     "mailbox outside": ("mailbox Trash {\nauto = create\n}\n", "misplaced", ERROR, 1, "move"),
     "rights": ("acl user=bob {\nrights = lrz\n}\n", "bad-rights", ERROR, 2, "lrs"),
     "identifier": ("acl usre=bob {\nrights = lr\n}\n", "bad-identifier", ERROR, 2, "user="),

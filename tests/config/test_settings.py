@@ -1,5 +1,6 @@
 """Typed settings: types, defaults, layers, the 2.3 form, userdb fields, and origins."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,84 @@ def test_address_filters() -> None:
     far = Variables(user="bob", home="/h", remote_ip="192.0.2.9")
     assert config.settings(variables=far).ssl == "required"
     assert config.settings().ssl == "required"
+
+
+def test_the_most_specific_filter_wins_wherever_it_stands() -> None:
+    text = (
+        "local 127.0.0.2 {\nlogin_greeting = two\n}\n"
+        "local 127.0.0.0/24 {\nlogin_greeting = net\n}\n"
+        "remote 10.0.0.0/8 {\nlogin_greeting = remote\n}\n"
+        "protocol imap {\nlogin_greeting = imap\n}\n"
+    )
+    config = load(text=text)
+    for local, remote, want in (
+        ("127.0.0.2", "10.0.0.1", "two"), ("127.0.0.3", "10.0.0.1", "net"),
+        ("192.0.2.1", "10.0.0.1", "remote"), ("192.0.2.1", "192.0.2.2", "imap"),
+    ):  # fmt: skip
+        who = Variables(user="bob", home="/h", local_ip=local, remote_ip=remote)
+        assert config.settings(variables=who).login_greeting == want
+
+
+def test_groups_of_settings() -> None:
+    text = (
+        "group @mailboxes finnish {\nmailbox Roskakori {\nspecial_use = \\Trash\n}\n}\n"
+        "namespace inbox {\nseparator = /\ninbox = yes\n@mailboxes = finnish\n"
+        "@mailbox_defaults = english\n}\n"
+        "group @mail x {\npath = /x\n}\n@mail = x\n@metric_defaults = backend\n"
+    )
+    config = load(text=text)
+    assert config.problems == ()
+    found = config.settings(variables=BOB)
+    assert found.mail_path == "/x"
+    assert found.origin("mail_path") == "(text):13"
+    assert [each.name for each in found.namespace("inbox").mailboxes] == [
+        "Roskakori", "Drafts", "Junk", "Trash", "Sent", "Sent Messages",
+    ]  # fmt: skip
+
+
+def test_groups_do_not_multiply_without_end() -> None:
+    text = "group @a g0 {\nlog_path = /x\n}\n"
+    for number in range(1, 40):
+        text += f"group @a g{number} {{\n@a = g{number - 1}\n@a = g{number - 1}\n}}\n"
+    found = examine(text=text + "@a = g39\n").problems
+    assert [each.check for each in found] == ["too-large"]
+
+
+def test_file_names_are_relative_to_the_file_that_has_them(tmp_path: Path) -> None:
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d/greeting").write_text("hi\n")
+    (tmp_path / "conf.d/a.conf").write_text("mail_home = <greeting\nssl_cert = <c.pem\n")
+    (tmp_path / "main.conf").write_text("!include conf.d/*.conf\n!include none.d/*.conf\n")
+    config = load(tmp_path / "main.conf")
+    assert config.problems == ()
+    assert config.settings().mail_home == "hi"
+    assert config.settings().ssl_server_cert_file == f"{tmp_path}/conf.d/c.pem"
+
+
+def test_set_refers_to_what_a_setting_is_in_the_end() -> None:
+    text = (
+        "mail_home = $SET:base_dir\nbase_dir = $SET:state_dir\nstate_dir = /late\n"
+        "log_path = /a\nlog_path = $SET:log_path /b\n"
+        "service auth {\nuser = $SET:default_login_user\n}\n"
+        "acl_user = $SET:service/auth/service_user\ndefault_login_user = nobody\n"
+    )
+    found = settings_of(text)
+    assert (found.mail_home, found.log_path) == ("/late", "/a /b")
+    assert found.services["auth"].user == "nobody"
+    assert found.acl_user == "nobody"
+    assert problems_of("log_path = $SET:lgo_path")[0][1:] == (
+        "undefined-variable", "did you mean log_path?",
+    )  # fmt: skip
+    circle = "acl_user = $SET:mail_home x\nmail_home = $SET:acl_user y\n"
+    assert [check for _, check, _ in problems_of(circle)] == ["set-loop"]
+
+
+def test_a_value_from_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "nul").write_text("a\0b")
+    for name, check in (("fifo", "unreadable"), ("nul", "nul"), (".", "unreadable")):
+        found = problems_of(f"mail_home = <{tmp_path}/{name}")
+        assert [each for _, each, _ in found] == [check]
 
 
 def test_namespace_blocks_of_a_name_are_one() -> None:
