@@ -13,7 +13,7 @@ from sharefs.errors import SharingError
 from sharefs.flags import NO_FLAGS, FlagChange, FlagFilter, FlagOp, FlagSet, System
 from sharefs.store.interface import Existence, Mailbox, Storage, StoredMailbox
 from sharefs.store.maildir import MaildirConfig, MaildirStorage
-from sharefs.store.private_seen import files, overlay
+from sharefs.store.private_seen import discard, files, follow_rename, overlay
 from sharefs.store.private_seen.records import format_expunge, parse_header
 from tests.store.contract import SEEN, StorageContract, add
 from tests.support.become import Identity
@@ -305,6 +305,28 @@ def test_nowhere_to_write(open_tmp: Path, caplog: pytest.LogCaptureFixture) -> N
     found, text = Identity(5002, 5002).run(run)
     assert found == {2}
     assert text.count("kept in memory only") == 1
+
+
+def test_renaming_and_deleting_take_the_index_along(tmp_path: Path, plain: Mailbox) -> None:
+    storage = overlaid(tmp_path)
+    old, new, other = (storage.private / name for name in ("Work", "Renamed", "Stale"))
+    with closing(storage.open(WORK)) as bob:
+        bob.store_flags([1], ADD_SEEN)
+    new.mkdir()
+    (new / LOG).write_bytes(b"left by another mailbox of that name")
+    (old / "child").mkdir()
+    storage.rename(WORK, ("Renamed",))
+    follow_rename(old, new)
+    with closing(storage.open(("Renamed",))) as bob:
+        assert seen(bob) == {1}
+    assert os.listdir(old) == ["child"]
+    follow_rename(other, new)  # there is nothing to move, so nothing is replaced
+    assert (new / LOG).exists()
+    discard(new)
+    discard(new)
+    assert not new.exists()
+    discard(old)
+    assert os.listdir(old) == ["child"]
 
 
 # --- bad files -------------------------------------------------------------------------------

@@ -115,6 +115,11 @@ class PrivateSeenMailbox(Mailbox):
     def can_add_keywords(self) -> bool:
         return self._shared.can_add_keywords()
 
+    def changeable(self) -> FlagFilter:
+        shared = self._shared.changeable()
+        private = System.NONE if self.readonly else System.SEEN
+        return FlagFilter((shared.mask & ~System.SEEN) | private, shared.keywords)
+
     def recent(self, *, claim: bool) -> frozenset[int]:
         return self._shared.recent(claim=claim)
 
