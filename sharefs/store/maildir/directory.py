@@ -108,7 +108,11 @@ class Directory:
         if not was_current or self._key is None:
             self._key = None
             return
-        self._key = _key_of(os.stat(self.path))
+        try:
+            self._key = _key_of(os.stat(self.path))
+        except FileNotFoundError:
+            self._key = None
+            return
         self._first_seen = self._timer()
         self._trusted = False
         wait = self._cost * LOOK_SHARE

@@ -91,13 +91,13 @@ class MaildirMailbox(Mailbox):
         """Named ones, and those of letters that stand in file names without having a name."""
         self.picture.load()
         current = self.picture.keywords.current
-        nameless = {current.name_of(letter) for letter in self.picture.used_letters()}
+        nameless = {current.name_of(letter) for letter in self.picture.folders.used_letters()}
         return (*current.known(), *sorted(nameless.difference(current.known())))
 
     def can_add_keywords(self) -> bool:
         self.picture.load()
         return not self.readonly and self.picture.keywords.current.has_room(
-            self.picture.used_letters()
+            self.picture.folders.used_letters()
         )
 
     def watch_paths(self) -> Sequence[Path]:
@@ -107,7 +107,7 @@ class MaildirMailbox(Mailbox):
         return paths
 
     def settles_in(self) -> float | None:
-        waits = [self.picture.new.settles_in(), self.picture.cur.settles_in()]
+        waits = [self.picture.folders.new.settles_in(), self.picture.folders.cur.settles_in()]
         return min((wait for wait in waits if wait is not None), default=None)
 
     def close(self) -> None:
@@ -120,22 +120,22 @@ class MaildirMailbox(Mailbox):
         picture = self.picture
         picture.load()
         uid_of = picture.list.uid_of
-        waiting = {base: uid_of.get(base, 0) for base in picture.new.files}
+        waiting = {base: uid_of.get(base, 0) for base in picture.folders.new.files}
         found = {b: uid for b, uid in waiting.items() if picture.base_of.get(uid) == b}
         if not claim or self.readonly or not found:
             return frozenset(found.values())
         claimed: list[int] = []
-        with picture.own_changes(), self._directories() as (new_fd, cur_fd):
+        with picture.folders.own_changes(), self._directories() as (new_fd, cur_fd):
             for base, uid in found.items():
-                info = picture.new.files[base]
+                info = picture.folders.new.files[base]
                 after = info or NO_FLAGS_INFO
                 try:
                     fsops.rename(Entry(new_fd, base + info), Entry(cur_fd, base + after))
                 except FileNotFoundError:
-                    picture.lost_track()  # another process has claimed it
+                    picture.folders.lost_track()  # another process has claimed it
                     continue
-                picture.cur.files[base] = after
-                del picture.new.files[base]
+                picture.folders.cur.files[base] = after
+                del picture.folders.new.files[base]
                 claimed.append(uid)
         return frozenset(claimed)
 
@@ -192,7 +192,7 @@ class MaildirMailbox(Mailbox):
             if base is None:
                 raise SharingError(Code.EXPUNGED, f"message {uid} of {self.site.label} is gone")
             try:
-                return act(picture.path_of(base))
+                return act(picture.folders.path_of(base))
             except FileNotFoundError:
                 continue
         raise SharingError(
@@ -233,8 +233,12 @@ class MaildirMailbox(Mailbox):
             if attempt:
                 picture.sync(force=True)
             missed: list[int] = []
-            new, cur, base_of = picture.new.files, picture.cur.files, picture.base_of
-            with picture.own_changes(), self._directories() as (new_fd, cur_fd):
+            new, cur, base_of = (
+                picture.folders.new.files,
+                picture.folders.cur.files,
+                picture.base_of,
+            )
+            with picture.folders.own_changes(), self._directories() as (new_fd, cur_fd):
                 for uid in uids:
                     base = base_of.get(uid)
                     if base is None:
@@ -256,7 +260,7 @@ class MaildirMailbox(Mailbox):
                         del new[base]
                     changed.append(uid)
                 if missed:
-                    picture.lost_track()
+                    picture.folders.lost_track()
             if not missed:
                 return
             uids = missed
@@ -294,7 +298,7 @@ class MaildirMailbox(Mailbox):
         with self.picture.locked():
             keywords.refresh()
             table, homeless = keywords.current.with_added(
-                sorted(names), self.picture.used_letters()
+                sorted(names), self.picture.folders.used_letters()
             )
             if table != keywords.current:
                 self.picture.write_keywords(table)
@@ -324,11 +328,11 @@ class MaildirMailbox(Mailbox):
     def _unlink(self, uids: Iterable[int]) -> list[int]:
         """Returns those whose files were not where they were last seen."""
         picture = self.picture
-        new, cur = picture.new.files, picture.cur.files
+        new, cur = picture.folders.new.files, picture.folders.cur.files
         missed: list[int] = []
         removed: list[int] = []
         try:
-            with picture.own_changes(), self._directories() as (new_fd, cur_fd):
+            with picture.folders.own_changes(), self._directories() as (new_fd, cur_fd):
                 for uid in uids:
                     base = picture.base_of[uid]
                     files, fd = (cur, cur_fd) if base in cur else (new, new_fd)
@@ -338,7 +342,7 @@ class MaildirMailbox(Mailbox):
                     else:
                         missed.append(uid)
                 if missed:
-                    picture.lost_track()
+                    picture.folders.lost_track()
         finally:
             picture.publish_removal(removed)
         return missed
@@ -399,7 +403,7 @@ class MaildirMailbox(Mailbox):
     def _bases_taken(self) -> set[str]:
         """Bases that a copy must not use here: ever listed, or standing in a directory now."""
         picture = self.picture
-        names = chain(os.listdir(picture.new.path), os.listdir(picture.cur.path))
+        names = chain(os.listdir(picture.folders.new.path), os.listdir(picture.folders.cur.path))
         return picture.list.uid_of.keys() | {name.partition(":")[0] for name in names}
 
     def copy_from(
@@ -454,8 +458,8 @@ class MaildirMailbox(Mailbox):
     def _directories(self) -> Iterator[tuple[int, int]]:
         """Descriptors of new/ and cur/."""
         with (
-            fsops.directory(self.picture.new.path, follow=True, search_only=True) as new_fd,
-            fsops.directory(self.picture.cur.path, follow=True, search_only=True) as cur_fd,
+            fsops.directory(self.picture.folders.new.path, follow=True, search_only=True) as new_fd,
+            fsops.directory(self.picture.folders.cur.path, follow=True, search_only=True) as cur_fd,
         ):
             yield new_fd, cur_fd
 

@@ -13,8 +13,7 @@ lock.  Only the numbering of messages is locked (uidlist.py).  The rules:
 import contextlib
 import errno
 import logging
-from collections.abc import Collection, Iterable, Iterator
-from itertools import chain
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from sharefs import fsops
@@ -25,8 +24,8 @@ from sharefs.store.interface import Changes
 from sharefs.store.maildir import doubles
 from sharefs.store.maildir.changes import ChangeLog
 from sharefs.store.maildir.config import Site
-from sharefs.store.maildir.directory import Directory
 from sharefs.store.maildir.filename import arrival_key, parse_info
+from sharefs.store.maildir.folders import Folders, Touched
 from sharefs.store.maildir.keyword_file import KeywordFile
 from sharefs.store.maildir.keywords import Keywords
 from sharefs.store.maildir.uidlist import UidList
@@ -34,15 +33,12 @@ from sharefs.store.maildir.uidlist_format import MAX_UID
 
 log = logging.getLogger(__name__)
 
-LOOKS: Final = 5  # listings before a missing file is believed to be gone
 SYNC_PATIENCE: Final = 10.0  # seconds to wait for the lock before new messages are shown later
 # Why a mailbox may refuse new list entries and still be read.
 NO_UIDVALIDITY: Final = 1  # of a mailbox without a list that we may not make; it shows nothing
 REFUSED: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT}
 )
-
-_Touched = dict[str, str | None]  # info that a base had before, None: it was not there
 
 
 class Picture:
@@ -52,8 +48,7 @@ class Picture:
         self.site = site
         self.list = UidList(site)
         self.keywords = KeywordFile(site)
-        self.new = Directory(site.directory / "new")
-        self.cur = Directory(site.directory / "cur")
+        self.folders = Folders(site.directory)
         self.generation = 1
         self.changes = ChangeLog()
         self.uids: list[int] = []
@@ -63,8 +58,6 @@ class Picture:
         self._high = 0  # every UID up to this one is in base_of, or never will be
         self._strays: set[str] = set()  # bases that wait for a UID
         self._flags: dict[str, FlagSet] = {}
-        self._doubles: list[tuple[str, str]] = []
-        self._quiet = False  # whether the last listings were
         self._looked_with = -1  # version of the list before the last look
         self._list_reads = -1  # its reads when last published
         self._lock: DotLock | None = None
@@ -76,18 +69,6 @@ class Picture:
     def uidnext(self) -> int:
         return max(self.list.next_uid, self._high + 1)
 
-    def info_of(self, base: str) -> str | None:
-        """The info of a base that is here; None: it is not."""
-        info = self.cur.files.get(base)
-        return self.new.files.get(base) if info is None else info
-
-    def path_of(self, base: str) -> str:
-        """Where its file was last seen.  Raises KeyError."""
-        info = self.cur.files.get(base)
-        if info is not None:
-            return f"{self.cur.path}/{base}{info}"
-        return f"{self.new.path}/{base}{self.new.files[base]}"
-
     def flags_of_info(self, info: str) -> FlagSet:
         flags = self._flags.get(info)
         if flags is None:
@@ -98,21 +79,16 @@ class Picture:
 
     def flags_of(self, uid: int) -> FlagSet:
         """Raises KeyError."""
-        base = self.base_of[uid]
-        info = self.cur.files.get(base)
-        return self.flags_of_info(self.new.files[base] if info is None else info)
-
-    def used_letters(self) -> frozenset[str]:
-        """Keyword letters that stand in some file name."""
-        infos = set(self.cur.files.values()) | set(self.new.files.values())
-        return frozenset().union(*(parse_info(info).letters for info in infos))
+        info = self.folders.info_of(self.base_of[uid])
+        if info is None:
+            raise KeyError(uid)
+        return self.flags_of_info(info)
 
     def looks_unchanged(self) -> bool:
         try:
             return (
                 self.loaded
-                and self.new.is_settled()
-                and self.cur.is_settled()
+                and self.folders.is_settled()
                 and self.list.looks_unchanged()
                 and self.keywords.looks_unchanged()
             )
@@ -164,14 +140,16 @@ class Picture:
         reinterpreted = self._refresh_keywords()
         self._check_same_mailbox()
         force = force or not self.loaded
-        look_cur = self.cur.needs_look() or force
+        folders = self.folders
+        at_cur = folders.cur.needs_look() or force
         listed = self.list.version != self._looked_with
-        look = self.new.needs_look() or look_cur or listed
-        touched = self._look(look_cur) if look else {}
+        look = folders.new.needs_look() or at_cur or listed
+        touched = self._look(at_cur=at_cur) if look else {}
         if not self.loaded:
             self._load()
             return False
-        if not (touched or reinterpreted or listed or self._strays or self._doubles):
+        untidy = look and self._is_untidy()
+        if not (touched or reinterpreted or listed or untidy or self._strays or folders.doubles):
             return False
         return self._publish(touched, reinterpreted)
 
@@ -179,7 +157,9 @@ class Picture:
         header = self.list.header
         if header is not None and not self.uidvalidity:
             self.uidvalidity = header.uidvalidity
-        if not self.uidvalidity or (header and header.uidvalidity == self.uidvalidity):
+        if self.uidvalidity == (header.uidvalidity if header else NO_UIDVALIDITY):
+            return
+        if not self.uidvalidity:
             return
         now = f"is now {header.uidvalidity}" if header else "is lost, and the list with it"
         raise SharingError(
@@ -198,67 +178,12 @@ class Picture:
         before, self._flags = self._flags, {}
         return frozenset(info for info, old in before.items() if self.flags_of_info(info) != old)
 
-    # --- listing the directories -----------------------------------------------------------
-
-    def _here(self) -> set[str]:
-        return self.cur.files.keys() | self.new.files.keys()
-
-    def _look(self, look_cur: bool) -> _Touched:
-        """List directories until nothing that should be there is missing, or LOOKS times.
-
-        new/ is always listed, and first: what leaves it for cur/ meanwhile is then seen twice,
-        not never.
-        """
+    def _look(self, *, at_cur: bool) -> Touched:
         self._looked_with = self.list.version
-        fresh = self.list.bases_after(self._high) if self.loaded else ()
-        found_new: dict[str, str] = {}
-        found_cur: dict[str, str] = {}
-        for _ in range(LOOKS):
-            self._quiet = True
-            self._doubles = []
-            self._look_at(self.new, found_new)
-            look_cur = (
-                look_cur
-                or not self.new.files.keys() <= found_new.keys()
-                or any(base not in found_new and base not in self.cur.files for base in fresh)
-            )
-            if look_cur:
-                self._look_at(self.cur, found_cur)
-            expected = self._expected(fresh) if look_cur else self.new.files
-            if self._quiet or not any(
-                base not in found_cur and base not in found_new for base in expected
-            ):
-                break
-        touched: _Touched = {}
         if not self.loaded:
-            self.cur.files, self.new.files = found_cur, found_new
-        if look_cur:
-            _take_over(self.cur.files, found_cur, touched)
-        _take_over(self.new.files, found_new, touched)
-        self._prefer_cur()
-        return touched
-
-    def _expected(self, fresh: Iterable[str]) -> Iterable[str]:
-        """Bases that both directories together should hold."""
-        return chain(self.base_of.values(), fresh) if self.loaded else self.list.uid_of
-
-    def _look_at(self, directory: Directory, found: dict[str, str]) -> None:
-        look = directory.look()
-        found.update(look.files)
-        self._quiet = self._quiet and look.quiet
-        for base, info in look.doubles:
-            self._doubles.append(
-                (f"{directory.path}/{base}{look.files[base]}", f"{directory.path}/{base}{info}")
-            )
-
-    def _prefer_cur(self) -> None:
-        """A base in both directories was moved while we looked, or there are two messages."""
-        small, large = sorted((self.new.files, self.cur.files), key=len)
-        for base in [base for base in small if base in large]:
-            info = self.new.files.pop(base)
-            self._doubles.append(
-                (f"{self.cur.path}/{base}{self.cur.files[base]}", f"{self.new.path}/{base}{info}")
-            )
+            return self.folders.look(at_cur=True, live=self.list.uid_of, fresh=())
+        fresh = self.list.bases_after(self._high)
+        return self.folders.look(at_cur=at_cur, live=self.base_of.values(), fresh=fresh)
 
     # --- numbering -------------------------------------------------------------------------
 
@@ -296,13 +221,14 @@ class Picture:
         self.list.prepare()
         self._check_same_mailbox()
 
-    def _number(self, strays: set[str], touched: _Touched) -> None:
+    def _number(self, strays: set[str], touched: Touched) -> None:
         """Give UIDs to files that have none, if we may write the list; else they stay hidden.
 
         touched grows by what another look under the lock found.
         """
         self._strays = strays
-        if not strays and not self._doubles and self.list.is_plain:
+        mended = self.list.is_plain and not self.folders.doubles
+        if not strays and mended and not self._is_untidy():
             return
         try:
             with self.locked(patience=SYNC_PATIENCE if self.list.header else None):
@@ -316,13 +242,13 @@ class Picture:
                 raise
             self._complain(strays, exc)
 
-    def _number_locked(self, touched: _Touched) -> None:
+    def _number_locked(self, touched: Touched) -> None:
         if self.list.version != self._looked_with:
             # Others listed files since we looked; some of theirs may have come after our look.
-            again = self._look(True)
+            again = self._look(at_cur=True)
             for base, info in again.items():
                 touched.setdefault(base, info)
-            self._strays |= again.keys() if self.loaded else self._here()
+            self._strays |= again.keys() if self.loaded else self.folders.bases()
         self.prepare_list()
         unnumbered = sorted(filter(self._is_unnumbered, self._strays), key=arrival_key)
         first = self.list.next_uid
@@ -330,17 +256,24 @@ class Picture:
             raise SharingError(Code.LIMIT, f"{self.site.label} has run out of UIDs")
         if unnumbered:
             self.list.add(list(enumerate(unnumbered, first)))
-        if self._quiet and self.list.wants_rewrite(here := self._here()):
-            self.list.rewrite(here)
+        if self._is_untidy():
+            self.list.rewrite(self.folders.bases())
         self._looked_with = self.list.version
         self._strays = set()
-        if self._doubles:
-            doubles.mend(self._doubles, self.new.path)
-            self._doubles = []
+        if self.folders.doubles:
+            doubles.mend(self.folders.doubles, self.folders.new.path)
+            self.folders.doubles = []
+        self._complaint = ""
+
+    def _is_untidy(self) -> bool:
+        """Whether the list holds too many records of dead messages, and we know which."""
+        return self.folders.quiet and self.list.wants_rewrite(
+            len(self.folders.cur.files) + len(self.folders.new.files)
+        )
 
     def _is_unnumbered(self, base: str) -> bool:
         """Whether a file needs a new UID: it has none, or one that clients saw vanish (rule 3)."""
-        if base not in self.cur.files and base not in self.new.files:
+        if base not in self.folders:
             return False
         uid = self.list.uid_of.get(base)
         return uid is None or (uid <= self._high and self.base_of.get(uid) != base)
@@ -358,9 +291,10 @@ class Picture:
     def _load(self) -> None:
         """The first picture: no changes, for nobody saw another one."""
         self._match()
-        complete = len(self.base_of) == len(self.cur.files) + len(self.new.files)
-        if not complete or not self.list.is_plain or self._doubles:
-            self._number(self._here() - self.list.uid_of.keys(), {})
+        folders = self.folders
+        complete = len(self.base_of) == len(folders.cur.files) + len(folders.new.files)
+        if not complete or not self.list.is_plain or folders.doubles:
+            self._number(folders.bases() - self.list.uid_of.keys(), {})
             self._match()
         self.uids = sorted(self.base_of)
         self._high = self.list.next_uid - 1
@@ -374,7 +308,7 @@ class Picture:
         The files get the strings of the list: a big mailbox is mostly names, and should hold each
         of them once.
         """
-        cur, new = self.cur.files, self.new.files
+        cur, new = self.folders.cur.files, self.folders.new.files
         base_of: dict[int, str] = {}
         files: dict[str, str] = {}
         find = cur.get
@@ -388,18 +322,18 @@ class Picture:
         if len(files) < len(cur):
             files |= {base: info for base, info in cur.items() if base not in files}
         self.base_of = base_of
-        self.cur.files = files
+        self.folders.cur.files = files
 
-    def _publish(self, touched: _Touched, reinterpreted: frozenset[str]) -> bool:
+    def _publish(self, touched: Touched, reinterpreted: frozenset[str]) -> bool:
         """Number what is new, then tell what changed.  Returns whether anything did."""
         suspects = self._strays | touched.keys()
         if self.list.reads != self._list_reads:
             suspects |= {self.base_of[uid] for uid in self._unlisted()}
         self._number(set(filter(self._is_unnumbered, suspects)), touched)
         fresh = self.list.records_after(self._high)
+        info_of = self.folders.info_of
         if self.list.reads != self._list_reads or any(
-            touched.get(base, "") is not None and self.info_of(base) is not None
-            for _, base in fresh
+            touched.get(base, "") is not None and base in self.folders for _, base in fresh
         ):
             expunged = set(self._unlisted())
             self._list_reads = self.list.reads
@@ -411,17 +345,15 @@ class Picture:
             uid = uid_of.get(base, 0)
             if self.base_of.get(uid) != base:
                 continue
-            info = self.info_of(base)
+            info = info_of(base)
             if info is None:
                 expunged.add(uid)
             elif old is None or self.flags_of_info(old) != self.flags_of_info(info):
                 flags.add(uid)  # None: it was in the other directory, and is there no more
         if reinterpreted:
-            flags |= {u for u, b in self.base_of.items() if self.info_of(b) in reinterpreted}
+            flags |= {u for u, b in self.base_of.items() if info_of(b) in reinterpreted}
         added = [
-            (uid, base)
-            for uid, base in fresh
-            if uid_of.get(base) == uid and self.info_of(base) is not None
+            (uid, base) for uid, base in fresh if uid_of.get(base) == uid and base in self.folders
         ]
         self._high = self.list.next_uid - 1
         return self._commit(added, expunged, flags - expunged)
@@ -449,24 +381,6 @@ class Picture:
 
     # --- changes of our own ----------------------------------------------------------------
 
-    def lost_track(self) -> None:
-        """A file was not where it was last seen: the next sync() looks everywhere again."""
-        self.cur.distrust()
-        self.new.distrust()
-
-    @contextlib.contextmanager
-    def own_changes(self) -> Iterator[None]:
-        """Around renames and removals of ours, which are made in cur.files and new.files too.
-
-        Spares the next sync() a listing, unless somebody else changed something before us.
-        """
-        current = self.new.begin_own(), self.cur.begin_own()
-        try:
-            yield
-        finally:
-            self.new.end_own(current[0])
-            self.cur.end_own(current[1])
-
     def publish_flags(self, uids: Collection[int]) -> None:
         """Flags of these messages were changed by us."""
         self._commit([], (), uids)
@@ -477,24 +391,20 @@ class Picture:
 
     def is_current(self) -> bool:
         """Under the lock: whether nobody but us has listed or moved anything since we looked."""
-        return (
-            self.loaded
-            and self.list.version == self._looked_with
-            and self.new.begin_own()
-            and self.cur.begin_own()
-        )
+        return self.loaded and self.list.version == self._looked_with and self.folders.is_current()
 
     def publish_added(self, files: dict[str, str], *, was_current: bool) -> None:
         """We moved these files in place and listed them, under the lock.
 
         files: info by base.  was_current: what is_current() said before.
         """
+        folders = self.folders
         if was_current:
             for base, info in files.items():
-                (self.cur if info else self.new).files[base] = info
+                (folders.cur if info else folders.new).files[base] = info
             self._looked_with = self.list.version
-        self.new.end_own(was_current)
-        self.cur.end_own(was_current)
+        folders.new.end_own(was_current)
+        folders.cur.end_own(was_current)
         if was_current:
             self._publish(dict.fromkeys(files), frozenset())
 
@@ -502,19 +412,6 @@ class Picture:
         """Under the lock: give letters names, and tell of messages that have such letters."""
         self.keywords.write(keywords)
         if reinterpreted := self._reinterpret():
-            uids = {u for u, b in self.base_of.items() if self.info_of(b) in reinterpreted}
+            info_of = self.folders.info_of
+            uids = {u for u, b in self.base_of.items() if info_of(b) in reinterpreted}
             self._commit([], (), uids)
-
-
-def _take_over(files: dict[str, str], found: dict[str, str], touched: _Touched) -> None:
-    """Make files equal to found, keeping its strings; note what was different."""
-    if files is found:
-        return
-    gone = [base for base in files if base not in found]
-    for base in gone:
-        touched[base] = files.pop(base)
-    for base, info in found.items():
-        old = files.get(base)
-        if old != info:
-            touched.setdefault(base, old)
-            files[base] = info

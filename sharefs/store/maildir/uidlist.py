@@ -304,8 +304,8 @@ class UidList:
         except OSError as exc:
             log.warning("%s could not be kept: %s", self.path, exc)
 
-    def wants_rewrite(self, live: Collection[str]) -> bool:
-        """Whether dead records have become too many.  live: bases of messages that exist."""
+    def wants_rewrite(self, live: int) -> bool:
+        """Whether dead records have become too many.  live: number of messages that exist."""
         self._parse()
         known = len(self._records.uids)
-        return known >= SMALL and len(live) <= known * LIVE_SHARE
+        return known >= SMALL and live <= known * LIVE_SHARE

@@ -1,0 +1,149 @@
+"""new/ and cur/ together: which message file is where, and listing them without missing any."""
+
+import contextlib
+from collections.abc import Collection, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Final
+
+from sharefs.errors import Code, SharingError
+from sharefs.store.maildir.directory import Directory
+from sharefs.store.maildir.filename import parse_info
+
+LOOKS: Final = 5  # listings before a missing file is believed to be gone
+
+Touched = dict[str, str | None]
+"""What listings found changed: the info that a base had before; None: it was not there."""
+
+
+class Folders:
+    """quiet: whether the last listings cannot have missed anything.
+
+    doubles: pairs of paths whose files have one base name, as of the last listings.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.new = Directory(directory / "new")
+        self.cur = Directory(directory / "cur")
+        self.quiet = False
+        self.doubles: list[tuple[str, str]] = []
+        self._first = True
+
+    # --- asking ----------------------------------------------------------------------------
+
+    def __contains__(self, base: str) -> bool:
+        return base in self.cur.files or base in self.new.files
+
+    def bases(self) -> set[str]:
+        return self.cur.files.keys() | self.new.files.keys()
+
+    def info_of(self, base: str) -> str | None:
+        """The info of a base that is here; None: it is not."""
+        info = self.cur.files.get(base)
+        return self.new.files.get(base) if info is None else info
+
+    def path_of(self, base: str) -> str:
+        """Where its file was last seen.  Raises KeyError."""
+        info = self.cur.files.get(base)
+        if info is not None:
+            return f"{self.cur.path}/{base}{info}"
+        return f"{self.new.path}/{base}{self.new.files[base]}"
+
+    def used_letters(self) -> frozenset[str]:
+        """Keyword letters that stand in some file name."""
+        infos = set(self.cur.files.values()) | set(self.new.files.values())
+        return frozenset().union(*(parse_info(info).letters for info in infos))
+
+    def is_settled(self) -> bool:
+        return self.new.is_settled() and self.cur.is_settled()
+
+    # --- listing ---------------------------------------------------------------------------
+
+    def look(self, *, at_cur: bool, live: Collection[str], fresh: Collection[str]) -> Touched:
+        """List until nothing that should be there is missing, or LOOKS times.
+
+        new/ is always listed, and first: what leaves it for cur/ meanwhile is then seen twice,
+        not never.  live: bases that were here.  fresh: bases that were listed since.
+        """
+        new: dict[str, str] = {}
+        cur: dict[str, str] = {}
+        for _ in range(LOOKS):
+            self.quiet, self.doubles = True, []
+            self._look_at(self.new, new)
+            at_cur = (
+                at_cur
+                or not self.new.files.keys() <= new.keys()
+                or any(base not in new and base not in self.cur.files for base in fresh)
+            )
+            if at_cur:
+                self._look_at(self.cur, cur)
+            expected = chain(live, fresh) if at_cur else self.new.files
+            if self.quiet or not any(base not in cur and base not in new for base in expected):
+                break
+        touched: Touched = {}
+        if self._first:
+            self.cur.files, self.new.files, self._first = cur, new, False
+        else:
+            if at_cur:
+                _take_over(self.cur.files, cur, touched)
+            _take_over(self.new.files, new, touched)
+        self._prefer_cur()
+        return touched
+
+    def _look_at(self, directory: Directory, found: dict[str, str]) -> None:
+        look = directory.look()
+        found.update(look.files)
+        self.quiet = self.quiet and look.quiet
+        for base, info in look.doubles:
+            self.doubles.append(
+                (f"{directory.path}/{base}{look.files[base]}", f"{directory.path}/{base}{info}")
+            )
+
+    def _prefer_cur(self) -> None:
+        """A base in both directories was moved while we looked, or there are two messages."""
+        small, large = sorted((self.new.files, self.cur.files), key=len)
+        for base in [base for base in small if base in large]:
+            info = self.new.files.pop(base)
+            self.doubles.append(
+                (f"{self.cur.path}/{base}{self.cur.files[base]}", f"{self.new.path}/{base}{info}")
+            )
+
+    # --- changes of our own ----------------------------------------------------------------
+
+    def lost_track(self) -> None:
+        """A file was not where it was last seen: look everywhere again."""
+        self.cur.distrust()
+        self.new.distrust()
+
+    def is_current(self) -> bool:
+        """Whether nobody moved anything since we looked, as far as mtimes tell."""
+        return self.new.begin_own() and self.cur.begin_own()
+
+    @contextlib.contextmanager
+    def own_changes(self) -> Iterator[None]:
+        """Around renames and removals of ours, which are made in the `files` too.
+
+        Spares the next sync() a listing, unless somebody else changed something before us.
+        Raises SharingError(NONEXISTENT) if the directories are gone.
+        """
+        try:
+            current = self.new.begin_own(), self.cur.begin_own()
+        except FileNotFoundError as exc:
+            raise SharingError(Code.NONEXISTENT, f"the mailbox is gone: {exc}") from exc
+        try:
+            yield
+        finally:
+            self.new.end_own(current[0])
+            self.cur.end_own(current[1])
+
+
+def _take_over(files: dict[str, str], found: dict[str, str], touched: Touched) -> None:
+    """Make files equal to found, keeping its strings; note what was different."""
+    gone = [base for base in files if base not in found]
+    for base in gone:
+        touched[base] = files.pop(base)
+    for base, info in found.items():
+        old = files.get(base)
+        if old != info:
+            touched.setdefault(base, old)
+            files[base] = info
