@@ -115,17 +115,12 @@ def parse_login(login: str, rules: NameRules, expand: Expand, *, authorize: str 
     """
     if len(login) > MAX_LOGIN:
         raise BadName(Flaw.TOO_LONG, login)
-    if rules.master_separator and not authorize:
-        authorize, separator, master = login.partition(rules.master_separator)
-        if separator:
-            return Login(normalise(authorize, rules, expand), normalise(master, rules, expand))
-        authorize = ""
-    user = normalise(login, rules, expand)
-    if authorize:
-        target = normalise(authorize, rules, expand)
-        if target != user:
-            return Login(target, user)
-    return Login(user)
+    whose, who = authorize or login, login
+    if rules.master_separator and rules.master_separator in login and not authorize:
+        whose, _, who = login.partition(rules.master_separator)
+    user, master = normalise(whose, rules, expand), normalise(who, rules, expand)
+    # Whoever asks for himself is no master: his own password counts.
+    return Login(user, None if master == user else master)
 
 
 def parse_translation(text: str) -> dict[str, str]:

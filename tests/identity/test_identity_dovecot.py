@@ -27,15 +27,17 @@ SCHEMES = [
 ]  # fmt: skip
 
 # Without the penalty every wrong password would cost seconds.
-EXTRA = """
-auth_master_user_separator = *
-auth_username_chars =
+NO_PENALTY = """
 auth_failure_delay = 0
 service anvil {
   unix_listener anvil-auth-penalty {
     mode = 0
   }
 }
+"""
+EXTRA = f"""{NO_PENALTY}
+auth_master_user_separator = *
+auth_username_chars =
 """
 
 # name -> the rest of the line.  Read by both as passdb and userdb.
@@ -234,3 +236,58 @@ def test_the_process_gets_the_groups_that_dovecots_gets(open_tmp: Path) -> None:
         got = UserDatabase(config).lookup("bob")
     internal = grp.getgrnam("dovecot").gr_gid  # for Dovecot's own sockets, from its service block
     assert set(got.gids) == {int(gid) for gid in line.split()[1:]} - {internal}
+
+
+MASTERS = """
+auth_master_user_separator = *
+passdb {
+  driver = passwd-file
+  args = scheme=PLAIN username_format=%u DIR/masters
+  master = yes
+  result_success = RESULT
+}
+passdb {
+  driver = passwd-file
+  args = scheme=PLAIN username_format=%u DIR/second
+  override_fields = userdb_o=over-%u
+}
+"""
+
+LOGINS = [
+    ("bob", "pw"), ("bob", "pw2"), ("bob", "mpw"), ("bob*root", "mpw"), ("bob*root", "pw"),
+    ("zoe*root", "mpw"), ("root", "mpw"), ("bob*bob", "pw"), ("second*root", "mpw"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("result", ["return-ok", "continue"])
+def test_fields_of_several_databases_and_master_logins(open_tmp: Path, result: str) -> None:
+    """What each login ends up as: whose mail, and which userdb fields, from which database."""
+    (open_tmp / "masters").write_text(
+        "root:mpw::::::userdb_x=master userdb_y=master userdb_acl_user=%{auth_user} userdb_u=%u\n"
+    )
+    (open_tmp / "second").write_text(
+        "bob:pw2::::::userdb_x=second userdb_z=second\nsecond:pw2::::::userdb_x=second\n"
+    )
+    extra = MASTERS.replace("DIR", str(open_tmp)).replace("RESULT", result)
+    with private_dovecot(NO_PENALTY + extra, []) as dovecot:
+        (dovecot.base / "users").write_text("bob:{PLAIN}pw:45011:45111::/h::userdb_x=user\n")
+        first = f"passdb {{\n driver = passwd-file\n args = scheme=PLAIN {dovecot.base}/users\n}}\n"
+        users = f"userdb {{\n driver = passwd-file\n args = {dovecot.base}/users\n}}\n"
+        config = load(text=first + extra + users)
+        passwords, directory = PasswordDatabase(config), UserDatabase(config)
+        for login, password in LOGINS:
+            done = dovecot.doveadm("auth", "login", login, password, check=False)
+            try:
+                verified = passwords.verify(login, password)
+                got = directory.lookup(verified.user, login=verified)
+            except SharingError:
+                assert done.returncode != 0, (login, password)
+                continue
+            assert done.returncode == 0, (login, password)
+            lines = done.stdout.partition("userdb extra fields:\n")[2].splitlines()
+            want = dict(line.strip().split("=", 1) for line in lines if "=" in line)
+            assert lines[0].strip() == got.name
+            assert want.pop("master_user", None) == got.master
+            assert want.get("acl_user", got.name) == got.acl_user
+            shown = {name: want[name] for name in "xyzuo" if name in want}
+            assert shown == got.fields, (login, password)

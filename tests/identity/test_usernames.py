@@ -103,6 +103,7 @@ LOGINS = [
     ("plain", "bob", "", Login("bob")),
     ("separator", "bob*root", "", Login("bob", "root")),
     ("authorization identity", "root", "bob", Login("bob", "root")),
+    ("separator, as oneself", "bob*bob", "", Login("bob")),
     ("authorization as oneself", "bob", "bob", Login("bob")),
 ]
 
