@@ -138,7 +138,11 @@ class Account:
         """The mailbox for APPEND, COPY and MOVE.  Needs right (post for deliveries), not r."""
         target = self._demanded(name, right)
         changes.make_if_automatic(self._context, target)
-        return self._open(target, readonly=False)
+        mailbox = self._open(target, readonly=False)
+        if mailbox.backing().readonly:
+            mailbox.close()
+            raise changes.not_writable(target)
+        return mailbox
 
     def _open(self, target: Target, *, readonly: bool) -> Mailbox:
         if target.existence is Existence.NO_SELECT:
@@ -152,7 +156,7 @@ class Account:
                 if private is None:
                     return mailbox
                 public = target.namespace.type == "public"
-                return private_seen.overlay(mailbox, private, public=public)
+                return private_seen.overlay(mailbox, private, public=public, examine=readonly)
             except BaseException:
                 mailbox.close()
                 raise

@@ -7,6 +7,7 @@ map.  After a refusal everything is as it was.
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from sharefs.account import shares
 from sharefs.account.context import Context, Target, explained, log
@@ -278,6 +279,18 @@ def demand_reachable(name: str, mailbox: Mailbox) -> None:
             detail = f"cannot open {name}: {explain_refusal(path, Want.READ | Want.SEARCH)}"
             log.error("%s", detail)
             raise SharingError(Code.UNAVAILABLE, detail)
+
+
+def not_writable(target: Target) -> SharingError:
+    """The refusal for a mailbox in which the ACL allows writing and the kernel does not."""
+    path = target.storage.mailbox_path(target.levels)
+    below: list[Path] = []
+    with contextlib.suppress(OSError):  # one that may not be listed, or an mbox file
+        below = [one for one in path.iterdir() if one.is_dir() and not os.access(one, os.W_OK)]
+    why = explain_refusal(min(below, default=path), Want.WRITE | Want.SEARCH)
+    detail = f"cannot write to {target.name}: {why}"
+    log.error("%s", detail)
+    return SharingError(Code.UNAVAILABLE, detail)
 
 
 @contextlib.contextmanager

@@ -239,8 +239,8 @@ def _apply(ctx: click.Context, who: Who, mailbox: str, update: Update, force: bo
 def debug(ctx: click.Context, who: Who, form: str, mailbox: str) -> None:
     """Explain whether the user can see and open a MAILBOX, step by step.
 
-    Walks namespace, path, ACL lines, list cache, sharing map and file system, and ends with the
-    first thing that denies.  Exit status 1 if the mailbox is not visible to the user.
+    Walks namespace, path, file system, ACL lines, list cache and sharing map.  What denies is
+    marked `no`; then the exit status is 1.
 
     \b
     Example:

@@ -150,6 +150,34 @@ def _for_each_name(
 
 @mailbox.command(context_settings=WORDS)
 @user_options()
+@click.argument("mailboxes", metavar="MAILBOX...", nargs=-1, required=True)
+@click.pass_context
+def subscribe(ctx: click.Context, who: Who, mailboxes: tuple[str, ...]) -> None:
+    """Subscribe to mailboxes, shared and public ones included.
+
+    \b
+    Example:
+      sharefs mailbox subscribe -u bob shared/alice/Work
+    """
+    _for_each_name(ctx, who, mailboxes, Account.subscribe)
+
+
+@mailbox.command(context_settings=WORDS)
+@user_options()
+@click.argument("mailboxes", metavar="MAILBOX...", nargs=-1, required=True)
+@click.pass_context
+def unsubscribe(ctx: click.Context, who: Who, mailboxes: tuple[str, ...]) -> None:
+    """Unsubscribe from mailboxes, whether or not they are still there.
+
+    \b
+    Example:
+      sharefs mailbox unsubscribe -u bob shared/alice/Work
+    """
+    _for_each_name(ctx, who, mailboxes, Account.unsubscribe)
+
+
+@mailbox.command(context_settings=WORDS)
+@user_options()
 @click.option("-s", "--subscriptions", is_flag=True, help="Move the subscriptions along.")
 @click.argument("old")
 @click.argument("new")

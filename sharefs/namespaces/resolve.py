@@ -5,8 +5,9 @@ that cannot exist.  Everything that is done with it then takes the way of a miss
 neither an answer nor its timing tells who has an account here.
 """
 
+import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,9 @@ from sharefs.namespaces.templates import Owner, PrefixTemplate, parse_template
 NOWHERE: Final = Path("/nonexistent/sharefs-unknown-owner")
 
 MAX_OWNERS: Final = 1000  # owners remembered for one viewer; a client may ask for any number
+# Seconds after which an owner's home is asked for again.  The same for owners who are there and
+# for those who are not, whom the time of an answer would otherwise tell apart.
+REMEMBER: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,15 @@ class SharedSpace:
 
     settings: NamespaceSettings
     template: PrefixTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class _Owned:
+    """An owner's namespace, and until when his home need not be asked for."""
+
+    namespace: Namespace
+    home: Path | None
+    until: float
 
 
 class Namespaces:
@@ -45,13 +58,15 @@ class Namespaces:
         viewer: str,
         homes: HomeLookup,
         make_storage: StorageMaker,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Raises SharingError(INVALID) for a shared prefix that names no owner."""
         enabled = sorted((one for one in settings if not one.disabled), key=lambda one: one.order)
         self.viewer = Owner(viewer)
         self._homes = homes
+        self._clock = clock
         self._make_storage = make_storage
-        self._owned: OrderedDict[tuple[str, str], Namespace] = OrderedDict()
+        self._owned: OrderedDict[tuple[str, str], _Owned] = OrderedDict()
         self.fixed: tuple[Namespace, ...] = tuple(
             Namespace(
                 one, one.location, make_storage,
@@ -97,22 +112,26 @@ class Namespaces:
         """The owner's part of a shared namespace, whether or not there is such a user."""
         key = (space.settings.name, owner.user)
         known = self._owned.get(key)
-        if known is not None:
+        now = self._clock()
+        if known is not None and now < known.until:
             self._owned.move_to_end(key)
-            return known
+            return known.namespace
         location = space.settings.location
         home = self._home_of(owner) if location.needs_owner_home else None
-        namespace = Namespace(
-            space.settings,
-            location.for_owner(Variables(user=owner.user, home=home)),
-            self._make_storage,
-            prefix=space.template.prefix_of(owner),
-            owner=owner.user,
-        )
-        if home != NOWHERE:  # an account may be made at any moment, so absence is not remembered
-            self._owned[key] = namespace
-            if len(self._owned) > MAX_OWNERS:
-                self._owned.popitem(last=False)
+        if known is not None and known.home == home:
+            namespace = known.namespace
+        else:
+            namespace = Namespace(
+                space.settings,
+                location.for_owner(Variables(user=owner.user, home=home)),
+                self._make_storage,
+                prefix=space.template.prefix_of(owner),
+                owner=owner.user,
+            )
+        self._owned[key] = _Owned(namespace, home, now + REMEMBER)
+        self._owned.move_to_end(key)
+        if len(self._owned) > MAX_OWNERS:
+            self._owned.popitem(last=False)
         return namespace
 
     def separator_of(self, name: str) -> str:

@@ -131,16 +131,17 @@ def test_a_root_that_may_not_be_written_lets_nothing_be_made(shared: World) -> N
     assert picture_of(shared.public) == before
 
 
-def test_a_mailbox_that_may_not_be_written_opens_read_only(shared: World) -> None:
+def test_where_the_kernel_allows_no_writing_only_ones_own_seen_changes(shared: World) -> None:
     for path in shared.maildir("alice", ".Work").iterdir():
         if path.is_dir():
             path.chmod(0o2750)
-
-    def readonly(account: Account) -> bool:
-        with contextlib.closing(account.open_mailbox(WORK)) as mailbox:
-            return mailbox.readonly
-
-    assert shared.as_user("bob", readonly)
+    before = picture_of(shared.maildir("alice"))
+    assert shared.as_user("bob", lambda account: mark_seen(account, WORK)) == [1]
+    assert shared.as_user("bob", lambda account: seen(account, WORK)) == [True]
+    code, detail = shared.as_user("bob", lambda account: refusal(account, "writable_target", WORK))
+    assert code is Code.UNAVAILABLE
+    assert "lacks w" in detail
+    assert picture_of(shared.maildir("alice")) == before
 
 
 def test_deleting_and_renaming_under_another_uid(shared: World) -> None:

@@ -1,6 +1,7 @@
 """Namespaces made by hand, with a home lookup and a storage that touch nothing."""
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,12 @@ def namespaces(
     viewer: str = "bob@ex.org",
     homes: Homes | None = None,
     make_storage: StorageMaker = no_storage,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Namespaces:
     return Namespaces(
         spaces or (PRIVATE, PUBLIC, SHARED),
         viewer=viewer,
         homes=homes or Homes(HOMES),
         make_storage=make_storage,
+        clock=clock,
     )

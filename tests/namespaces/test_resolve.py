@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sharefs.errors import Code, SharingError
 from sharefs.namespaces.namespace import Namespace
-from sharefs.namespaces.resolve import NOWHERE
+from sharefs.namespaces.resolve import NOWHERE, REMEMBER
 from tests.namespaces.support import (
     HOMES,
     PRIVATE,
@@ -64,22 +64,30 @@ def test_an_owner_who_is_not_there_has_mail_nowhere(owner: str) -> None:
     assert found.namespace.location.path == NOWHERE / "Maildir"
 
 
-def test_a_new_account_is_noticed() -> None:
+def test_a_new_account_is_noticed_after_a_while() -> None:
+    now = [0.0]
     homes = Homes(dict(HOMES))
-    spaces = namespaces(homes=homes)
+    spaces = namespaces(homes=homes, clock=lambda: now[0])
     spaces.find("shared/dora/Work")
     homes.homes = {"dora": Path("/home/dora")}
+    now[0] += REMEMBER
     found = spaces.find("shared/dora/Work")
     assert found is not None
     assert found.namespace.location.path == Path("/home/dora/Maildir")
 
 
-def test_an_owner_is_looked_up_once() -> None:
+@pytest.mark.parametrize("owner", ["alice", "nobody"])
+def test_owners_are_looked_up_as_often_whether_or_not_they_exist(owner: str) -> None:
+    """Otherwise the time of an answer tells who has an account."""
+    now = [0.0]
     homes = Homes(HOMES)
-    spaces = namespaces(homes=homes)
+    spaces = namespaces(homes=homes, clock=lambda: now[0])
     for _ in range(3):
-        spaces.find("shared/alice/Work")
-    assert homes.asked == ["alice"]
+        spaces.find(f"shared/{owner}/Work")
+    assert homes.asked == [owner]
+    now[0] += REMEMBER
+    spaces.find(f"shared/{owner}/Work")
+    assert homes.asked == [owner, owner]
 
 
 def test_homes_are_not_asked_for_if_the_path_does_without() -> None:
