@@ -19,6 +19,8 @@ class System(enum.IntFlag):
     DRAFT = 0x10
 
 
+ALL_SYSTEM: Final = System(0x1F)
+
 NAMES: Final = {
     System.ANSWERED: "\\Answered",
     System.FLAGGED: "\\Flagged",
@@ -64,14 +66,21 @@ class FlagFilter:
     fail for that.  mask: the system flags allowed.  keywords: whether keywords are (right w).
     """
 
-    mask: System = System(0x1F)
+    mask: System = ALL_SYSTEM
     keywords: bool = True
+
+    def __and__(self, other: "FlagFilter") -> "FlagFilter":
+        return FlagFilter(self.mask & other.mask, self.keywords and other.keywords)
+
+    def __bool__(self) -> bool:
+        return bool(self.mask or self.keywords)
 
     def apply(self, flags: FlagSet) -> FlagSet:
         return FlagSet(flags.system & self.mask, flags.keywords if self.keywords else frozenset())
 
 
 EVERY_FLAG: Final = FlagFilter()
+NO_FLAG: Final = FlagFilter(System.NONE, keywords=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ async def _copy(session: Session, command: Command, *, by_uid: bool, moving: boo
     session.demand(r.READ)
     if moving:
         session.demand(r.EXPUNGE)
-        if selected.examined or selected.handle.mailbox.readonly:
+        if selected.examined or selected.handle.mailbox.backing().readonly:
             return no("Mailbox is read-only", b"NOPERM")
     try:
         target = await session.host.open_target(session.account, name, r.INSERT)

@@ -64,9 +64,8 @@ async def _fetch(session: Session, command: Command, *, by_uid: bool) -> Reply:
 def _may_mark_seen(session: Session, selected: Selected) -> bool:
     if selected.examined:
         return False
-    writable = not selected.handle.mailbox.readonly
-    private = session.account.uses_private_seen(selected.name)
-    return (writable or private) and bool(allowed_flags(session.rights()).mask & System.SEEN)
+    allowed = allowed_flags(session.rights()) & selected.handle.mailbox.changeable()
+    return bool(allowed.mask & System.SEEN)
 
 
 async def _mark_seen(selected: Selected, uids: Sequence[int]) -> set[int]:
@@ -154,6 +153,8 @@ class _Renderer:
 
     def render(self, uids: Sequence[int], at: int) -> int:
         """Render from position at until there is enough to send.  Returns where to go on."""
+        if self.in_memory:
+            return self._render_in_memory(uids, at)
         stop = min(len(uids), at + RENDER_BATCH)
         out, seq_of = self._out, self._view.seq_of
         while at < stop and len(out) < CHUNK:
@@ -171,6 +172,26 @@ class _Renderer:
                 continue
             out += b"* %d FETCH (%b)\r\n" % (seq_of(uid), items)
         return at
+
+    def _render_in_memory(self, uids: Sequence[int], at: int) -> int:
+        """As render, for FLAGS and UID alone: what clients ask of every message on every start."""
+        view, flags_of = self._view, self._mailbox.flags_of
+        seq_of, recent = view.seq_of, view.recent
+        names = {Item.UID: b"UID %(uid)d", Item.FLAGS: b"FLAGS %(flags)b"}
+        values = b" ".join(text for item, text in names.items() if item in self._items)
+        form = b"* %(seq)d FETCH (" + values + b")\r\n"
+        stop = min(len(uids), at + RENDER_BATCH)
+        lines = []
+        for uid in uids[at:stop]:
+            try:
+                flags = render_flags(flags_of(uid), uid in recent)
+            except KeyError:
+                self.missing = True
+                continue
+            lines.append(form % {b"seq": seq_of(uid), b"uid": uid, b"flags": flags})
+        self.told.update(uids[at:stop])
+        self._out += b"".join(lines)
+        return stop
 
     def _values(self, uid: int) -> Iterator[bytes]:
         message_ = _Message(self._mailbox, uid)

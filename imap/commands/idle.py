@@ -27,7 +27,9 @@ async def _news_until_line(session: Session, waiter: Waiter) -> bytes | None:
         if session.out:
             await session.flush()
             last_sent = time.monotonic()
-        line = await waiter.line_or_change(max(0.0, last_sent + interval - time.monotonic()))
+        wait = max(0.0, last_sent + interval - time.monotonic())
+        settles = session.selected.handle.mailbox.settles_in() if session.selected else None
+        line = await waiter.line_or_change(wait if settles is None else min(wait, settles))
         if line is not None:
             return line
         if time.monotonic() - last_sent >= interval:

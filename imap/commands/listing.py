@@ -10,7 +10,6 @@ from imap.wire import Command
 from imap.wire import format as wire
 from imap.wire.listing import ListRequest, parse_list, parse_lsub, parse_status
 from sharefs.errors import SharingError
-from sharefs.flags import System
 from sharefs.namespaces.listing import NO_SELECT, SUBSCRIBED, Listed, Selection
 from sharefs.store.interface import Mailbox
 
@@ -142,6 +141,5 @@ def _value(mailbox: Mailbox, item: str, recent: int) -> int:
         case "UIDVALIDITY":
             return mailbox.uidvalidity
         case "UNSEEN":
-            seen, flags_of = System.SEEN, mailbox.flags_of
-            return sum(not flags_of(uid).system & seen for uid in mailbox.uids())
+            return len(mailbox.unseen())
     raise AssertionError(f"the parser let an unknown status item through: {item}")

@@ -7,15 +7,15 @@ from datetime import date
 from typing import Final
 
 from imap.commands.replies import Reply, ok
-from imap.commands.session import Selected, Session
+from imap.commands.session import Session
 from imap.view import View
-from imap.wire import Command, SequenceSet
+from imap.wire import Command
 from imap.wire import search as key
 from imap.wire.search import SearchKey, parse_search
 from sharefs import message
 from sharefs import rights as r
 from sharefs.errors import Code, SharingError
-from sharefs.flags import NAMES, System
+from sharefs.flags import NAMES, FlagSet
 from sharefs.store.interface import Mailbox, MessageInfo
 
 # Messages looked at before other sessions get the mailbox.
@@ -23,47 +23,47 @@ BATCH: Final = 500
 
 _SYSTEM: Final = {name: flag for flag, name in NAMES.items()}
 
+Uids = Sequence[int]
+
 
 @dataclass(slots=True)
-class Candidate:
-    """One message under test; whatever is read of it is read once."""
+class Reader:
+    """Reads messages for tests; the last one is kept, for a second test asks for it next."""
 
     mailbox: Mailbox
-    uid: int
-    seq: int
-    recent: bool
-    _info: MessageInfo | None = None
+    _uid: int = 0
     _header: bytes | None = None
     _octets: bytes | None = None
 
-    def info(self) -> MessageInfo:
-        if self._info is None:
-            self._info = self.mailbox.info(self.uid)
-        return self._info
+    def _turn_to(self, uid: int) -> None:
+        if uid != self._uid:
+            self._uid, self._header, self._octets = uid, None, None
 
-    def header(self) -> bytes:
+    def info(self, uid: int) -> MessageInfo:
+        return self.mailbox.info(uid)
+
+    def header(self, uid: int) -> bytes:
+        self._turn_to(uid)
         if self._header is None:
-            self._header = self.mailbox.read_header(self.uid)
+            self._header = self.mailbox.read_header(uid)
         return self._header
 
-    def part(self) -> message.Part:
-        return message.parse(self.octets())
-
-    def octets(self) -> bytes:
+    def octets(self, uid: int) -> bytes:
+        self._turn_to(uid)
         if self._octets is None:
-            self._octets = self.mailbox.read(self.uid)
+            self._octets = self.mailbox.read(uid)
         return self._octets
-
-
-Test = Callable[[Candidate], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A test, and what it costs: 0 memory, 1 stat, 2 the header, 3 the whole message."""
+    """pick: those of some UIDs, ascending, that match; a vanished message matches nothing.
+
+    cost: 0 memory, 1 stat, 2 the header, 3 the whole message.
+    """
 
     cost: int
-    test: Test
+    pick: Callable[[Uids], list[int]]
 
 
 async def search(session: Session, command: Command) -> Reply:
@@ -78,98 +78,153 @@ async def _search(session: Session, command: Command, *, by_uid: bool) -> Reply:
     tree = parse_search(command)
     selected = session.current()
     session.demand(r.READ)
-    plan = compile_key(tree, selected.view)
+    # Messages that are gone must be known as such: NOT would find them otherwise.
+    await session.tell_updates(may_expunge=False)
+    view, held = selected.view, selected.view.held
+    plan = compile_key(tree, selected.handle.mailbox, view)
+    uids = [uid for uid in view.uids if uid not in held] if held else list(view.uids)
     found: list[int] = []
-    uids = [uid for uid in selected.view.uids if not selected.view.is_held(uid)]
-    for at in range(0, len(uids), BATCH):
-        batch = uids[at : at + BATCH]
-        if plan.cost:
-            found += await selected.handle.run(_matching, selected, plan, batch)
-        else:
-            found += _matching(selected, plan, batch)
-    numbers = found if by_uid else [selected.view.seq_of(uid) for uid in found]
-    session.untagged(b"SEARCH", *(b" %d" % number for number in numbers))
+    if not plan.cost:
+        found = plan.pick(uids)
+    else:
+        for at in range(0, len(uids), BATCH):
+            found += await selected.handle.run(plan.pick, uids[at : at + BATCH])
+    numbers = found if by_uid else map(view.seq_of, found)
+    session.untagged(b"SEARCH", "".join([f" {number}" for number in numbers]).encode("ascii"))
     return ok("Search completed.")
 
 
-def _matching(selected: Selected, plan: Plan, uids: Sequence[int]) -> list[int]:
-    mailbox, view = selected.handle.mailbox, selected.view
-    found = []
-    for uid in uids:
-        candidate = Candidate(mailbox, uid, view.seq_of(uid), uid in view.recent)
+def compile_key(tree: SearchKey, mailbox: Mailbox, view: View) -> Plan:
+    """A plan for tree.  AND narrows with the cheapest test first, OR tries the cheaper one."""
+    reader = Reader(mailbox)
+
+    def compiled(tree: SearchKey) -> Plan:
+        match tree:
+            case key.All():
+                return Plan(0, list)
+            case key.And(keys):
+                return _all([compiled(one) for one in keys])
+            case key.Or(left, right):
+                return _any(compiled(left), compiled(right))
+            case key.Not(inner):
+                return _none_of(compiled(inner))
+            case key.HasFlag() | key.HasKeyword():
+                return Plan(0, _flag_picker(tree, mailbox, view))
+            case key.SequenceIs(numbers):
+                chosen = {view.uid_of(seq) for seq in numbers.pick(range(1, len(view) + 1))}
+                return Plan(0, lambda uids: [uid for uid in uids if uid in chosen])
+            case key.UidIs(named):
+                return Plan(0, lambda uids: _within(uids, named.pick(view.uids)))
+            case key.LargerThan(octets):
+                return _tested(1, lambda uid: reader.info(uid).size > octets)
+            case key.SmallerThan(octets):
+                return _tested(1, lambda uid: reader.info(uid).size < octets)
+            case key.DateIs(of, when, day):
+                return _date_plan(reader, of, when, day)
+            case key.HeaderContains(name, text):
+                return _tested(
+                    2, lambda uid: message.matches_header(reader.header(uid), name, text)
+                )
+            case key.BodyContains(text):
+                return _tested(3, lambda uid: _in_body(reader.octets(uid), text))
+            case key.TextContains(text):
+                return _tested(3, lambda uid: _in_text(reader.octets(uid), text))
+
+    return compiled(tree)
+
+
+def _in_body(octets: bytes, text: str) -> bool:
+    return message.matches_body(octets, message.parse(octets), text)
+
+
+def _in_text(octets: bytes, text: str) -> bool:
+    return message.matches_text(octets, message.parse(octets), text)
+
+
+def _within(uids: Uids, named: Uids) -> list[int]:
+    chosen = set(named)
+    return [uid for uid in uids if uid in chosen]
+
+
+def _tested(cost: int, test: Callable[[int], bool]) -> Plan:
+    """A plan that looks at each message.  One that is gone meanwhile matches nothing."""
+
+    def matches(uid: int) -> bool:
         try:
-            if plan.test(candidate):
-                found.append(uid)
-        except KeyError:
-            continue  # expunged meanwhile: it matches nothing any more
+            return test(uid)
         except SharingError as error:
             if error.code is not Code.EXPUNGED:
                 raise
-    return found
+            return False
 
-
-def compile_key(tree: SearchKey, view: View) -> Plan:
-    """A plan for tree.  Within AND and OR the cheaper test goes first."""
-    match tree:
-        case key.All():
-            return Plan(0, lambda _: True)
-        case key.And(keys):
-            return _all([compile_key(one, view) for one in keys])
-        case key.Or(left, right):
-            return _any(compile_key(left, view), compile_key(right, view))
-        case key.Not(inner):
-            plan = compile_key(inner, view)
-            return Plan(plan.cost, lambda one: not plan.test(one))
-        case key.HasFlag() | key.HasKeyword():
-            return Plan(0, _flag_test(tree))
-        case key.SequenceIs(numbers):
-            chosen = _members(numbers, range(1, len(view) + 1))
-            return Plan(0, lambda one: one.seq in chosen)
-        case key.UidIs(uids):
-            named = _members(uids, view.uids)
-            return Plan(0, lambda one: one.uid in named)
-        case key.LargerThan(octets):
-            return Plan(1, lambda one: one.info().size > octets)
-        case key.SmallerThan(octets):
-            return Plan(1, lambda one: one.info().size < octets)
-        case key.DateIs(of, when, day):
-            return _date_plan(of, when, day)
-        case key.HeaderContains(name, text):
-            return Plan(2, lambda one: message.matches_header(one.header(), name, text))
-        case key.BodyContains(text):
-            return Plan(3, lambda one: message.matches_body(one.octets(), one.part(), text))
-        case key.TextContains(text):
-            return Plan(3, lambda one: message.matches_text(one.octets(), one.part(), text))
-
-
-def _members(named: SequenceSet, numbers: Sequence[int]) -> frozenset[int]:
-    return frozenset(named.pick(numbers))
+    return Plan(cost, lambda uids: list(filter(matches, uids)))
 
 
 def _all(plans: list[Plan]) -> Plan:
     ordered = sorted(plans, key=lambda plan: plan.cost)
-    tests = [plan.test for plan in ordered]
-    return Plan(ordered[-1].cost, lambda one: all(test(one) for test in tests))
+
+    def pick(uids: Uids) -> list[int]:
+        left = list(uids)
+        for plan in ordered:
+            left = plan.pick(left) if left else left
+        return left
+
+    return Plan(ordered[-1].cost, pick)
 
 
 def _any(left: Plan, right: Plan) -> Plan:
     first, second = sorted((left, right), key=lambda plan: plan.cost)
-    return Plan(second.cost, lambda one: first.test(one) or second.test(one))
+
+    def pick(uids: Uids) -> list[int]:
+        found = set(first.pick(uids))
+        found.update(second.pick([uid for uid in uids if uid not in found]))
+        return [uid for uid in uids if uid in found]
+
+    return Plan(second.cost, pick)
 
 
-def _flag_test(tree: key.HasFlag | key.HasKeyword) -> Test:
+def _none_of(plan: Plan) -> Plan:
+    def pick(uids: Uids) -> list[int]:
+        found = set(plan.pick(uids))
+        return [uid for uid in uids if uid not in found]
+
+    return Plan(plan.cost, pick)
+
+
+def _flag_picker(
+    tree: key.HasFlag | key.HasKeyword, mailbox: Mailbox, view: View
+) -> Callable[[Uids], list[int]]:
     if isinstance(tree, key.HasKeyword):
         wanted = tree.keyword.casefold()
-        return lambda one: any(
-            keyword.casefold() == wanted for keyword in one.mailbox.flags_of(one.uid).keywords
+        return _flagged(
+            mailbox, lambda flags: any(keyword.casefold() == wanted for keyword in flags.keywords)
         )
     if tree.flag not in _SYSTEM:
-        return lambda one: one.recent
-    flag: System = _SYSTEM[tree.flag]
-    return lambda one: bool(one.mailbox.flags_of(one.uid).system & flag)
+        return lambda uids: [uid for uid in uids if uid in view.recent]
+    if tree.flag == "\\Seen":
+        return lambda uids: _none_of(Plan(0, lambda _: list(mailbox.unseen()))).pick(uids)
+    flag = _SYSTEM[tree.flag]
+    return _flagged(mailbox, lambda flags: bool(flags.system & flag))
 
 
-def _date_plan(of: key.DateOf, when: key.When, day: date) -> Plan:
+def _flagged(mailbox: Mailbox, test: Callable[[FlagSet], bool]) -> Callable[[Uids], list[int]]:
+    """Tests each different set of flags once; a mailbox has few."""
+    known: dict[FlagSet, bool] = {}
+
+    def matches(uid: int) -> bool:
+        try:
+            flags = mailbox.flags_of(uid)
+        except KeyError:
+            return False  # expunged meanwhile
+        found = known.get(flags)
+        if found is None:
+            found = known[flags] = test(flags)
+        return found
+
+    return lambda uids: list(filter(matches, uids))
+
+
+def _date_plan(reader: Reader, of: key.DateOf, when: key.When, day: date) -> Plan:
     """Dates compare by their day, disregarding time and zone (RFC 3501 section 6.4.4)."""
     tests: dict[key.When, Callable[[date], bool]] = {
         key.When.BEFORE: lambda got: got < day,
@@ -178,8 +233,8 @@ def _date_plan(of: key.DateOf, when: key.When, day: date) -> Plan:
     }
     compare = tests[when]
     if of is key.DateOf.INTERNAL:
-        return Plan(1, lambda one: compare(_local_day(one.info().internaldate)))
-    return Plan(2, lambda one: compare(message.sent_day(one.header())))
+        return _tested(1, lambda uid: compare(_local_day(reader.info(uid).internaldate)))
+    return _tested(2, lambda uid: compare(message.sent_day(reader.header(uid))))
 
 
 def _local_day(seconds: int) -> date:

@@ -59,11 +59,8 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
 
 def _first_unseen(selected: Selected) -> int:
     """Sequence number of the first message without \\Seen, 0 if there is none."""
-    flags_of = selected.handle.mailbox.flags_of
-    for seq, uid in enumerate(selected.view.uids, 1):
-        if not flags_of(uid).system & System.SEEN:
-            return seq
-    return 0
+    unseen = selected.handle.mailbox.unseen()
+    return selected.view.seq_of(unseen[0]) if unseen else 0
 
 
 async def check(session: Session, command: Command) -> Reply:
@@ -87,7 +84,7 @@ async def close(session: Session, command: Command) -> Reply:
         log.info("CLOSE of %r without right e", selected.name)
         session.unselect()
         return ok("Closed without expunging: Permission denied.")
-    if expunging and not selected.handle.mailbox.readonly:
+    if expunging and not selected.handle.mailbox.backing().readonly:
         await _expunge(session, None)
     session.unselect()
     return ok("Close completed.")
@@ -114,7 +111,7 @@ async def _expunge_if_allowed(session: Session, only: frozenset[int] | None) -> 
         if session.account.settings.sharefs_strict_rights:
             return no("Permission denied", b"NOPERM")
         return ok("Expunge ignored: Permission denied.")
-    if selected.examined or selected.handle.mailbox.readonly:
+    if selected.examined or selected.handle.mailbox.backing().readonly:
         return no("Mailbox is read-only", b"NOPERM")
     await _expunge(session, only)
     return ok("Expunge completed.")

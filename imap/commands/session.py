@@ -199,12 +199,8 @@ class Session:
         """PERMANENTFLAGS with brackets: only what this viewer may really change for good."""
         if selected.examined:
             return b"[PERMANENTFLAGS ()]"
-        allowed = allowed_flags(rights)
         mailbox = selected.handle.mailbox
-        if mailbox.readonly:
-            # Nothing in the mailbox itself can change; the viewer's own \Seen still can.
-            private = System.SEEN if self.account.uses_private_seen(selected.name) else System.NONE
-            allowed = FlagFilter(allowed.mask & private, keywords=False)
+        allowed = allowed_flags(rights) & mailbox.changeable()
         keywords = selected.keywords if allowed.keywords else ()
         invent = allowed.keywords and mailbox.can_add_keywords()
         names = [name for flag, name in NAMES.items() if flag & allowed.mask]

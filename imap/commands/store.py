@@ -48,7 +48,7 @@ async def _store(session: Session, command: Command, *, by_uid: bool) -> Reply:
     request = parse_store(command)
     uids = named_uids(session, request.messages, by_uid=by_uid)
     flags, op = flag_set(request.flags), _OPS[request.mode]
-    allowed = allowed_flags(session.rights())
+    allowed = allowed_flags(session.rights()) & selected.handle.mailbox.changeable()
     refused = _refused(session, flags, allowed)
     if refused is not None:
         return refused
@@ -85,7 +85,7 @@ def _refused(session: Session, flags: FlagSet, allowed: FlagFilter) -> Reply | N
     nothing_left = dropped and allowed.apply(flags) == NO_FLAGS
     if dropped:
         missing = _missing(dropped_system, bool(flags.keywords) and not allowed.keywords)
-        log.info("Flags of %r not stored for lack of right %s", selected.name, missing)
+        log.info("Flags of %r not stored: no right %s, or read-only", selected.name, missing)
     strict = session.account.settings.sharefs_strict_rights
     if strict and nothing_left:
         return no("Permission denied", b"NOPERM")

@@ -122,6 +122,8 @@ class MailboxPool:
         lock = self._opening.setdefault(key, trio.Lock())
         async with lock:
             opened = self._opened.get(key)
+            if opened is not None and not await self._still_there(opened):
+                opened = None
             if opened is None:
                 mailbox = await trio.to_thread.run_sync(opener)
                 self._orders += 1
@@ -131,6 +133,20 @@ class MailboxPool:
         if not lock.statistics().tasks_waiting:
             self._opening.pop(key, None)
         return SharedHandle(self, opened)
+
+    async def _still_there(self, opened: OpenMailbox) -> bool:
+        """Whether the mailbox that opened stands for was not deleted, or deleted and made anew."""
+        if opened.mailbox.looks_unchanged():
+            return True
+        handle = SharedHandle(self, opened)
+        try:
+            if await handle.run(opened.mailbox.sync):
+                opened.hint()
+        except SharingError as error:
+            if error.code is not Code.NONEXISTENT:
+                raise
+            return False
+        return True
 
     def leave(self, opened: OpenMailbox) -> None:
         opened.users -= 1

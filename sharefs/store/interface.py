@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from sharefs.flags import EVERY_FLAG, FlagChange, FlagFilter, FlagSet
+from sharefs.flags import EVERY_FLAG, NO_FLAG, FlagChange, FlagFilter, FlagSet, System
 
 
 class Existence(enum.Enum):
@@ -118,7 +118,9 @@ class Saver(abc.ABC):
 class Mailbox(abc.ABC):
     """One open mailbox, as one viewer sees it.
 
-    readonly: no call may change the disk (EXAMINE, or the file system refuses).
+    readonly: messages and flags stay as they are (EXAMINE, or the file system refuses).  Numbers
+    for new arrivals may still be written down where that is possible, or nobody could examine a
+    mailbox that only gets deliveries.
     generation: grows by one whenever sync() or a call of ours changed the picture.
     """
 
@@ -126,6 +128,7 @@ class Mailbox(abc.ABC):
     uidnext: int
     readonly: bool
     generation: int
+    _unseen: tuple[int, Sequence[int]] | None = None  # generation and unseen()
 
     def backing(self) -> "Mailbox":
         """The storage's own mailbox, where this object only lays something over one.
@@ -169,6 +172,18 @@ class Mailbox(abc.ABC):
     def can_add_keywords(self) -> bool:
         """Whether a client may invent new keywords (PERMANENTFLAGS \\*)."""
 
+    def changeable(self) -> FlagFilter:
+        """The flags that the storage lets this process change; the viewer's rights come on top."""
+        return NO_FLAG if self.readonly else EVERY_FLAG
+
+    def unseen(self) -> Sequence[int]:
+        """UIDs without \\Seen, ascending: for UNSEEN, which clients ask for all the time."""
+        if self._unseen is None or self._unseen[0] != self.generation:
+            flags_of, seen = self.flags_of, System.SEEN
+            uids = [uid for uid in self.uids() if not flags_of(uid).system & seen]
+            self._unseen = self.generation, uids
+        return self._unseen[1]
+
     @abc.abstractmethod
     def recent(self, *, claim: bool) -> frozenset[int]:
         """UIDs that no session has been told of yet (RFC 3501 \\Recent).
@@ -179,6 +194,13 @@ class Mailbox(abc.ABC):
     @abc.abstractmethod
     def info(self, uid: int) -> MessageInfo:
         """Raises SharingError(EXPUNGED) if the message is gone."""
+
+    def size(self, uid: int) -> int:
+        """RFC822.SIZE alone, which some storages know without looking at the message.
+
+        So it may still answer for a message that has just gone.  Raises SharingError(EXPUNGED).
+        """
+        return self.info(uid).size
 
     @abc.abstractmethod
     def read(self, uid: int) -> bytes:
@@ -268,7 +290,10 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def open(self, name: tuple[str, ...], *, readonly: bool = False) -> Mailbox:
-        """Raises SharingError(NONEXISTENT).  The caller closes the mailbox."""
+        """Cheap: messages are looked at when first asked for.  The caller closes the mailbox.
+
+        Raises SharingError(NONEXISTENT), or SharingError(UNAVAILABLE) if file permissions forbid.
+        """
 
     @abc.abstractmethod
     def acl_directory(self, name: tuple[str, ...]) -> Path:

@@ -1,0 +1,1 @@
+"""Measurements, side by side with what administrators use today, in one run on one machine."""
