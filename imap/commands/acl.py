@@ -3,15 +3,20 @@
 What each may do, and to whom, is decided in sharefs.account; here it is only translated.
 """
 
+import logging
+
 from imap.commands.naming import encode, mailbox_name
 from imap.commands.replies import Reply, bad, ok
 from imap.commands.session import Session
 from imap.wire import Command, Cursor
 from imap.wire import format as wire
-from sharefs.acl import Entry, Mode
+from sharefs.account import AclChange
+from sharefs.acl import Mode
 from sharefs.errors import SharingError
 from sharefs.identifiers import Identifier, Signed
 from sharefs.rights import Rights
+
+log = logging.getLogger("imap.acl")
 
 # RFC 4314 section 3.7: every right can be granted by itself, none is always granted; c and d
 # are told for old clients.
@@ -25,24 +30,9 @@ async def getacl(session: Session, command: Command) -> Reply:
     name = mailbox_name(cursor)
     cursor.end()
     acl = await session.host.blocking(session.account.acl, name)
-    pairs = [pair for entry in acl.entries for pair in _shown(entry)]
-    session.untagged(b"ACL ", encode(name), *(b" " + pair for pair in pairs))
+    words = [word for entry in acl.entries for pair in entry.wire() for word in pair]
+    session.untagged(b"ACL ", encode(name), *(b" " + wire.astring(w.encode()) for w in words))
     return ok("Getacl completed.")
-
-
-def _shown(entry: Entry) -> list[bytes]:
-    """`identifier rights` for the positive part and for the negative part, as they exist."""
-    shown = []
-    mark = "#" if entry.is_global else ""
-    if entry.rights is not None:
-        shown.append(_pair(mark + entry.identifier.wire(), entry.rights))
-    if entry.negative is not None:
-        shown.append(_pair(mark + entry.identifier.wire(negative=True), entry.negative))
-    return shown
-
-
-def _pair(identifier: str, rights: Rights) -> bytes:
-    return wire.astring(identifier.encode()) + b" " + wire.astring(rights.wire().encode())
 
 
 async def setacl(session: Session, command: Command) -> Reply:
@@ -58,11 +48,12 @@ async def setacl(session: Session, command: Command) -> Reply:
         rights = Rights.parse(text if mode is Mode.REPLACE else text[1:])
     except SharingError as error:
         return bad(f"Invalid ACL rights: {error.detail}")
-    await session.host.blocking(
+    changed = await session.host.blocking(
         lambda: session.account.set_acl(
             name, signed.identifier, mode, rights, negative=signed.negative
         )
     )
+    _log_warnings(changed)
     return ok("Setacl complete.")
 
 
@@ -72,10 +63,17 @@ async def deleteacl(session: Session, command: Command) -> Reply:
     cursor.space()
     signed = _identifier(cursor.astring())
     cursor.end()
-    await session.host.blocking(
+    changed = await session.host.blocking(
         lambda: session.account.delete_acl(name, signed.identifier, negative=signed.negative)
     )
+    _log_warnings(changed)
     return ok("Deleteacl complete.")
+
+
+def _log_warnings(changed: AclChange) -> None:
+    """The change stands even if what is derived from it could not be brought in line."""
+    for warning in changed.warnings:
+        log.warning("%s", warning)
 
 
 def _identifier(octets: bytes) -> Signed:

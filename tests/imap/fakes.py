@@ -17,6 +17,7 @@ from imap.commands.append import Answer
 from imap.commands.session import Session
 from imap.commands.table import CAPABILITY
 from imap.wire import NEED_DATA, Command, CommandReader, LiteralData, LiteralWanted, ProtocolError
+from sharefs.account import AclChange
 from sharefs.acl import Acl, Effective, Mode
 from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, NO_FLAGS, FlagChange, FlagFilter, FlagSet
@@ -264,12 +265,17 @@ class MemoryAccount:
 
     def set_acl(
         self, name: str, identifier: Identifier, mode: Mode, rights: Rights, *, negative: bool
-    ) -> None:
-        changed = self.acl(name).update(identifier, mode, rights, negative=negative)
-        self.acls[name] = changed
+    ) -> AclChange:
+        return self._change(
+            name, self.acl(name).update(identifier, mode, rights, negative=negative)
+        )
 
-    def delete_acl(self, name: str, identifier: Identifier, *, negative: bool) -> None:
-        self.acls[name] = self.acl(name).delete(identifier, negative=negative)
+    def delete_acl(self, name: str, identifier: Identifier, *, negative: bool) -> AclChange:
+        return self._change(name, self.acl(name).delete(identifier, negative=negative))
+
+    def _change(self, name: str, after: Acl) -> AclChange:
+        before, self.acls[name] = self.acl(name), after
+        return AclChange(before, after, before != after, ())
 
 
 @dataclass(slots=True)
