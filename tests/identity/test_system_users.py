@@ -1,7 +1,10 @@
 """Real system users and real PAM: made for the test, removed after it."""
 
+import contextlib
+import fcntl
 import os
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,20 +57,33 @@ def _run(*command: str, stdin: str = "") -> None:
 @pytest.fixture(scope="module")
 def system_user() -> Iterator[SystemUser]:
     name = f"sft{os.getpid()}"
-    user = SystemUser(name, 47_001, 47_002, 47_003, 47_004)
+    # Numbers of this run's own: another run may be making its user at this moment.
+    first = 58_000 + os.getpid() % 500 * 4
+    user = SystemUser(name, first, first + 1, first + 2, first + 3)
     groups = {name: user.gid, f"{name}-project": user.project, f"{name}-mail": user.mail}
     try:
-        for group, gid in groups.items():
-            _run("groupadd", "--gid", str(gid), group)
-        _run("useradd", "--no-create-home", "--no-log-init", "--uid", str(user.uid),
-             "--gid", str(user.gid), "--groups", f"{name}-project", "--home-dir", f"/home/{name}",
-             "--shell", "/bin/sh", name)  # fmt: skip
-        _run("chpasswd", stdin=f"{name}:{PASSWORD}\n")
+        with _account_files():
+            for group, gid in groups.items():
+                _run("groupadd", "--gid", str(gid), group)
+            _run("useradd", "--no-create-home", "--no-log-init", "--uid", str(user.uid),
+                 "--gid", str(user.gid), "--groups", f"{name}-project",
+                 "--home-dir", f"/home/{name}", "--shell", "/bin/sh", name)  # fmt: skip
+            _run("chpasswd", stdin=f"{name}:{PASSWORD}\n")
         yield user
     finally:
-        subprocess.run(["userdel", name], capture_output=True, check=False)
-        for group in groups:
-            subprocess.run(["groupdel", group], capture_output=True, check=False)
+        with _account_files():
+            # --force: a process that only happens to have the number must not keep the user.
+            subprocess.run(["userdel", "--force", name], capture_output=True, check=False)
+            for group in groups:
+                subprocess.run(["groupdel", group], capture_output=True, check=False)
+
+
+@contextlib.contextmanager
+def _account_files() -> Iterator[None]:
+    """One run at a time: the account tools give up when another holds their lock."""
+    with open(Path(tempfile.gettempdir()) / "sharefs-test-accounts.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 Service = Callable[..., str]
