@@ -92,6 +92,7 @@ class Dovecot:
         self.port = port
         self.config = base / "dovecot.conf"
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Returns when the server greets.  Raises AssertionError with its log otherwise."""
@@ -103,6 +104,13 @@ class Dovecot:
                 stderr=console,
                 start_new_session=True,
             )
+        # A runner that is killed closes the pipe, and so takes the server with it.  (Dovecot
+        # changes its credentials, so PR_SET_PDEATHSIG would not last.)
+        self._watchdog = subprocess.Popen(
+            ["sh", "-c", 'read -r _; kill -TERM "$0"', str(self._process.pid)],
+            stdin=subprocess.PIPE,
+            start_new_session=True,
+        )
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
@@ -116,6 +124,10 @@ class Dovecot:
     def stop(self) -> None:
         """Ends every process of this instance.  Harmless twice."""
         process, self._process = self._process, None
+        watchdog, self._watchdog = self._watchdog, None
+        if watchdog is not None:
+            with watchdog:  # closes the pipe
+                watchdog.kill()
         if process is None:
             return
         if process.poll() is None:

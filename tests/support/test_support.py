@@ -1,6 +1,9 @@
 """The helpers of the tests are tested too: others trust them."""
 
 import os
+import shutil
+import signal
+import socket
 import time
 from pathlib import Path
 
@@ -79,3 +82,28 @@ def test_private_dovecot_serves_and_ends(open_tmp: Path) -> None:
         assert (home / "Maildir" / ".Work").stat().st_uid == 5002
     with pytest.raises(ConnectionRefusedError):
         server.connect()
+
+
+@pytest.mark.dovecot
+@pytest.mark.superuser
+def test_a_killed_runner_takes_its_dovecot_along(open_tmp: Path) -> None:
+    def run() -> None:
+        users = [MailUser("bob", 5002, 5002, open_tmp)]
+        with private_dovecot("mail_location = maildir:~/Maildir", users) as server:
+            (open_tmp / "port").write_text(f"{server.port} {server.base}")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with start_as(0, 0, (), run) as child:
+        child.wait()
+    port, base = (open_tmp / "port").read_text().split()
+    try:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            try:
+                socket.create_connection(("127.0.0.1", int(port)), timeout=1).close()
+            except OSError:
+                return
+            time.sleep(0.05)
+        raise AssertionError("Dovecot still serves")
+    finally:
+        shutil.rmtree(base, ignore_errors=True)
