@@ -86,6 +86,7 @@ def test_private_dovecot_serves_and_ends(open_tmp: Path) -> None:
 
 @pytest.mark.dovecot
 @pytest.mark.superuser
+@pytest.mark.slow
 def test_a_killed_runner_takes_its_dovecot_along(open_tmp: Path) -> None:
     def run() -> None:
         users = [MailUser("bob", 5002, 5002, open_tmp)]
