@@ -53,7 +53,8 @@ class Config:
         """What is in force for one user.
 
         fields: userdb extra fields, which override settings: a setting's name,
-        namespace/NAME/SETTING, plugin/NAME.  Others are not looked at.  variables None: nothing
+        namespace/NAME/SETTING, plugin/NAME.  They are taken literally but
+        for `~/` and an owner's variables.  Others are not looked at.  variables None: nothing
         is expanded, as wanted before a user is known.  Raises SharingError(INVALID) for a field
         whose value cannot work, SharingError(UNAVAILABLE) if a path needs a home and the user has
         none.
@@ -67,13 +68,12 @@ class Config:
     def _fields_scope(self, fields: Mapping[str, str]) -> Scope:
         problems = Problems()
         builder = Builder(problems, {}, self.root)
-        form = self.forms.get(self.root.place.file, Form.V24)
-        scope = Scope("", "", Place("userdb"), form)
+        scope = Scope("", "", Place("userdb"), Form.LITERAL)
         for name, text in fields.items():
             if name in IDENTITY_FIELDS or name.startswith("event_"):
                 continue
             place = Place(f"userdb field {name}")
-            builder.writer.expander.forms = {place.file: form}
+            builder.writer.expander.forms = {place.file: Form.LITERAL}
             wanted = "mail_location" if name == "mail" else name  # the old name of the field
             builder.assign(Assign(wanted, text, place, quoted=True), scope)
         for problem in problems.sorted():

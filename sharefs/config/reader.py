@@ -33,6 +33,7 @@ _QUOTED: Final = re.compile(r"\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'", re.DO
 _UNCOMMENTED: Final = re.compile(
     r"(?:[^#\"']+|\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[\"'].*)*+", re.DOTALL
 )
+_HERE: Final = re.compile(r"<<([A-Za-z0-9_-]+)")
 _SECOND: Final = re.compile(r"^[^\"']*\s=(?:\s|$)")
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 
@@ -77,6 +78,21 @@ class Assign:
 
 
 @dataclass(slots=True)
+class _Here:
+    """A value of several lines, `name = <<MARKER`, while it is being read."""
+
+    name: str
+    marker: str
+    place: Place
+    into: "Block"
+    lines: list[str] = field(default_factory=list)
+
+    def finish(self) -> None:
+        text = "".join(line + "\n" for line in self.lines)
+        self.into.items.append(Assign(self.name, text, self.place, quoted=True))
+
+
+@dataclass(slots=True)
 class Block:
     """`kind names... { items }`.  The whole file is a Block of kind ""."""
 
@@ -92,6 +108,7 @@ class Reader:
     def __init__(self, problems: Problems) -> None:
         self.problems = problems
         self.files: list[str] = []
+        self._here: _Here | None = None
 
     def read_file(self, path: Path) -> Block:
         root = Block("", (), Place(str(path)))
@@ -151,6 +168,13 @@ class Reader:
         held: list[str] = []
         length, start = 0, 0
         for number, physical in enumerate(text.split("\n"), 1):
+            if self._here is not None:
+                if physical.strip() == self._here.marker:
+                    self._here.finish()
+                    self._here = None
+                else:
+                    self._here.lines.append(physical.rstrip("\r"))
+                continue
             line = physical.strip(" \t\r\f\v")
             if "\0" in line:
                 self.problems.error("nul", Place(name, number), "the line holds a NUL",
@@ -172,6 +196,11 @@ class Reader:
             held, length, start = [], 0, 0
         if held:
             yield Place(name, start), " ".join(held)
+        if self._here is not None:
+            self.problems.error("syntax", self._here.place,
+                                f"the text after <<{self._here.marker} never ends",
+                                f"write {self._here.marker} on a line of its own")  # fmt: skip
+            self._here = None
 
     def _parse(self, text: str, name: str, into: Block, within: tuple[tuple[int, int], ...],
                folder: Path) -> None:  # fmt: skip
@@ -226,6 +255,10 @@ class Reader:
                 self.problems.error("syntax", place, "there are several settings on this line",
                                     "write each on a line of its own")  # fmt: skip
                 return rest, None
+        marker = _HERE.fullmatch(value.strip())
+        if marker is not None:
+            self._here = _Here(key[0], marker[1], place, into)
+            return rest, None
         into.items.append(self._assign(key[0], value, operator[1] == "+=", place))
         return rest, None
 

@@ -330,7 +330,7 @@ def prefix_of(scopes: Sequence[Scope]) -> str:
         value = scope.last("prefix")
         if value is None:
             continue
-        if value.form is Form.V24:
+        if value.form is not Form.V23:
             return value.text
         text = value.text
         for old, new in (("u", "user"), ("n", "username"), ("d", "domain")):

@@ -9,7 +9,7 @@ import enum
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -21,10 +21,15 @@ __all__ = ["BadTemplate", "Form", "Template", "Variable", "Variables"]
 
 
 class Form(enum.Enum):
-    """Which generation of the language a file is written in."""
+    """Which generation of the language a text is written in.
+
+    LITERAL: userdb fields, which were expanded where they came from; only an owner's variables
+    are still to come.
+    """
 
     V23 = "2.3"
     V24 = "2.4"
+    LITERAL = "literal"
 
 
 # One-letter variables of 2.3 and what they are called today.
@@ -48,10 +53,14 @@ NAMES: Final = OWNER | {
     "user", "username", "domain", "home", "uid", "gid", "protocol", "service", "hostname", "pid",
     "local_ip", "remote_ip", "local_port", "remote_port", "local_name", "session", "mechanism",
     "auth_user", "auth_username", "auth_domain", "login_user", "login_username", "login_domain",
-    "master_user", "original_user", "password", "secured", "cert", "client_id",
+    "master_user", "original_user", "original_username", "original_domain", "password", "secured",
+    "cert", "client_id", "real_remote_ip", "real_local_ip", "real_remote_port", "real_local_port",
+    "listener", "ssl_security", "ssl_ja3", "ssl_ja3_hash", "mail_pid", "client_pid", "session_pid",
+    "domain_first", "domain_last",
 }  # fmt: skip
 PREFIXES: Final = ("env", "passdb", "userdb", "system", "process", "provider", "lookup")
 
+_OWNER_24: Final = re.compile(r"%\{(owner_(?:user|username|domain|home))\}")
 _V23: Final = re.compile(
     r"%%\{(?P<owner_long>[^{}]*)\}"
     r"|%%(?P<owner_modifiers>-?[0-9.]*[LUTRM]*)(?P<owner>[undh])"
@@ -90,7 +99,7 @@ class Template:
     @classmethod
     def parse(cls, text: str, form: Form = Form.V24) -> "Template":
         """Raises BadTemplate."""
-        parts = _parse_24(text) if form is Form.V24 else _parse_23(text)
+        parts = _PARSERS[form](text)
         return cls(text, tuple(_merged(parts)))
 
     @classmethod
@@ -171,7 +180,7 @@ def _parse_24(text: str) -> list[str | Variable]:
     while (percent := text.find("%", at)) >= 0:
         parts.append(text[at:percent])
         following = text[percent + 1 : percent + 2]
-        if following == "%" and text[percent + 2 : percent + 3] not in (*"undh", "{"):
+        if following == "%":
             parts.append("%")
             at = percent + 2
         elif following == "{":
@@ -269,6 +278,18 @@ def _parse_23(text: str) -> list[str | Variable]:
     return parts
 
 
+def _parse_literal(text: str) -> list[str | Variable]:
+    pieces = _OWNER_24.split(text)
+    return [Variable(piece) if piece in OWNER else piece for piece in pieces]
+
+
+_PARSERS: Final[Mapping[Form, Callable[[str], list[str | Variable]]]] = {
+    Form.V23: _parse_23,
+    Form.V24: _parse_24,
+    Form.LITERAL: _parse_literal,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variables:
     """Values for one viewer.  None: not known, and a template that needs it cannot be expanded.
@@ -313,6 +334,10 @@ class Variables:
             return self.owner.value_of(name.removeprefix("owner_"))
         if name.startswith("env:"):
             return os.environ.get(name[4:], "")
+        kind, _, field_name = name.partition(":")
+        if kind in ("userdb", "passdb") and ":" in field_name:  # %{userdb:NAME:DEFAULT}
+            known, _, default = field_name.partition(":")
+            return self.more.get(f"{kind}:{known}", default)
         value = self._values().get(name, "" if ":" not in name else None)
         if value is None:
             raise SharingError(
@@ -337,6 +362,8 @@ class Variables:
             "login_username": self.username,
             "login_domain": self.domain,
             "original_user": self.user,
+            "original_username": self.username,
+            "original_domain": self.domain,
             "protocol": self.protocol,
             "service": self.protocol,
             "local_ip": self.local_ip,
@@ -344,5 +371,8 @@ class Variables:
             "pid": str(os.getpid()),
             "hostname": socket.gethostname(),
             "system:hostname": socket.gethostname(),
+            "system:cpu_count": str(os.cpu_count() or 1),
             "process:pid": str(os.getpid()),
+            "process:uid": str(os.geteuid()),
+            "process:gid": str(os.getegid()),
         }

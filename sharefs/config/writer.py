@@ -1,7 +1,9 @@
 """Puts values into scopes: checked against their types, each mistake reported with its place."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from sharefs.config.expand import Expander
 from sharefs.config.grammar import BLOCKS
@@ -12,6 +14,9 @@ from sharefs.config.scope import Scope, Value
 from sharefs.config.settings import SCHEMA
 from sharefs.config.variables import BadTemplate, Form, Template
 from sharefs.errors import Place
+
+# In the 2.4 form this is a percent sign and a letter, but hardly ever meant so.
+_OLD_OWNER: Final = re.compile(r"%%(?:[undh](?![a-zA-Z0-9])|\{\w+\})")
 
 
 class Writer:
@@ -53,6 +58,13 @@ class Writer:
         return True
 
     def check_template(self, value: Value) -> bool:
+        if value.form is Form.V24 and (old := _OLD_OWNER.search(value.text)):
+            self.problems.error(
+                "bad-variable", value.place,
+                f"`{old[0]}` is the old form of a variable of the sharing user",
+                "write %{owner_user}, %{owner_username}, %{owner_domain} or %{owner_home}",
+            )  # fmt: skip
+            return False
         try:
             Template.parse(value.text, value.form)
         except BadTemplate as error:

@@ -61,6 +61,7 @@ CASES = {
     "variable braces": ("a = %{user | domain}", [("a", "%{user | domain}")]),
     "value ends in brace": ("x {\na = %{user}\n}", [("x", (), [("a", "%{user}")])]),
     "one line with variable": ("x { a = %{user} }", [("x", (), [("a", "%{user}")])]),
+    "here-document": ("a = <<END\n x # y\n}\nEND\nb = c", [("a", " x # y\n}\n"), ("b", "c")]),
     "closing with comment": ("x {\n} # end\na = b", [("x", (), []), ("a", "b")]),
 }  # fmt: skip
 
@@ -76,6 +77,7 @@ BROKEN = {
     "no operator": ("a b c\n", "syntax", 1),
     "open quote": ('a = "b\n', "quote", 1),
     "hash inside a word": ("a = b#c\n", "ambiguous-comment", 1),
+    "endless here-document": ("\na = <<END\nx\n", "syntax", 2),
     "nul": ("\na = b\0c\n", "nul", 2),
     "unknown directive": ("!incldue x\n", "syntax", 1),
     "include nothing": ("!include\n", "syntax", 1),

@@ -210,7 +210,7 @@ def test_cluster_whole_with_a_dictionary() -> None:
 def test_cluster_disables_shared_namespaces_for_master_users() -> None:
     """`userdb_namespace/shared/disabled=yes`, `userdb_acl_user=...` as extra fields."""
     config = loaded(seeds.PRIVATE, seeds.CLUSTER_NAMESPACE)
-    fields = {"namespace/shared/disabled": "yes", "acl_user": "%{auth_user}"}
+    fields = {"namespace/shared/disabled": "yes", "acl_user": "admin"}  # %{auth_user} filled in
     master = Variables(user="bob", home="/home/bob", master_user="admin")
     settings = config.settings(fields=fields, variables=master)
     assert [each.name for each in settings.namespaces] == ["inbox"]

@@ -104,6 +104,7 @@ WRONG = {
     "list item": ("mail_plugins {\nacl = maybe\n}", "bad-value", "acl = yes"),
     "undefined": ("mail_plugins = $mail_plugin acl", "undefined-variable", "mail_plugins"),
     "bad variable": ("mail_path = /m/%{usr}", "bad-variable", "docs/"),
+    "old owner variable": ("mail_path = /m/%%u", "bad-variable", "%{owner_user}"),
     "old variable": ("mail_path = /m/%u", "bad-variable", "%{user}"),
     "certificate inline": ("ssl_cert = /etc/x.pem", "bad-value", "ssl_cert = </"),
     "location key": ("mail_location = maildir:~/M:INDX=/x", "bad-value", "INDEX"),
@@ -495,25 +496,25 @@ def test_userdb_fields_override_settings() -> None:
     text = "mail_path = ~/Maildir\nmail_access_groups = a\n" + INBOX
     fields = {
         "uid": "5", "home": "/elsewhere", "quota_rule": "*:storage=1G", "unheard_of": "x",
-        "mail_path": "/var/mail/%{user}", "mail_access_groups": "b,c", "mail_fsync": "never",
+        "mail_path": "/var/mail/100%/%{user}", "mail_access_groups": "b,c", "mail_fsync": "never",
         "namespace/inbox/separator": ".",
     }  # fmt: skip
     found = settings_of(text, fields=fields)
-    assert found.mail_path == "/var/mail/bob@example.com"
+    assert found.mail_path == "/var/mail/100%/%{user}"  # as it came
     assert found.mail_access_groups == ("b", "c")
     assert found.mail_fsync == "never"
     assert found.origin("mail_fsync") == "userdb field mail_fsync"
     (inbox,) = found.namespaces
     assert inbox.separator == "."
-    assert inbox.location.path == Path("/var/mail/bob@example.com")
+    assert inbox.location.path == Path("/var/mail/100%/%{user}")
     assert str(inbox.places["separator"]) == "userdb field namespace/inbox/separator"
 
 
 def test_old_userdb_fields() -> None:
     text = "mail_location = maildir:~/Maildir:INDEX=/i\n"
-    found = settings_of(text, fields={"mail": "maildir:/v/%u", "plugin/acl_groups": "x"})
-    assert found.namespaces[0].location.path == Path("/v/bob@example.com")
-    assert found.namespaces[0].location.index_path is None
+    found = settings_of(text, fields={"mail": "maildir:~/v:INDEX=/j", "plugin/acl_groups": "x"})
+    assert found.namespaces[0].location.path == Path("/home/bob/v")
+    assert found.namespaces[0].location.index_path == Path("/j")
     assert found.acl_groups == ("x",)
 
 
@@ -529,7 +530,7 @@ def test_a_namespace_keeps_its_own_path_against_a_field() -> None:
 
 @pytest.mark.parametrize(
     "fields",
-    [{"mail_fsync": "sometimes"}, {"mail_path": "/x/%{usr}"}, {"namespace/inbox/inbox": "perhaps"}],
+    [{"mail_fsync": "sometimes"}, {"first_valid_uid": "x"}, {"namespace/inbox/inbox": "perhaps"}],
     ids=str,
 )
 def test_a_field_that_cannot_work_is_a_refusal_that_names_it(fields: dict[str, str]) -> None:
