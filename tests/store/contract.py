@@ -80,6 +80,7 @@ class StorageContract:
         assert inbox.read_header(1) == b"Subject: hello\r\n\r\n"
         assert inbox.info(1).size == len(HELLO)
         assert inbox.info(2).size == len(odd)
+        assert inbox.size(2) == len(odd)
 
     def test_a_bare_lf_is_read_as_crlf(self, inbox: Mailbox) -> None:
         [uid] = add(inbox, b"a: b\n\nbody\r\nmore\n")
@@ -131,7 +132,7 @@ class StorageContract:
         inbox.sync()
         with pytest.raises(KeyError):
             inbox.flags_of(77)
-        for ask in (inbox.read, inbox.read_header, inbox.info):
+        for ask in (inbox.read, inbox.read_header, inbox.info, inbox.size):
             with refusal(Code.EXPUNGED):
                 ask(77)
 
@@ -178,6 +179,17 @@ class StorageContract:
             assert other.sync()
             assert other.flags_of(2) == FLAGGED
             assert other.changes_since(before) == Changes(flags=(2,))
+
+    def test_unseen(self, inbox: Mailbox) -> None:
+        add(inbox, HELLO, HELLO)
+        add(inbox, HELLO, flags=SEEN.add(FLAGGED))
+        inbox.sync()
+        assert list(inbox.unseen()) == [1, 2]
+        inbox.store_flags([1], FlagChange(FlagOp.ADD, FLAGGED))
+        inbox.store_flags([2], FlagChange(FlagOp.ADD, SEEN))
+        assert list(inbox.unseen()) == [1]
+        inbox.expunge([1])
+        assert list(inbox.unseen()) == []
 
     # --- generations -----------------------------------------------------------------------
 
@@ -434,7 +446,20 @@ class StorageContract:
         work.sync()
         storage.delete(("Work",))
         with refusal(Code.NONEXISTENT):
+            add(work, HELLO)
+        with refusal(Code.NONEXISTENT):
             work.sync()
+
+    def test_a_mailbox_deleted_while_a_message_is_written(
+        self, storage: Storage, work: Mailbox
+    ) -> None:
+        with work.saver() as saver:
+            saver.begin(NO_FLAGS, None)
+            saver.write(HELLO)
+            saver.finish()
+            storage.delete(("Work",))
+            with refusal(Code.NONEXISTENT):
+                saver.commit()
 
     def test_a_mailbox_made_again_is_another_one(self, storage: Storage, work: Mailbox) -> None:
         add(work, HELLO)

@@ -492,7 +492,7 @@ def test_many_writers_and_deliverers_agree_on_uids(root: Path, inbox: MaildirMai
 @pytest.mark.slow
 def test_killing_writers_loses_no_acknowledged_message(root: Path, inbox: MaildirMailbox) -> None:
     acknowledged: dict[int, str] = {}
-    for attempt in range(8):
+    for attempt in range(5):
         writer = start_writer(root, 100_000, f"run{attempt}")
         assert writer.stdout is not None
         lines = [writer.stdout.readline()]
@@ -549,6 +549,74 @@ def test_the_log_says_why_messages_stay_hidden(
     assert caplog.text.count("Read-only file system") == 1
     monkeypatch.undo()
     assert uids(inbox) == [1]
+
+
+def test_an_unwritable_mailbox_without_a_list(
+    root: Path, storage: MaildirStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.create(INBOX)
+    deliver(root, "1.a.h")
+    inbox = storage.open(INBOX, readonly=True)
+
+    def read_only(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(inbox.picture.list, "lock", read_only)
+    for _ in range(3):
+        assert uids(inbox) == []
+        assert inbox.uidvalidity == 1
+    monkeypatch.undo()
+    with contextlib.closing(storage.open(INBOX)) as other:
+        assert uids(other) == [1]
+    with refusal(Code.NONEXISTENT):
+        inbox.sync()  # now that there are numbers, it is another mailbox
+    assert uids(storage.open(INBOX, readonly=True)) == [1]
+
+
+def test_examining_gives_numbers_to_new_arrivals(root: Path, storage: MaildirStorage) -> None:
+    storage.create(INBOX)
+    deliver(root, "1.a.h")
+    inbox = storage.open(INBOX, readonly=True)
+    assert uids(inbox) == [1]
+    assert os.listdir(root / "new") == ["1.a.h"]
+
+
+def test_a_list_of_the_dead_is_rewritten(root: Path, inbox: MaildirMailbox) -> None:
+    add(inbox, *[HELLO] * 80)
+    inbox.sync()
+    inbox.expunge(range(1, 76))
+    wait_until_settled(inbox)
+    inbox.sync()
+    lines = (root / "dovecot-uidlist").read_text().splitlines()
+    assert [line.partition(" ")[0] for line in lines[1:]] == ["76", "77", "78", "79", "80"]
+    assert add(inbox, HELLO) == [81]
+    assert uids(inbox) == [76, 77, 78, 79, 80, 81]
+
+
+def test_deleted_while_flags_are_stored(root: Path, storage: MaildirStorage) -> None:
+    storage.create(("Work",))
+    work = storage.open(("Work",))
+    add(work, HELLO)
+    assert uids(work) == [1]
+    storage.delete(("Work",))
+    for act in (
+        lambda: work.store_flags([1], ADD_SEEN),
+        lambda: work.expunge([1]),
+        lambda: work.recent(claim=True),
+        lambda: work.read(1),
+    ):
+        with refusal(Code.NONEXISTENT):
+            act()
+
+
+def test_a_keyword_of_old_costs_no_listing(
+    storage: MaildirStorage, inbox: MaildirMailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled = FlagSet(keywords=frozenset({"$Label1"}))
+    add(inbox, HELLO, flags=labelled)
+    monkeypatch.setattr(os, "listdir", lambda path: pytest.fail(f"listed {path}"))
+    with contextlib.closing(storage.open(INBOX)) as target:
+        assert add(target, HELLO, flags=labelled) == [2]
 
 
 def test_flags_given_while_new(root: Path, inbox: MaildirMailbox) -> None:

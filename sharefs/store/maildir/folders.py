@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final
 
+from sharefs import fsops
 from sharefs.errors import Code, SharingError
 from sharefs.store.maildir.directory import Directory
 from sharefs.store.maildir.filename import parse_info
@@ -114,6 +115,15 @@ class Folders:
         """A file was not where it was last seen: look everywhere again."""
         self.cur.distrust()
         self.new.distrust()
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[tuple[int, int]]:
+        """Descriptors of new/ and cur/."""
+        with (
+            fsops.directory(self.new.path, follow=True, search_only=True) as new_fd,
+            fsops.directory(self.cur.path, follow=True, search_only=True) as cur_fd,
+        ):
+            yield new_fd, cur_fd
 
     def is_current(self) -> bool:
         """Whether nobody moved anything since we looked, as far as mtimes tell."""

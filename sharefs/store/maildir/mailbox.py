@@ -4,40 +4,38 @@ Whatever touches a file first tries where it was last seen.  If it is not there,
 or removed it: the directories are listed again, and only what that does not find is gone.
 """
 
-import contextlib
 import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Final, TypeVar
 
 from sharefs import fsops
 from sharefs.errors import Code, SharingError
-from sharefs.flags import EVERY_FLAG, NO_FLAGS, FlagChange, FlagFilter, FlagOp, FlagSet
+from sharefs.flags import EVERY_FLAG, FlagChange, FlagFilter, FlagSet, System
 from sharefs.fsops import Entry
 from sharefs.permissions.access import Want
 from sharefs.permissions.explain import explain_refusal
 from sharefs.permissions.inherit import link_decision
 from sharefs.store.interface import Changes, Copied, Mailbox, MessageInfo
+from sharefs.store.maildir.adder import Adder
 from sharefs.store.maildir.config import Site
 from sharefs.store.maildir.filename import (
     NO_FLAGS_INFO,
     Sizes,
-    format_info,
     sizes_of,
 )
+from sharefs.store.maildir.flag_writer import ATTEMPTS, FlagWriter
 from sharefs.store.maildir.line_ends import header_end, virtual_size, with_crlf
 from sharefs.store.maildir.picture import Picture
-from sharefs.store.maildir.saver import MaildirSaver, Pending
+from sharefs.store.maildir.saver import MaildirSaver
 from sharefs.store.maildir.uidlist_format import extra_value
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ATTEMPTS: Final = 10  # listings for one message that is renamed again and again
 # open(2) and read(2) on a symbolic link, a FIFO or socket, a directory.
 NO_MESSAGE: Final = frozenset({errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EISDIR})
 HEADER_CHUNK: Final = 16384  # octets; most headers end within the first read
@@ -53,6 +51,7 @@ class MaildirMailbox(Mailbox):
         self.site = site
         self.picture = Picture(site)
         self.readonly = readonly or not os.access(site.directory / "cur", os.W_OK | os.X_OK)
+        self._flags = FlagWriter(self.picture)
         self._sizes: dict[int, int] = {}  # computed by reading, where no name tells them
 
     # --- the picture -----------------------------------------------------------------------
@@ -83,6 +82,14 @@ class MaildirMailbox(Mailbox):
     def flags_of(self, uid: int) -> FlagSet:
         self.picture.load()
         return self.picture.flags_of(uid)
+
+    def unseen(self) -> Sequence[int]:
+        """One look at each file name, not at each message's flags."""
+        picture = self.picture
+        picture.load()
+        if self._unseen is None or self._unseen[0] != picture.generation:
+            self._unseen = picture.generation, picture.uids_without(System.SEEN)
+        return self._unseen[1]
 
     def changes_since(self, generation: int) -> Changes:
         return self.picture.changes.since(generation)
@@ -119,37 +126,36 @@ class MaildirMailbox(Mailbox):
         """Messages in new/.  Claiming moves them to cur/, which only one process can do."""
         picture = self.picture
         picture.load()
-        uid_of = picture.list.uid_of
-        waiting = {base: uid_of.get(base, 0) for base in picture.folders.new.files}
+        folders, uid_of = picture.folders, picture.list.uid_of
+        waiting = {base: uid_of.get(base, 0) for base in folders.new.files}
         found = {b: uid for b, uid in waiting.items() if picture.base_of.get(uid) == b}
         if not claim or self.readonly or not found:
             return frozenset(found.values())
         claimed: list[int] = []
-        with picture.folders.own_changes(), self._directories() as (new_fd, cur_fd):
+        with folders.own_changes(), folders.opened() as (new_fd, cur_fd):
             for base, uid in found.items():
-                info = picture.folders.new.files[base]
+                info = folders.new.files[base]
                 after = info or NO_FLAGS_INFO
                 try:
                     fsops.rename(Entry(new_fd, base + info), Entry(cur_fd, base + after))
                 except FileNotFoundError:
-                    picture.folders.lost_track()  # another process has claimed it
+                    folders.lost_track()  # another process has claimed it
                     continue
-                picture.folders.cur.files[base] = after
-                del picture.folders.new.files[base]
+                folders.cur.files[base] = after
+                del folders.new.files[base]
                 claimed.append(uid)
         return frozenset(claimed)
 
     def info(self, uid: int) -> MessageInfo:
         status = self._reach(uid, os.lstat)
-        base = self.picture.base_of[uid]
-        return MessageInfo(
-            uid=uid,
-            size=self._size_of(uid, base),
-            internaldate=int(status.st_mtime),
-            save_date=int(status.st_ctime),
-        )
+        return MessageInfo(uid, self.size(uid), int(status.st_mtime), int(status.st_ctime))
 
-    def _size_of(self, uid: int, base: str) -> int:
+    def size(self, uid: int) -> int:
+        """From the name or the list where they tell it, else by reading the message once."""
+        self.picture.load()
+        base = self.picture.base_of.get(uid)
+        if base is None:
+            raise SharingError(Code.EXPUNGED, f"message {uid} of {self.site.label} is gone")
         if (size := sizes_of(base).virtual) is not None:
             return size
         extras = self.picture.list.extras.get(uid, "")
@@ -206,108 +212,7 @@ class MaildirMailbox(Mailbox):
 
     def store_flags(self, uids: Iterable[int], change: FlagChange) -> list[int]:
         self._demand_writable()
-        picture = self.picture
-        picture.load()
-        change = self._with_known_keywords(change)
-        renamed: dict[str, str | None] = {}  # new info by old one; None: stays as it is
-
-        def renaming(info: str) -> str | None:
-            if info not in renamed:
-                old = picture.flags_of_info(info)
-                new = change.apply(old)
-                renamed[info] = None if new == old else self._info_for(new, info)
-            return renamed[info]
-
-        changed: list[int] = []
-        try:
-            self._rename_all(list(uids), renaming, changed)
-        finally:
-            picture.publish_flags(changed)
-        return changed
-
-    def _rename_all(
-        self, uids: list[int], renaming: Callable[[str], str | None], changed: list[int]
-    ) -> None:
-        picture = self.picture
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                picture.sync(force=True)
-            missed: list[int] = []
-            new, cur, base_of = (
-                picture.folders.new.files,
-                picture.folders.cur.files,
-                picture.base_of,
-            )
-            with picture.folders.own_changes(), self._directories() as (new_fd, cur_fd):
-                for uid in uids:
-                    base = base_of.get(uid)
-                    if base is None:
-                        continue
-                    old = cur.get(base)
-                    fd = cur_fd
-                    if old is None:
-                        old, fd = new[base], new_fd
-                    after = renaming(old)
-                    if after is None:
-                        continue
-                    try:
-                        fsops.rename(Entry(fd, base + old), Entry(cur_fd, base + after))
-                    except FileNotFoundError:
-                        missed.append(uid)
-                        continue
-                    cur[base] = after  # before it leaves new: other threads may be looking
-                    if fd is new_fd:
-                        del new[base]
-                    changed.append(uid)
-                if missed:
-                    picture.folders.lost_track()
-            if not missed:
-                return
-            uids = missed
-        raise SharingError(
-            Code.UNAVAILABLE,
-            f"{len(uids)} messages of {self.site.label} are renamed by others again and again",
-            retryable=True,
-        )
-
-    def _with_known_keywords(self, change: FlagChange) -> FlagChange:
-        """Keywords in the case they have here, new ones with a letter of their own.
-
-        Raises SharingError(LIMIT) for a 27th keyword: there are 26 letters.  (Dovecot would keep
-        it in its index only, where no other program and no rebuilt index ever finds it.)
-        """
-        wanted = change.flags.keywords if change.allowed.keywords else frozenset()
-        if change.op is not FlagOp.REMOVE and (homeless := self.name_keywords(wanted)):
-            raise SharingError(
-                Code.LIMIT, f"{self.site.label} has no letter left for keyword {homeless[0]!r}"
-            )
-        flags = FlagSet(change.flags.system, self._as_known(change.flags.keywords))
-        return FlagChange(change.op, flags, change.allowed)
-
-    def _as_known(self, names: Iterable[str]) -> frozenset[str]:
-        current = self.picture.keywords.current
-        letters = (current.letter_of(name) for name in names)
-        return frozenset(current.name_of(letter) for letter in letters if letter)
-
-    def name_keywords(self, names: Iterable[str]) -> list[str]:
-        """Give each keyword a letter.  Returns those for which none was left."""
-        keywords = self.picture.keywords
-        if all(keywords.current.letter_of(name) for name in names):
-            return []
-        self.picture.load()  # to know the letters in use
-        with self.picture.locked():
-            keywords.refresh()
-            table, homeless = keywords.current.with_added(
-                sorted(names), self.picture.folders.used_letters()
-            )
-            if table != keywords.current:
-                self.picture.write_keywords(table)
-        return homeless
-
-    def _info_for(self, flags: FlagSet, old: str = "") -> str:
-        current = self.picture.keywords.current
-        letters = (current.letter_of(name) for name in flags.keywords)
-        return format_info(flags.system, frozenset(filter(None, letters)), old)
+        return self._flags.store(uids, change)
 
     # --- removing --------------------------------------------------------------------------
 
@@ -327,12 +232,12 @@ class MaildirMailbox(Mailbox):
 
     def _unlink(self, uids: Iterable[int]) -> list[int]:
         """Returns those whose files were not where they were last seen."""
-        picture = self.picture
-        new, cur = picture.folders.new.files, picture.folders.cur.files
+        picture, folders = self.picture, self.picture.folders
+        new, cur = folders.new.files, folders.cur.files
         missed: list[int] = []
         removed: list[int] = []
         try:
-            with picture.folders.own_changes(), self._directories() as (new_fd, cur_fd):
+            with folders.own_changes(), folders.opened() as (new_fd, cur_fd):
                 for uid in uids:
                     base = picture.base_of[uid]
                     files, fd = (cur, cur_fd) if base in cur else (new, new_fd)
@@ -342,7 +247,7 @@ class MaildirMailbox(Mailbox):
                     else:
                         missed.append(uid)
                 if missed:
-                    picture.folders.lost_track()
+                    folders.lost_track()
         finally:
             picture.publish_removal(removed)
         return missed
@@ -354,57 +259,7 @@ class MaildirMailbox(Mailbox):
         self._demand_writable()
         if not os.path.isdir(self.site.directory / "tmp"):
             self.picture.make_missing_directories()
-        return MaildirSaver(self.site, self._commit)
-
-    def _commit(self, pending: Sequence[Pending]) -> list[int]:
-        """Move finished messages from tmp/ in place and list them, all or none."""
-        if not pending:
-            return []
-        picture = self.picture
-        homeless = self.name_keywords({name for item in pending for name in item.flags.keywords})
-        if homeless:
-            log.warning("keywords %s were dropped: %s has no letter left",
-                        " ".join(homeless), self.site.label)  # fmt: skip
-        with picture.locked():
-            was_current = picture.is_current()
-            picture.prepare_list()
-            placed: dict[str, str] = {}
-            try:
-                self._place_all(pending, placed)
-                first = picture.list.next_uid
-                picture.list.add(list(enumerate(placed, first)))
-            except BaseException:
-                for base, info in placed.items():
-                    folder = self.site.directory / ("cur" if info else "new")
-                    fsops.unlink(folder / (base + info), missing_ok=True)
-                raise
-            picture.publish_added(placed, was_current=was_current)
-        return list(range(first, first + len(placed)))
-
-    def _place_all(self, pending: Sequence[Pending], placed: dict[str, str]) -> None:
-        """placed: info by base, of what was moved; filled as it happens, for undoing it."""
-        infos: dict[FlagSet, str] = {NO_FLAGS: ""}
-        taken = self._bases_taken() if any(item.base for item in pending) else set()
-        with (
-            self._directories() as (new_fd, cur_fd),
-            fsops.directory(self.site.directory / "tmp", follow=True, search_only=True) as tmp_fd,
-        ):
-            for item in pending:
-                info = infos.get(item.flags)
-                if info is None:
-                    info = infos[item.flags] = self._info_for(item.flags)
-                base = item.place(tmp_fd, cur_fd if info else new_fd, info, taken)
-                placed[base] = info
-                taken.add(base)
-        if self.site.config.fsync:
-            for name in {"cur" if info else "new" for info in placed.values()}:
-                fsops.fsync_dir(self.site.directory / name)
-
-    def _bases_taken(self) -> set[str]:
-        """Bases that a copy must not use here: ever listed, or standing in a directory now."""
-        picture = self.picture
-        names = chain(os.listdir(picture.folders.new.path), os.listdir(picture.folders.cur.path))
-        return picture.list.uid_of.keys() | {name.partition(":")[0] for name in names}
+        return MaildirSaver(self.site, Adder(self.picture, self._flags).commit)
 
     def copy_from(
         self, source: Mailbox, uids: Sequence[int], allowed: FlagFilter = EVERY_FLAG
@@ -453,15 +308,6 @@ class MaildirMailbox(Mailbox):
         return self._reach(uid, add)
 
     # --- helpers ---------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _directories(self) -> Iterator[tuple[int, int]]:
-        """Descriptors of new/ and cur/."""
-        with (
-            fsops.directory(self.picture.folders.new.path, follow=True, search_only=True) as new_fd,
-            fsops.directory(self.picture.folders.cur.path, follow=True, search_only=True) as cur_fd,
-        ):
-            yield new_fd, cur_fd
 
     def _demand_writable(self) -> None:
         if self.readonly:

@@ -19,7 +19,7 @@ from typing import Final
 from sharefs import fsops
 from sharefs.dotlock import DotLock
 from sharefs.errors import Code, SharingError
-from sharefs.flags import FlagSet
+from sharefs.flags import FlagSet, System
 from sharefs.store.interface import Changes
 from sharefs.store.maildir import doubles
 from sharefs.store.maildir.changes import ChangeLog
@@ -29,7 +29,6 @@ from sharefs.store.maildir.folders import Folders, Touched
 from sharefs.store.maildir.keyword_file import KeywordFile
 from sharefs.store.maildir.keywords import Keywords
 from sharefs.store.maildir.uidlist import UidList
-from sharefs.store.maildir.uidlist_format import MAX_UID
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +83,20 @@ class Picture:
             raise KeyError(uid)
         return self.flags_of_info(info)
 
+    def uids_without(self, flag: System) -> list[int]:
+        """UIDs of messages that lack a system flag, ascending."""
+        found: list[int] = []
+        uid_of, base_of = self.list.uid_of, self.base_of
+        for files in (self.folders.cur.files, self.folders.new.files):
+            infos = {
+                info for info in set(files.values()) if not self.flags_of_info(info).system & flag
+            }
+            for base in [base for base, info in files.items() if info in infos]:
+                uid = uid_of.get(base, 0)
+                if base_of.get(uid) == base:  # not one that waits for its UID
+                    found.append(uid)
+        return sorted(found)
+
     def looks_unchanged(self) -> bool:
         try:
             return (
@@ -137,7 +150,7 @@ class Picture:
 
     def _sync(self, *, force: bool) -> bool:
         self.list.refresh()
-        reinterpreted = self._refresh_keywords()
+        reinterpreted = self._reinterpret() if self.keywords.refresh() else frozenset[str]()
         self._check_same_mailbox()
         force = force or not self.loaded
         folders = self.folders
@@ -168,13 +181,8 @@ class Picture:
             " the mailbox that was opened",
         )
 
-    def _refresh_keywords(self) -> frozenset[str]:
-        """Returns the infos whose flags now have another meaning."""
-        if not self.keywords.refresh():
-            return frozenset()
-        return self._reinterpret()
-
     def _reinterpret(self) -> frozenset[str]:
+        """Returns the infos whose flags have another meaning now that letters have other names."""
         before, self._flags = self._flags, {}
         return frozenset(info for info, old in before.items() if self.flags_of_info(info) != old)
 
@@ -251,11 +259,8 @@ class Picture:
             self._strays |= again.keys() if self.loaded else self.folders.bases()
         self.prepare_list()
         unnumbered = sorted(filter(self._is_unnumbered, self._strays), key=arrival_key)
-        first = self.list.next_uid
-        if first + len(unnumbered) > MAX_UID:
-            raise SharingError(Code.LIMIT, f"{self.site.label} has run out of UIDs")
         if unnumbered:
-            self.list.add(list(enumerate(unnumbered, first)))
+            self.list.add(self.list.numbered(unnumbered))
         if self._is_untidy():
             self.list.rewrite(self.folders.bases())
         self._looked_with = self.list.version
@@ -408,9 +413,16 @@ class Picture:
         if was_current:
             self._publish(dict.fromkeys(files), frozenset())
 
+    def refresh_keywords(self) -> None:
+        if self.keywords.refresh():
+            self._publish_reinterpreted()
+
     def write_keywords(self, keywords: Keywords) -> None:
         """Under the lock: give letters names, and tell of messages that have such letters."""
         self.keywords.write(keywords)
+        self._publish_reinterpreted()
+
+    def _publish_reinterpreted(self) -> None:
         if reinterpreted := self._reinterpret():
             info_of = self.folders.info_of
             uids = {u for u, b in self.base_of.items() if info_of(b) in reinterpreted}

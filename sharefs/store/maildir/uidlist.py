@@ -16,10 +16,12 @@ from typing import Final
 
 from sharefs import fsops
 from sharefs.dotlock import DotLock
+from sharefs.errors import Code, SharingError
 from sharefs.store.maildir import uidvalidity
 from sharefs.store.maildir.config import Site
 from sharefs.store.maildir.uidlist_format import (
     FILE_NAME,
+    MAX_UID,
     VERSION,
     BrokenHeader,
     Header,
@@ -231,6 +233,13 @@ class UidList:
         """Make or mend the file, so that records can be appended."""
         if not self.is_plain:
             self.rewrite(None)
+
+    def numbered(self, bases: Sequence[str]) -> list[tuple[int, str]]:
+        """Records for new messages, after prepare().  Raises SharingError(LIMIT)."""
+        first = self.next_uid
+        if first + len(bases) > MAX_UID:
+            raise SharingError(Code.LIMIT, f"{self._site.label} has run out of UIDs")
+        return list(enumerate(bases, first))
 
     def add(self, records: Sequence[tuple[int, str]]) -> None:
         """Append new records, after prepare().  On OSError nothing was added."""
