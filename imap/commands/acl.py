@@ -12,8 +12,8 @@ from imap.wire import Command, Cursor
 from imap.wire import format as wire
 from sharefs.account import AclChange
 from sharefs.acl import Mode
-from sharefs.errors import SharingError
-from sharefs.identifiers import Identifier, Signed
+from sharefs.errors import Code, SharingError
+from sharefs.identifiers import Identifier, Kind, Signed
 from sharefs.rights import Rights
 
 log = logging.getLogger("imap.acl")
@@ -22,6 +22,7 @@ log = logging.getLogger("imap.acl")
 # are told for old clients.
 LISTRIGHTS = b'"" l r w s t p i e k x a c d'
 
+_WIDEST = frozenset({Kind.ANYONE, Kind.AUTHENTICATED})
 _MODES = {"+": Mode.ADD, "-": Mode.REMOVE}
 
 
@@ -48,11 +49,18 @@ async def setacl(session: Session, command: Command) -> Reply:
         rights = Rights.parse(text if mode is Mode.REPLACE else text[1:])
     except SharingError as error:
         return bad(f"Invalid ACL rights: {error.detail}")
-    changed = await session.host.blocking(
-        lambda: session.account.set_acl(
-            name, signed.identifier, mode, rights, negative=signed.negative
+    try:
+        changed = await session.host.blocking(
+            lambda: session.account.set_acl(
+                name, signed.identifier, mode, rights, negative=signed.negative
+            )
         )
-    )
+    except SharingError as error:
+        if error.code is not Code.INVALID or signed.identifier.kind not in _WIDEST:
+            raise
+        # Dovecot's answer unless imap_acl_allow_anyone: here it is no identifier at all.
+        log.info("SETACL of %r refused: %s", name, error.detail)
+        return bad(f"The identifier {signed.identifier.wire()} is not allowed here.")
     _log_warnings(changed)
     return ok("Setacl complete.")
 

@@ -21,7 +21,7 @@ from sharefs.account import AclChange
 from sharefs.acl import Acl, Effective, Mode
 from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, NO_FLAGS, FlagChange, FlagFilter, FlagSet
-from sharefs.identifiers import Identifier
+from sharefs.identifiers import Identifier, Kind
 from sharefs.namespaces.listing import Branch, Listed, Selection, Visible, list_mailboxes
 from sharefs.rights import ALL, DELETE, LOOKUP, NONE, READ, Rights
 from sharefs.store.interface import Changes, Copied, Mailbox, MessageInfo, Saver
@@ -266,6 +266,8 @@ class MemoryAccount:
     def set_acl(
         self, name: str, identifier: Identifier, mode: Mode, rights: Rights, *, negative: bool
     ) -> AclChange:
+        if identifier.kind is Kind.ANYONE:
+            raise SharingError(Code.INVALID, "anyone cannot be given rights")
         return self._change(
             name, self.acl(name).update(identifier, mode, rights, negative=negative)
         )

@@ -499,6 +499,8 @@ async def test_acl_conversation() -> None:
     )
     assert (await say(b"SETACL Work bob Q"))[-1].startswith(b"BAD ")
     assert (await say(b"SETACL Work #bob l"))[-1].startswith(b"NO ")
+    # Not allowed by configuration: as Dovecot, an identifier that does not exist here.
+    assert (await say(b"SETACL Work anyone l"))[-1].startswith(b"BAD The identifier anyone ")
 
 
 async def test_idle_tells_news_until_done() -> None:
