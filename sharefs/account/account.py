@@ -100,7 +100,8 @@ class Account:
         """A mailbox and the visible ones below it, parents first.  Raises NONEXISTENT."""
         top = self._context.known(name).name
         below = top + self.separator_of(top)
-        names = [one.name for one in self.list("", [_literal(below) + "*"]) if _is_real(one)]
+        # Wildcard characters in the name stay wildcards, so what is found is looked at again.
+        names = [one.name for one in self.list("", [below + "*"]) if _is_real(one)]
         return [top, *sorted(one for one in names if one.startswith(below))]
 
     # --- rights --------------------------------------------------------------------------
@@ -361,9 +362,3 @@ def _below(root: Path | None, mail_root: Path, mail: Path) -> Path | None:
 
 def _is_real(listed: Listed) -> bool:
     return "\\NonExistent" not in listed.flags and "\\NoSelect" not in listed.flags
-
-
-def _literal(name: str) -> str:
-    """A pattern that matches at least the name: wildcard characters in it stay wildcards, and
-    callers look at the results."""
-    return name

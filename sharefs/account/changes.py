@@ -63,7 +63,10 @@ def demand_create(context: Context, found: Found) -> AclMailbox:
     """
     parent = context.acl_mailbox(parent_of(context, found))
     effective = context.policy.rights_of(context.viewer, parent)
-    if not effective.rights.covers(CREATE):
+    # Whoever is given k on everybody's mailboxes cannot make accounts with it: the root of
+    # somebody else, who perhaps does not exist, is not ours to make.
+    rootless = found.namespace.type == "shared" and not found.namespace.location.path.is_dir()
+    if rootless or not effective.rights.covers(CREATE):
         raise SharingError(
             Code.NO_PERMISSION,
             f"{who_text(context.viewer)} lacks the right create above {found.name}",
@@ -250,7 +253,16 @@ def _is_inbox(target: Target) -> bool:
 
 
 def _is_own_link(target: Target) -> bool:
-    return target.namespace.type == "private" and target.mailbox.true_owner is not None
+    """Whether the mailbox is a symbolic link that lies in the viewer's own tree.
+
+    Not so one below a linked directory: that lies in somebody else's tree already.
+    """
+    if target.namespace.type != "private" or target.mailbox.true_owner is None:
+        return False
+    path = target.storage.mailbox_path(target.levels)
+    root = os.path.realpath(target.namespace.location.path)
+    above = os.path.realpath(path.parent)
+    return path.is_symlink() and (above == root or above.startswith(root + os.sep))
 
 
 def _has_acl(target: Target) -> bool:

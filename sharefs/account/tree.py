@@ -107,10 +107,12 @@ def branches(context: Context, patterns: Sequence[str]) -> Iterator[Branch]:
     Namespaces in which no pattern can match anything are not looked at.
     """
     for namespace in context.namespaces.fixed:
-        space = namespace.settings
-        if not space.alias_for and _may_match(namespace.prefix, patterns):
-            mailboxes = visible_in(context, namespace) if _is_listed(namespace, patterns) else []
-            yield Branch(namespace.prefix, namespace.separator, space.list, mailboxes)
+        # Another name for a namespace that is listed already: only for who asks by that name.
+        shown = "no" if namespace.settings.alias_for else namespace.settings.list
+        if _may_match(namespace.prefix, patterns):
+            wanted = shown != "no" or _names_prefix(namespace.prefix, patterns)
+            mailboxes = visible_in(context, namespace) if wanted else []
+            yield Branch(namespace.prefix, namespace.separator, shown, mailboxes)
     for shared in context.namespaces.shared:
         template = shared.template
         if not _may_match(template.top, patterns):
@@ -137,11 +139,9 @@ def _visible_of_owner(context: Context, shared: SharedSpace, owner: Owner) -> li
         return []
 
 
-def _is_listed(namespace: Namespace, patterns: Sequence[str]) -> bool:
-    """Whether looking into the storage can matter; listing decides the rest."""
-    return namespace.settings.list != "no" or any(
-        literal_start(pattern).startswith(namespace.prefix) for pattern in patterns
-    )
+def _names_prefix(prefix: str, patterns: Sequence[str]) -> bool:
+    """Whether a pattern begins with a prefix, as it must to see what is not listed otherwise."""
+    return bool(prefix) and any(literal_start(pattern).startswith(prefix) for pattern in patterns)
 
 
 def _may_match(prefix: str, patterns: Sequence[str]) -> bool:
@@ -156,5 +156,17 @@ def listed(
     """LIST.  Reference and pattern are joined as they are (RFC 3501 section 6.3.8)."""
     separator = context.namespaces.separator_of(reference)
     joined = [fold_inbox(reference + pattern, separator) for pattern in patterns]
-    subscriptions = context.subscriptions()
-    yield from list_mailboxes(branches(context, joined), joined, subscriptions, selection)
+    yield from list_mailboxes(
+        branches(context, joined), joined, _subscriptions(context, selection), selection
+    )
+
+
+def _subscriptions(context: Context, selection: Selection) -> dict[str, str]:
+    """Unreadable subscriptions only matter to who asked for them."""
+    try:
+        return context.subscriptions()
+    except SharingError as refusal:
+        if selection.subscribed:
+            raise
+        log.warning("%s", refusal)
+        return {}

@@ -57,7 +57,9 @@ def identifier_of(text: str) -> Identifier:
 @user_options(everybody=False)
 @click.option("--role", type=click.Choice(sorted(ROLES)), default="reader", show_default=True,
               help="What they may do; see above.")  # fmt: skip
-@click.option("--rights", "letters", metavar="LETTERS", help="RFC 4314 letters instead of a role.")
+@click.option(
+    "--rights", "words", metavar="RIGHTS", help="Letters or long names instead of a role."
+)
 @click.option("--create", is_flag=True, help="Make the mailbox if it is not there.")
 @click.option("--recursive", is_flag=True, help="Share the mailboxes below it as well.")
 @click.option("--force", is_flag=True, help="Even if it locks the last administrator out.")
@@ -65,10 +67,10 @@ def identifier_of(text: str) -> Identifier:
 @click.argument("whom")
 @click.pass_context
 def add(
-    ctx: click.Context, who: Who, role: str, letters: str | None, create: bool, recursive: bool,
+    ctx: click.Context, who: Who, role: str, words: str | None, create: bool, recursive: bool,
     force: bool, mailbox: str, whom: str,
 ) -> None:  # fmt: skip
-    rights = Rights.parse(letters) if letters else ROLES[role]
+    rights = Rights.parse_names(words.split()) if words else ROLES[role]
     update = Update.whole(identifier_of(whom), rights)
     override = os.geteuid() == 0
 

@@ -101,6 +101,8 @@ class Subscribed:
             rest = full[len(child.namespace.prefix) :]
             levels = child.namespace.levels_stored_as(rest) if rest else child.levels
             return Found(child.namespace, levels) if levels else None
+        if parent.settings.alias_for:
+            return None  # the namespace that this is another name of has it, under its own
         own = parent.levels_stored_as(stored)
         return Found(parent, own) if own else None
 

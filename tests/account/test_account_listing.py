@@ -228,6 +228,39 @@ namespace old {
         assert "mbox" in refused.value.detail or refused.value.code is Code.NONEXISTENT
 
 
+def test_unreadable_subscriptions_matter_to_who_asks_for_them(world: World) -> None:
+    bob = world.account("bob")
+    bob.create("Work")
+    world.maildir("bob", "subscriptions").mkdir()
+    assert "Work" in names(bob)
+    with pytest.raises(SharingError) as refused:
+        names(bob, "*", Selection(subscribed=True))
+    assert refused.value.code is Code.UNAVAILABLE
+
+
+ALIAS = """
+namespace compat {
+  type = private
+  prefix = mail/
+  separator = /
+  alias_for = inbox
+  hidden = yes
+  list = no
+}
+"""
+
+
+def test_another_name_for_a_namespace() -> None:
+    """Clients with an old prefix in their settings find everything below it, and only if asked."""
+    with world_in_tmp(ALIAS) as world:
+        bob = world.account("bob")
+        bob.create("mail/Work")
+        bob.subscribe("mail/Work")
+        assert names(bob) == [*OWN, "Work"]
+        assert "mail/Work" in names(bob, "mail/%")
+        assert "Work" in names(bob, "*", Selection(subscribed=True))
+
+
 @pytest.mark.slow
 def test_a_thousand_mailboxes_list_quickly(world: World) -> None:
     root: Path = world.maildir("bob")

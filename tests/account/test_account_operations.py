@@ -11,7 +11,7 @@ from sharefs.acl import Mode
 from sharefs.errors import Code, SharingError
 from sharefs.identifiers import user
 from sharefs.rights import ALL, INSERT, POST, Rights
-from tests.account.world import World, append, messages, names, picture_of
+from tests.account.world import World, append, messages, names, picture_of, world_in_tmp
 
 WORK = "shared/alice/Work"
 
@@ -110,6 +110,24 @@ def test_creating_in_an_unknown_users_tree_says_no_more_than_in_a_known_ones(sha
         assert refused.value.code is Code.NO_PERMISSION
         details.append(refused.value.detail.replace(owner, "OWNER"))
     assert details[0] == details[1]
+
+
+def test_a_right_on_all_shares_makes_no_accounts() -> None:
+    extra = """
+namespace shared {
+  acl user=bob {
+    rights = lrk
+  }
+}
+"""
+    with world_in_tmp(extra) as world:
+        world.account("alice").create("Work")
+        bob = world.account("bob")
+        bob.create("shared/alice/New")
+        before = picture_of(world.top)
+        for owner in ("carol", "nobody"):  # carol has no mail yet
+            assert refusal_of(lambda: bob.create(f"shared/{owner}/New")) is Code.NO_PERMISSION  # noqa: B023 - called at once
+        assert picture_of(world.top) == before
 
 
 def test_post_alone_is_no_right_to_know(shared: World) -> None:

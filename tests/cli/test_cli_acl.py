@@ -204,7 +204,7 @@ def test_sharing_a_tree(shell: Shell) -> None:
 
 def test_making_the_mailbox_along_with_the_share(shell: Shell) -> None:
     assert shell.run("share add -u alice New bob").status == os.EX_NOUSER
-    shell.ok("share add -u alice --create New bob --rights lr")
+    shell.ok(["share", "add", "-u", "alice", "--create", "New", "bob", "--rights", "lookup r"])
     assert shell.ok("mailbox list -u bob shared/*").lines == ["shared/alice/New"]
 
 

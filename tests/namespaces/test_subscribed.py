@@ -90,6 +90,18 @@ def test_the_hidden_namespace_of_the_documentation(tmp_path: Path) -> None:
     assert list(world.subscribed.names()) == ["INBOX/Work", "INBOX", "Public/info"]
 
 
+def test_another_name_for_a_namespace_adds_no_names(tmp_path: Path) -> None:
+    """`alias_for`, with the same file for both."""
+    spaces = (
+        settings(name="inbox", inbox=True),
+        settings("mail/", name="inbox-too", hidden=True, list="no", alias_for="inbox"),
+    )
+    world = World(tmp_path, *spaces)
+    world.subscribed.add(world.found("Work"))
+    (tmp_path / "inbox-too").write_bytes(world.octets())
+    assert list(world.subscribed.names()) == ["Work"]
+
+
 def test_nowhere_to_keep_it(tmp_path: Path) -> None:
     spaces = (
         settings("INBOX/", name="inbox", inbox=True),
