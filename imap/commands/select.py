@@ -4,12 +4,13 @@ import logging
 
 from imap.commands.naming import mailbox_name
 from imap.commands.replies import Reply, no, ok
-from imap.commands.session import Selected, Session, State
+from imap.commands.session import Selected, Session, State, allowed_flags
 from imap.view import View
 from imap.wire import Command, Cursor
 from sharefs import rights as r
 from sharefs.flags import System
 from sharefs.rights import Rights
+from sharefs.store.interface import Mailbox
 
 log = logging.getLogger("imap.select")
 
@@ -34,8 +35,8 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
     handle = await session.host.open(session.account, name)
     try:
         rights = (await session.host.blocking(session.account.rights, name)).rights
-        examined = examine or not rights & CHANGING
         mailbox = handle.mailbox
+        examined = examine or not _can_change(mailbox, rights)
         await handle.run(mailbox.sync)
         recent = await handle.run(lambda: mailbox.recent(claim=not examined))
     except BaseException:
@@ -55,6 +56,14 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
     session.untagged(b"OK [UIDNEXT %d] Predicted next UID" % mailbox.uidnext)
     done = "Examine completed." if examine else "Select completed."
     return ok(done, b"READ-ONLY" if examined else b"READ-WRITE")
+
+
+def _can_change(mailbox: Mailbox, rights: Rights) -> bool:
+    """Whether this viewer can change anything: READ-WRITE, by the rights and by the kernel."""
+    if not rights & CHANGING:
+        return False
+    # A viewer's own \\Seen can change where the mailbox itself is out of his reach.
+    return not mailbox.backing().readonly or bool(allowed_flags(rights) & mailbox.changeable())
 
 
 def _first_unseen(selected: Selected) -> int:
