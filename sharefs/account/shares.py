@@ -139,6 +139,8 @@ def change_acl(
 ) -> AclChange:
     """Change the ACL file, then list cache and sharing map.  Rights are the caller's business.
 
+    The derived places are renewed even if the ACL is as asked already: that mends a lost map.
+
     force: False refuses, with SharingError(CANNOT), what would leave nobody to undo it.
     """
     owner = _owner_of(context, target)
@@ -164,7 +166,7 @@ def change_acl(
 
     outcome = change_sharing(
         acl_path(mailbox.acl_dir), apply, creation_for(target.found, context.settings),
-        shares_of(context, target.namespace),
+        shares_of(context, target.namespace), always=True,
     )  # fmt: skip
     return AclChange.of(outcome)
 

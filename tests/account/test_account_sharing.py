@@ -182,6 +182,15 @@ def test_rebuilding_a_lost_map(world: World) -> None:
     assert not list(alice.rebuild_map(dry_run=True).differences())
 
 
+def test_sharing_again_mends_a_lost_map(world: World) -> None:
+    alice = world.account("alice")
+    alice.create("Work")
+    alice.set_acl("Work", user("bob"), Mode.REPLACE, LR)
+    world.map_path.unlink()
+    assert not alice.set_acl("Work", user("bob"), Mode.REPLACE, LR).changed
+    assert keys(world) == ["shared/shared-boxes/user/bob/alice"]
+
+
 def test_stale_entries_go(world: World) -> None:
     world.map_path.write_text("shared/shared-boxes/user/bob/alice\n1\nother/key\n5\n")
     report = world.account("alice").rebuild_map()
