@@ -14,6 +14,7 @@ from sharefs.store.maildir.filename import (
     parse_info,
     sizes_of,
     split,
+    virtual_size_in,
     with_sizes,
 )
 from sharefs.store.maildir.keywords import Keywords
@@ -264,6 +265,8 @@ SIZES = [
     ("a.b.c,S=12x,W=", Sizes()),
     ("a.b.c,S=-1", Sizes()),
     ("a.b.c,S=1,S=2", Sizes(1)),
+    ("a.b.c,W=,W=5,x", Sizes(None, 5)),
+    ("a.b.c,W=x,W=5", Sizes(None, 5)),
     ("a.b.c,S=" + "9" * 30, Sizes()),
 ]
 
@@ -271,6 +274,7 @@ SIZES = [
 @pytest.mark.parametrize(("base", "want"), SIZES)
 def test_sizes(base: str, want: Sizes) -> None:
     assert sizes_of(base) == want
+    assert virtual_size_in(base) == want.virtual
 
 
 @given(st.integers(0, 10**15), st.integers(0, 10**15))

@@ -25,6 +25,7 @@ from sharefs.store.maildir.filename import (
     NO_FLAGS_INFO,
     Sizes,
     sizes_of,
+    virtual_size_in,
 )
 from sharefs.store.maildir.flag_writer import ATTEMPTS, FlagWriter
 from sharefs.store.maildir.line_ends import header_end, virtual_size, with_crlf
@@ -147,7 +148,10 @@ class MaildirMailbox(Mailbox):
         return frozenset(claimed)
 
     def info(self, uid: int) -> MessageInfo:
-        status = self._reach(uid, os.lstat)
+        try:
+            status = os.lstat(self.picture.folders.path_of(self.picture.base_of[uid]))
+        except (KeyError, FileNotFoundError):
+            status = self._reach(uid, os.lstat)
         return MessageInfo(uid, self.size(uid), int(status.st_mtime), int(status.st_ctime))
 
     def size(self, uid: int) -> int:
@@ -156,7 +160,7 @@ class MaildirMailbox(Mailbox):
         base = self.picture.base_of.get(uid)
         if base is None:
             raise SharingError(Code.EXPUNGED, f"message {uid} of {self.site.label} is gone")
-        if (size := sizes_of(base).virtual) is not None:
+        if (size := virtual_size_in(base)) is not None:
             return size
         extras = self.picture.list.extras.get(uid, "")
         if (value := extra_value(extras, "W")) and value.isascii() and value.isdigit():
