@@ -20,7 +20,7 @@ from sharefs.errors import Place
 DEFAULT: Final = "default"
 HIDDEN: Final = "# hidden, use -P to show it"
 _SECRET: Final = re.compile(r"password$")
-_NEEDS_QUOTES: Final = re.compile(r"^[\s\"'<]|\s$|#|(?:^|\s)\$|\\$")
+_NEEDS_QUOTES: Final = re.compile(r"^[\s<]|\s$|[#\"']|(?:^|\s)\$|\\$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,7 +136,7 @@ DUMPED = {
     "service auth {\nunix_listener auth-userdb {\nmode = 0666\nuser = x\n}\n}\n",
     "odd values": 'login_greeting = "  hi # $x \\"there\\" \\\\"\n'
     'mail_path = "/a b/%{user}/100%%"\n'
-    "log_path = '<x'\n",
+    "log_path = '<x'\nacl_user = it's\nhostname = a \"b\"\n",
     "acl": 'acl "user=a b" {\nrights = lr\n}\nnamespace inbox {\ninbox = yes\nseparator = /\n'
     'mailbox "A B" {\nauto = create\nspecial_use = \\Sent \\Junk\n'
     "acl owner {\nrights = -x\n}\n}\n}\n",
