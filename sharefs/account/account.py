@@ -121,7 +121,7 @@ class Account:
         target = self._context.target(name)
         if not target.exists or not target.levels:
             raise nonexistent(target.name)
-        self._context.policy.demand(self._context.viewer, target.mailbox, *rights)
+        self._context.demand(target, *rights)
         return target
 
     # --- mailboxes -----------------------------------------------------------------------

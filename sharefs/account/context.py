@@ -20,8 +20,10 @@ from sharefs.namespaces.resolve import MAX_OWNERS, Namespaces
 from sharefs.namespaces.special_use import auto_mailboxes, rule_matches
 from sharefs.namespaces.subscribed import Subscribed
 from sharefs.namespaces.templates import Owner
+from sharefs.permissions.access import Want
 from sharefs.permissions.explain import explain_refusal
 from sharefs.rights import Rights
+from sharefs.sharing.files import Condition
 from sharefs.sharing.keys import keys_for
 from sharefs.sharing.maps import ShareMap
 from sharefs.sharing.policy import (
@@ -140,6 +142,21 @@ class Context:
         if found is None or (found.levels and flaw_of(found.levels, found.namespace.naming)):
             raise nonexistent(name)
         return found
+
+    def demand(self, target: Target, *rights: Rights) -> None:
+        """As Policy.demand; but in one's own tree a closed directory is told as what it is.
+
+        There the kernel's refusal gives nothing away, and a missing INBOX would only puzzle.
+        """
+        mailbox = target.mailbox
+        own = target.namespace.type == "private" and mailbox.true_owner is None
+        if own and mailbox.acl_dir is not None:
+            file = self.policy.file_of(mailbox)
+            if file.condition is Condition.NO_ACCESS:
+                why = explain_refusal(file.path, Want.READ)
+                log.error("%s cannot be used: %s", target.name, why)
+                raise SharingError(Code.UNAVAILABLE, f"{target.name} cannot be used: {why}")
+        self.policy.demand(self.viewer, mailbox, *rights)
 
     def target(self, name: str) -> Target:
         """A mailbox and the viewer's rights on it, whether or not it exists.

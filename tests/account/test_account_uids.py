@@ -181,3 +181,18 @@ def test_a_symlink_share_under_both_uids(shared: World) -> None:
         "bob", lambda account: refusal(account, "open_mailbox", "fromalice/Work")
     )
     assert code is Code.NONEXISTENT
+
+
+def test_a_home_that_is_closed_to_its_own_user(shared: World) -> None:
+    """Nothing of his own is there, and what others share still is; opening INBOX says why not."""
+    home = shared.home("bob")
+    os.chown(home, 0, 0)
+    home.chmod(0o700)
+    assert shared.as_user("bob", names) == ["shared!", "shared/alice!", WORK]
+    for action in ("open_mailbox", "create"):
+        name = "INBOX" if action == "open_mailbox" else "New"
+        attempt = partial(refusal, action=action, name=name)
+        code, detail = shared.as_user("bob", attempt)
+        assert code is Code.UNAVAILABLE
+        assert f"{home} lacks" in detail
+    assert not list(home.iterdir())
