@@ -4,8 +4,9 @@ Lines of `<index> <name>`, index 0..25.  Lines that do not parse, empty names an
 case) are skipped, as every reader of this file does.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from sharefs.store.maildir.filename import KEYWORD_LETTERS
@@ -64,12 +65,7 @@ class Keywords:
 
     def letter_of(self, name: str) -> str | None:
         """The letter of a keyword, whatever its case.  None: it has none yet."""
-        folded = name.casefold()
-        for letter in KEYWORD_LETTERS:
-            if self.name_of(letter).casefold() == folded:
-                named = self.names[KEYWORD_LETTERS.index(letter)] is not None
-                return letter if named or folded.startswith("unknown-") else None
-        return None
+        return _letters(self).get(name.casefold())
 
     def known(self) -> tuple[str, ...]:
         """Names that clients may be told, in letter order."""
@@ -93,7 +89,7 @@ class Keywords:
         ]
         free.reverse()
         for name in names:
-            if Keywords(tuple(table)).letter_of(name) is not None:
+            if Keywords(tuple(table)).letter_of(name) is not None:  # remembered by value: cheap
                 continue
             if free:
                 table[free.pop()] = name
@@ -106,3 +102,12 @@ class Keywords:
             name is None and letter not in used
             for name, letter in zip(self.names, KEYWORD_LETTERS, strict=True)
         )
+
+
+@lru_cache(maxsize=256)
+def _letters(keywords: Keywords) -> Mapping[str, str]:
+    """Letter by folded name.  Remembered, for a client may name thousands of keywords at once."""
+    found: dict[str, str] = {}
+    for letter in KEYWORD_LETTERS:
+        found.setdefault(keywords.name_of(letter).casefold(), letter)
+    return found

@@ -20,6 +20,8 @@ from sharefs import fsops
 from sharefs.dotlock import DotLock
 from sharefs.errors import Code, SharingError
 from sharefs.flags import FlagSet, System
+from sharefs.permissions.access import Want
+from sharefs.permissions.explain import explain_refusal
 from sharefs.store.interface import Changes
 from sharefs.store.maildir import doubles
 from sharefs.store.maildir.changes import ChangeLog
@@ -125,12 +127,22 @@ class Picture:
         return self.uidvalidity
 
     def sync(self, *, force: bool = False) -> bool:
-        """Returns whether anything changed.  Raises SharingError(NONEXISTENT), OSError."""
+        """Returns whether anything changed.
+
+        Raises SharingError(NONEXISTENT); SharingError(UNAVAILABLE) with the reason if the
+        directories or the list may not be read; OSError.
+        """
         try:
-            return self._sync(force=force)
-        except FileNotFoundError:
-            self.make_missing_directories()
-        return self._sync(force=True)
+            try:
+                return self._sync(force=force)
+            except FileNotFoundError:
+                self.make_missing_directories()
+            return self._sync(force=True)
+        except PermissionError as exc:
+            why = explain_refusal(exc.filename, Want.READ) if exc.filename else exc
+            raise SharingError(
+                Code.UNAVAILABLE, f"mailbox {self.site.label} cannot be listed: {why}"
+            ) from exc
 
     def make_missing_directories(self) -> None:
         """cur/ or new/ went away.  Raises SharingError(NONEXISTENT) if the whole mailbox did."""
@@ -338,7 +350,8 @@ class Picture:
         fresh = self.list.records_after(self._high)
         info_of = self.folders.info_of
         if self.list.reads != self._list_reads or any(
-            touched.get(base, "") is not None and base in self.folders for _, base in fresh
+            (touched[base] is not None if base in touched else base in self.folders)
+            for _, base in fresh  # was here before, so under another UID
         ):
             expunged = set(self._unlisted())
             self._list_reads = self.list.reads

@@ -235,22 +235,23 @@ class MaildirStorage(Storage):
             for own in listing.own_entries(path):
                 with contextlib.suppress(FileNotFoundError):
                     fsops.rename_new(Entry(None, path / own), Entry(None, doomed / own))
-        fsops.remove_tree(doomed)
+        _remove_doomed(doomed)
 
     def _sweep(self) -> None:
         """Remove what a crash left of doomed mailboxes."""
-        with os.scandir(self.config.root) as entries:
-            old = [
-                entry.path
-                for entry in entries
-                if entry.name.startswith(DOOMED)
-                and time.time() - entry.stat(follow_symlinks=False).st_ctime > DOOMED_AGE
-            ]
+        try:
+            with os.scandir(self.config.root) as entries:
+                old = [
+                    Path(entry.path)
+                    for entry in entries
+                    if entry.name.startswith(DOOMED)
+                    and time.time() - entry.stat(follow_symlinks=False).st_ctime > DOOMED_AGE
+                ]
+        except OSError as exc:
+            log.debug("%s was not swept: %s", self.config.root, exc)
+            return
         for path in old:
-            try:
-                fsops.remove_tree(path)
-            except OSError as exc:
-                log.warning("%s, left by a crash, cannot be removed: %s", path, exc)
+            _remove_doomed(path)
 
     # --- renaming --------------------------------------------------------------------------
 
@@ -319,6 +320,14 @@ class MaildirStorage(Storage):
             self.create(new)
             with contextlib.closing(self.open(new)) as target:
                 target.move_from(inbox, inbox.uids())
+
+
+def _remove_doomed(path: Path) -> None:
+    """The mailbox is gone already; what is left of it is only space on the disk."""
+    try:
+        fsops.remove_tree(path)
+    except OSError as exc:
+        log.warning("%s, the rest of a deleted mailbox, cannot be removed: %s", path, exc)
 
 
 def _refuse_dangling(path: Path) -> None:
