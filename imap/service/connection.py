@@ -111,6 +111,9 @@ class Connection:
         while session.state is not State.LOGOUT:
             try:
                 event = self._reader.next_event()
+                if isinstance(event, LiteralWanted):
+                    await self._decide(session, event)
+                    continue
             except ProtocolError as error:
                 await engine.abandon(session)
                 session.out += error.response()
@@ -121,8 +124,6 @@ class Connection:
                 case Command():
                     await engine.run(session, event)
                     await session.drain()
-                case LiteralWanted():
-                    await self._decide(session, event)
                 case LiteralData():
                     await self._take(session, event)
                 case _:
@@ -132,22 +133,17 @@ class Connection:
         await session.flush()
 
     async def _decide(self, session: Session, wanted: LiteralWanted) -> None:
+        """Raises ProtocolError for a literal that is too big to take, or even to skip."""
         answer = await engine.literal_wanted(session, wanted)
         match answer:
             case Answer.ACCEPT:
-                decide = self._reader.accept
+                self._reader.accept()
             case Answer.STREAM:
-                decide = self._reader.stream
+                self._reader.stream()
             case _:
                 self._reader.refuse()
                 session.out += answer.line(wanted.so_far.tag.encode("ascii"))
                 return
-        try:
-            decide()
-        except ProtocolError as error:
-            await engine.abandon(session)
-            session.out += error.response()
-            return
         self._appending_tag = wanted.so_far.tag
         if wanted.synchronising:
             session.out += b"+ OK\r\n"

@@ -110,7 +110,17 @@ def test_over_imap(host: World, bob: Talk, name: bytes) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [b"..", b"../x", b"/etc", b"~root", b"a" * 300, b"\xff\xfe", b"a\nb", b"shared/../alice/x", b""],
+    [
+        b"..",
+        b"../x",
+        b"/etc",
+        b"~root",
+        b"a" * 300,
+        b"\xff\xfe",
+        b"a\nb",
+        b"shared/../alice/x",
+        b"",
+    ],
 )
 def test_on_the_command_line(host: World, name: bytes) -> None:
     before = picture(host.top / "home")
