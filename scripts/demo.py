@@ -20,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 PORT, TLS_PORT = 1143, 1993
 PASSWORD = "secret"
 USERS = {"alice": 7001, "bob": 7002, "carol": 7003}  # need not be in /etc/passwd
@@ -375,16 +377,19 @@ def command_line(report: Report, top: Path) -> None:
         report.check(f"sharefs {arguments[0]} {arguments[1]}", want in printed)
 
 
-def processes(report: Report, *, as_root: bool) -> None:
+def processes(report: Report, server_pid: int, *, as_root: bool) -> None:
     """Each user's mail process, as the kernel sees it."""
     report.title("each user's mail process runs under that user's own uid")
     with client("alice", quiet=True), client("bob", quiet=True), client("carol", quiet=True):
-        shown = subprocess.run(
-            ["ps", "-eo", "uid,gid,pid,args", "--sort=uid"], capture_output=True, text=True
-        ).stdout
-        lines = [line for line in shown.splitlines() if "sharefs" in line and "demo" not in line]
-        print("".join(f"  {line[:110]}\n" for line in lines), end="")
-        uids = {int(line.split()[0]) for line in lines}
+        family = [psutil.Process(server_pid), *psutil.Process(server_pid).children(recursive=True)]
+        print("     uid    gid     pid  groups                    process")
+        uids = set()
+        for process in sorted(family, key=lambda one: one.uids().real):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            groups = ",".join(status.partition("Groups:")[2].partition("\n")[0].split())
+            uid, gid = process.uids().real, process.gids().real
+            uids.add(uid)
+            print(f"  {uid:6} {gid:6} {process.pid:7}  {groups[:24]:24}  {process.name()}")
     if as_root:
         report.check("workers of 7001, 7002 and 7003", set(USERS.values()) <= uids)
 
@@ -453,7 +458,7 @@ def main() -> int:
             public(report)
             revoke(report)
             command_line(report, top)
-            processes(report, as_root=as_root)
+            processes(report, process.pid, as_root=as_root)
             permissions(report, top, as_root=as_root)
             if not options.once:
                 how_to_connect()
