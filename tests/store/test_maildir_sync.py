@@ -324,12 +324,26 @@ def test_a_lost_list_means_another_mailbox(root: Path, inbox: MaildirMailbox) ->
         inbox.sync()
 
 
-def test_missing_directories_are_made_again(root: Path, inbox: MaildirMailbox) -> None:
-    add(inbox, HELLO)
-    (root / "new" / next(iter(os.listdir(root / "new")))).unlink()
-    (root / "new").rmdir()
-    assert uids(inbox) == []
-    assert (root / "new").is_dir()
+@pytest.mark.parametrize("name", ["cur", "new", "tmp"])
+def test_missing_directories_are_made_again_by_who_opens_next(
+    root: Path, storage: MaildirStorage, name: str
+) -> None:
+    with contextlib.closing(storage.open(INBOX)) as mailbox:
+        mailbox.sync()
+    (root / name).rmdir()
+    with contextlib.closing(storage.open(INBOX)) as mailbox:
+        add(mailbox, HELLO)
+        assert uids(mailbox) == [1]
+    assert (root / name).is_dir()
+
+
+@pytest.mark.parametrize("name", ["cur", "new"])
+def test_a_removal_under_way_is_not_undone(root: Path, inbox: MaildirMailbox, name: str) -> None:
+    """`rm -r` must not fail because an idling session made a directory anew behind it."""
+    (root / name).rmdir()
+    with refusal(Code.NONEXISTENT):
+        inbox.sync()
+    assert not (root / name).exists()
 
 
 def test_a_dead_lock_holder_does_not_stop_us(root: Path, inbox: MaildirMailbox) -> None:

@@ -135,7 +135,12 @@ class Picture:
         try:
             try:
                 return self._sync(force=force)
-            except FileNotFoundError:
+            except FileNotFoundError as exc:
+                if self.loaded:
+                    # Most likely `rm -r` is at work: what we made now would outlive the mailbox,
+                    # as ours.  Whoever opens it next makes what is missing.
+                    gone = f"mailbox {self.site.label} lost {exc.filename} while it was open"
+                    raise SharingError(Code.NONEXISTENT, gone) from exc
                 self.make_missing_directories()
             return self._sync(force=True)
         except PermissionError as exc:
