@@ -38,6 +38,7 @@ class Class(enum.Enum):
     MASK = "ACL mask"
     STICKY = "sticky directory"
     PROTECTED_LINK = "protected hard links"
+    PROTECTED_SYMLINK = "protected symbolic links"
     OWNERSHIP = "ownership"
     MEMBERSHIP = "group membership"
     READ_ONLY = "read-only file system"
@@ -174,6 +175,17 @@ def first_refusal(directories: Sequence[Inode], who: Credentials) -> Answer | No
     return None
 
 
+def can_follow(directory: Inode, link: Inode, who: Credentials) -> Answer:
+    """Whether a symbolic link at the end of a path may be followed under fs.protected_symlinks.
+
+    In a sticky directory that everybody may write to only one's own links are, and those of the
+    directory's owner (proc_sys_fs(5)).  No capability lifts that.
+    """
+    guarded = directory.mode & 0o1002 == 0o1002
+    refused = guarded and link.uid not in (who.uid, directory.uid)
+    return Answer(link, Class.PROTECTED_SYMLINK, refused=refused)
+
+
 def can_create(directory: Inode, who: Credentials) -> Answer:
     """Whether a new name may be made in a directory."""
     return check(directory, who, Want.WRITE | Want.SEARCH)
@@ -227,6 +239,8 @@ def can_link(source: Inode, dest: Inode, who: Credentials, *, protected: bool = 
 
 def can_chgrp(entry: Inode, gid: int, who: Credentials) -> Answer:
     """Whether the group may be changed: one's own file, to a group one is in."""
+    if entry.read_only:
+        return Answer(entry, Class.READ_ONLY, Want.WRITE)
     if who.superuser:
         return Answer(entry, Class.SUPERUSER)
     if who.uid != entry.uid:
@@ -236,6 +250,8 @@ def can_chgrp(entry: Inode, gid: int, who: Credentials) -> Answer:
 
 def can_chmod(entry: Inode, who: Credentials) -> Answer:
     """Whether the mode may be changed: one's own file only."""
+    if entry.read_only:
+        return Answer(entry, Class.READ_ONLY, Want.WRITE)
     if who.superuser:
         return Answer(entry, Class.SUPERUSER)
     return Answer(entry, Class.OWNERSHIP, refused=who.uid != entry.uid)

@@ -6,6 +6,7 @@ himself it sees as far as the first refusal, which is what matters.
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 from collections.abc import Callable
@@ -13,14 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sharefs.permissions.access import Answer, Class, Credentials, Inode, Want, check
+from sharefs.permissions.access import (
+    Answer,
+    Class,
+    Credentials,
+    Inode,
+    Want,
+    can_follow,
+    check,
+)
 from sharefs.permissions.posix_acl import (
     ACCESS,
     DEFAULT,
     PosixAcl,
     parse_posix_acl,
-    rwx,
 )
+from sharefs.permissions.remedy import remedy_of
 
 MAX_LINKS: Final = 40  # symbolic links in one path, path_resolution(7)
 _NO_ACL: Final = frozenset({errno.ENODATA, errno.EOPNOTSUPP, errno.EPERM, errno.EACCES})
@@ -87,6 +96,11 @@ def describe(answer: Answer, who: Credentials, group_name: GroupName = str) -> s
             return f"{inode.path} belongs to uid {inode.uid} ({facts})"
         case Class.MEMBERSHIP:
             return f"not a member of the group wanted for {inode.path} ({facts})"
+        case Class.PROTECTED_SYMLINK:
+            return (
+                f"{inode.path} is a link of uid {inode.uid} in a sticky directory that everybody"
+                " may write to: fs.protected_symlinks"
+            )
         case Class.READ_ONLY:
             return f"{inode.path} is on a file system mounted read-only"
         case _:
@@ -104,47 +118,60 @@ def describe(answer: Answer, who: Credentials, group_name: GroupName = str) -> s
 
 def remedy_for(answer: Answer, who: Credentials) -> str:
     """The smallest change, as a command or a setting, that makes this inode agree."""
-    inode, letters = answer.inode, answer.missing.letters()
-    group_helps = inode.mode >> 3 & answer.missing == answer.missing and inode.acl is None
-    match answer.decided_by:
-        case Class.OWNER:
-            return f"chmod u+{letters} {inode.path}"
-        case Class.GROUP if answer.entry is None:
-            return f"chmod g+{letters} {inode.path}"
-        case Class.OTHER if group_helps:
-            return f"add group {inode.gid} to mail_access_groups, or uid {who.uid} to the group"
-        case Class.MASK:
-            bits = (0 if answer.entry is None else answer.entry.bits) | answer.missing
-            return f"setfacl -m m::{rwx(bits)} {inode.path}"
-        case Class.OTHER | Class.GROUP | Class.ACL_USER | Class.ACL_GROUP:
-            granted = rwx(_bits_of(inode, who) | answer.missing)
-            return f"setfacl -m u:{who.uid}:{granted} {inode.path}"
-        case Class.MEMBERSHIP:
-            return f"chmod g+s {inode.path}, or add the group to mail_access_groups"
-        case _:
-            return ""
+    remedy = remedy_of(answer, who)
+    return "" if remedy is None else remedy.command
 
 
-def _bits_of(inode: Inode, who: Credentials) -> int:
-    """What is granted already, so that a new entry for the user takes nothing away."""
-    return sum(bit for bit in Want if check(inode, who, bit))
+# Reads one inode, links not followed; raises OSError.  Other than inode_of: a file system as it
+# might be.
+Look = Callable[[str], Inode]
 
 
-def explain_access(who: Credentials, path: Path | str, want: Want) -> Explanation:
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """The way along a path.
+
+    steps: every directory that was asked, and links that may not be followed; the last one
+    refused, unless all agreed.  inode: what the path leads to; None after a refusal, or if
+    missing_path, the first component that does not exist, is not None.
+    """
+
+    steps: tuple[Answer, ...]
+    inode: Inode | None
+    missing_path: str | None = None
+
+
+def walk(
+    who: Credentials, path: Path | str, *, follow: bool = True, look: Look | None = None
+) -> Walked:
+    """Walk a path as the kernel would.  follow: whether a link at its end is followed.
+
+    Raises nothing for what does not exist or may not be seen.
+    """
+    steps: list[Answer] = []
+    absolute = os.path.join(os.getcwd(), path)
+    try:
+        final = _walk(absolute, who, steps, look or inode_of, follow=follow)
+    except _Missing as missing:
+        return Walked(tuple(steps), None, missing.path)
+    return Walked(tuple(steps), final)
+
+
+def explain_access(
+    who: Credentials, path: Path | str, want: Want, *, look: Look | None = None
+) -> Explanation:
     """Walk a path as the kernel would, symbolic links included, and ask each component.
 
     Raises nothing for what does not exist or may not be seen: both are part of the explanation.
     """
-    steps: list[Answer] = []
-    absolute = os.path.abspath(path)
-    try:
-        final = _walk(absolute, who, steps)
-    except _Missing as missing:
-        return Explanation(str(path), who, want, tuple(steps), missing_path=missing.path)
-    if final is not None:
-        steps.append(check(final, who, want))
-    unexplained = all(steps) and _is_us(who) and not _kernel_agrees(absolute, want)
-    return Explanation(str(path), who, want, tuple(steps), unexplained=unexplained)
+    walked = walk(who, path, look=look)
+    steps = walked.steps
+    if walked.missing_path is not None:
+        return Explanation(str(path), who, want, steps, missing_path=walked.missing_path)
+    if walked.inode is not None:
+        steps = (*steps, check(walked.inode, who, want))
+    unexplained = look is None and all(steps) and _is_us(who) and not _kernel_agrees(path, want)
+    return Explanation(str(path), who, want, steps, unexplained=unexplained)
 
 
 def explain_refusal(path: Path | str, want: Want = Want.SEARCH) -> str:
@@ -183,13 +210,18 @@ class _Missing(Exception):
         self.path = path
 
 
-def _walk(path: str, who: Credentials, steps: list[Answer]) -> Inode | None:
+def _walk(
+    path: str, who: Credentials, steps: list[Answer], look: Look, *, follow: bool
+) -> Inode | None:
     """Ask every directory on the way.  Returns the last component, None after a refusal."""
     pending = [part for part in reversed(path.split("/")) if part]
-    here = _inode_or_missing("/")
+    if path.endswith("/") and path.strip("/"):
+        pending.insert(0, ".")  # what stands before a slash must be a directory
+    here = _inode_or_missing("/", look)
     trail = ["/"]  # the directories above, for ".."
     links = 0
     while pending:
+        trailing = len(pending) == 1
         name = pending.pop()
         if not here.is_directory:
             raise _Missing(os.path.join(here.path, name))
@@ -199,32 +231,60 @@ def _walk(path: str, who: Credentials, steps: list[Answer]) -> Inode | None:
         if name in (".", ".."):
             if name == ".." and len(trail) > 1:
                 trail.pop()
-            here = _inode_or_missing(trail[-1])
+            here = _inode_or_missing(trail[-1], look)
             continue
-        found = _inode_or_missing(os.path.join(here.path, name))
-        if not stat.S_ISLNK(found.mode):
+        found = _inode_or_missing(os.path.join(here.path, name), look)
+        if not stat.S_ISLNK(found.mode) or (trailing and not follow):
             here = found
             trail.append(found.path)
             continue
+        if trailing and protected_symlinks():
+            steps.append(can_follow(here, found, who))
+            if not steps[-1]:
+                return None
         links += 1
         if links > MAX_LINKS:
             raise _Missing(found.path)
         target = os.readlink(found.path)
         if target.startswith("/"):
             trail = ["/"]
-            here = _inode_or_missing("/")
+            here = _inode_or_missing("/", look)
         pending += [part for part in reversed(target.split("/")) if part]
     return here
 
 
-def _inode_or_missing(path: str) -> Inode:
+def protected_symlinks() -> bool:
+    """fs.protected_symlinks (proc_sys_fs(5)) of this host."""
+    return _sysctl("protected_symlinks")
+
+
+def protected_hardlinks() -> bool:
+    """fs.protected_hardlinks (proc_sys_fs(5)) of this host."""
+    return _sysctl("protected_hardlinks")
+
+
+@functools.cache
+def _sysctl(name: str) -> bool:
+    """True where it cannot be read: the kernel's usual setting, and the stricter one."""
     try:
-        return inode_of(path)
+        with open(f"/proc/sys/fs/{name}", "rb", buffering=0) as file:
+            return file.read(16).strip() != b"0"
+    except OSError:
+        return True
+
+
+def _inode_or_missing(path: str, look: Look) -> Inode:
+    try:
+        return look(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _Missing(path) from error
     except PermissionError as error:
         # We ask on behalf of somebody who sees more than we do: as far as we know, it is not there.
         raise _Missing(path) from error
+    except OSError as error:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise _Missing(path) from error
+        raise
 
 
 def _acl(path: str, attribute: str) -> PosixAcl | None:
@@ -246,7 +306,7 @@ def _is_us(who: Credentials) -> bool:
     return who == own_credentials()
 
 
-def _kernel_agrees(path: str, want: Want) -> bool:
+def _kernel_agrees(path: Path | str, want: Want) -> bool:
     try:
         return os.access(path, int(want), effective_ids=True)
     except OSError:
