@@ -123,6 +123,8 @@ class Storm:
         """As another program under the lock: drop records of files that are not there."""
         path = self.root / "dovecot-uidlist"
         header, *records = path.read_text().splitlines(keepends=True)
+        if any(" :" not in line or not line.endswith("\n") for line in records):
+            return  # broken; ours to mend
         here = {file.name.partition(":")[0] for file in self.files()}
         high = max([0, *(int(line.partition(" ")[0]) for line in records)])
         words = [f"N{max(high + 1, int(word[1:]))}" if word[0] == "N" else word
