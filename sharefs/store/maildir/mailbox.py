@@ -261,7 +261,8 @@ class MaildirMailbox(Mailbox):
     def saver(self) -> MaildirSaver:
         """Raises SharingError(NONEXISTENT) if the mailbox was deleted meanwhile."""
         self._demand_writable()
-        if not os.path.isdir(self.site.directory / "tmp"):
+        directory = self.site.directory
+        if not all(os.path.isdir(directory / name) for name in ("cur", "new", "tmp")):
             self.picture.make_missing_directories()
         return MaildirSaver(self.site, Adder(self.picture, self._flags).commit)
 
