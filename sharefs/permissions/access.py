@@ -87,7 +87,7 @@ _NOTHING: Final = Want(0)
 class Answer:
     """One inode's answer.  missing: the bits that were asked for and not given.
 
-    entry: the ACL entry that decided, if one did.
+    entry: the ACL entry that decided, if one did.  want: all that was asked for, where bits were.
     """
 
     inode: Inode
@@ -95,6 +95,7 @@ class Answer:
     missing: Want = _NOTHING
     entry: AclEntry | None = None
     refused: bool = False
+    want: Want = _NOTHING
 
     @property
     def granted(self) -> bool:
@@ -107,13 +108,13 @@ class Answer:
 def check(inode: Inode, who: Credentials, want: Want) -> Answer:
     """May who do all of `want` to this inode, given that it can be reached?"""
     if want & Want.WRITE and inode.read_only:
-        return Answer(inode, Class.READ_ONLY, Want.WRITE)
+        return Answer(inode, Class.READ_ONLY, Want.WRITE, want=want)
     answer = _check_modes(inode, who, want)
     if answer.missing and who.superuser:
         # CAP_DAC_OVERRIDE: everything, but a file must be executable by somebody to be executed.
         if not want & Want.SEARCH or inode.is_directory or inode.mode & 0o111:
             return Answer(inode, Class.SUPERUSER)
-        return Answer(inode, Class.SUPERUSER, Want.SEARCH)
+        return Answer(inode, Class.SUPERUSER, Want.SEARCH, want=want)
     return answer
 
 
@@ -147,23 +148,23 @@ def _check_acl(inode: Inode, acl: PosixAcl, who: Credentials, want: Want) -> Ans
             case Tag.OTHER:
                 if closest is not None:
                     kind = Class.GROUP if closest.tag is Tag.GROUP_OBJ else Class.ACL_GROUP
-                    return Answer(inode, kind, Want(want & ~closest.bits), closest)
-                return Answer(inode, Class.OTHER, Want(want & ~entry.bits & 7), entry)
+                    return Answer(inode, kind, Want(want & ~closest.bits), closest, want=want)
+                return Answer(inode, Class.OTHER, Want(want & ~entry.bits & 7), entry, want=want)
             case _:
                 pass
-    return Answer(inode, Class.OTHER, want)
+    return Answer(inode, Class.OTHER, want, want=want)
 
 
 def _masked(
     inode: Inode, kind: Class, entry: AclEntry, mask: AclEntry | None, want: Want
 ) -> Answer:
     if want & ~entry.bits & 7 == 0 and mask is not None and want & ~mask.bits & 7:
-        return Answer(inode, Class.MASK, Want(want & ~mask.bits & 7), mask)
-    return Answer(inode, kind, Want(want & ~entry.bits & 7), entry)
+        return Answer(inode, Class.MASK, Want(want & ~mask.bits & 7), mask, want=want)
+    return Answer(inode, kind, Want(want & ~entry.bits & 7), entry, want=want)
 
 
 def _answer(inode: Inode, kind: Class, bits: int, want: Want) -> Answer:
-    return Answer(inode, kind, Want(want & ~bits & 7))
+    return Answer(inode, kind, Want(want & ~bits & 7), want=want)
 
 
 def first_refusal(directories: Sequence[Inode], who: Credentials) -> Answer | None:
@@ -233,7 +234,9 @@ def can_link(source: Inode, dest: Inode, who: Credentials, *, protected: bool = 
     privileged = source.mode & stat.S_ISUID or (source.mode & 0o2010) == 0o2010
     reachable = check(source, who, Want.READ | Want.WRITE)
     if not stat.S_ISREG(source.mode) or privileged or not reachable:
-        return Answer(source, Class.PROTECTED_LINK, reachable.missing, reachable.entry, True)
+        return Answer(
+            source, Class.PROTECTED_LINK, reachable.missing, reachable.entry, True, reachable.want
+        )
     return answer
 
 

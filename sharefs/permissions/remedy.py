@@ -58,15 +58,19 @@ def remedy_of(answer: Answer, who: Credentials) -> Remedy | None:
             wanted = answer.missing
         case _:
             return None
-    granted = _bits_of(inode, who)
-    for remedy in _candidates(answer, who, wanted):
-        if check(remedy.after, remedy.applied_to(who), Want(wanted | granted)):
+    needed = Want(wanted | answer.want | _bits_of(inode, who))
+    for remedy in _candidates(answer, who, wanted, needed):
+        if check(remedy.after, remedy.applied_to(who), needed):
             return remedy
     return None
 
 
-def _candidates(answer: Answer, who: Credentials, wanted: Want) -> Iterator[Remedy]:
-    """From what opens least to what opens most."""
+def _candidates(answer: Answer, who: Credentials, wanted: Want, needed: Want) -> Iterator[Remedy]:
+    """From what opens least to what opens most.
+
+    wanted: the bits that are missing.  needed: those, the others that were asked for, and what
+    is granted already, so that a new entry for the user takes nothing away.
+    """
     inode, letters = answer.inode, wanted.letters()
     match answer.decided_by:
         case Class.OWNER:
@@ -81,9 +85,8 @@ def _candidates(answer: Answer, who: Credentials, wanted: Want) -> Iterator[Reme
             yield Remedy(text, inode, join=inode.gid)
         case _:
             pass
-    bits = _bits_of(inode, who) | wanted
-    command = f"setfacl -m u:{who.uid}:{rwx(bits)} {inode.path}"
-    yield Remedy(command, _with_user(inode, who.uid, bits))
+    command = f"setfacl -m u:{who.uid}:{rwx(needed)} {inode.path}"
+    yield Remedy(command, _with_user(inode, who.uid, needed))
 
 
 def _chmod(inode: Inode, letter: str, bits: int, letters: str) -> Remedy:
@@ -126,5 +129,5 @@ def minimal_acl(mode: int) -> PosixAcl:
 
 
 def _bits_of(inode: Inode, who: Credentials) -> int:
-    """What is granted already, so that a new entry for the user takes nothing away."""
+    """What is granted already."""
     return sum(bit for bit in Want if check(inode, who, bit))

@@ -76,8 +76,10 @@ def test_what_no_mode_can_mend() -> None:
     assert access.can_remove(remedy.after, entry, who)
     locked = Inode("/ro", stat.S_IFDIR | 0o777, 1, 1, read_only=True)
     for refusal in (
-        check(locked, who, Want.WRITE), access.can_chmod(locked, who), access.can_chgrp(locked, 3, who)
-    ):  # fmt: skip
+        check(locked, who, Want.WRITE),
+        access.can_chmod(locked, who),
+        access.can_chgrp(locked, 3, who),
+    ):
         assert refusal.decided_by is Class.READ_ONLY
         lifted = remedy_of(refusal, who)
         assert lifted is not None
