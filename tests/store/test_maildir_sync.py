@@ -383,6 +383,22 @@ def test_too_high_uids(root: Path, inbox: MaildirMailbox) -> None:
         inbox.sync()
 
 
+def test_an_older_list_gives_no_uid_twice(root: Path, inbox: MaildirMailbox) -> None:
+    """As after restoring a backup: what clients saw keeps its meaning, and nothing is hidden."""
+    deliver(root, "1.a.h")
+    inbox.sync()
+    backup = (root / "dovecot-uidlist").read_bytes()
+    deliver(root, "2.a.h")
+    inbox.sync()
+    seen = list(inbox.uids())
+    (root / "dovecot-uidlist").write_bytes(backup)
+    inbox.sync()
+    assert len(inbox.uids()) == 2
+    assert inbox.uids()[0] == seen[0]
+    assert inbox.uids()[1] > seen[1]
+    assert add(inbox, b"Subject: y\r\n\r\n")[0] > inbox.uids()[1]
+
+
 def test_tmp_is_swept_after_36_hours(root: Path, inbox: MaildirMailbox) -> None:
     from sharefs.store.maildir.saver import sweep_tmp
 

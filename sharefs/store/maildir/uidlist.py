@@ -62,9 +62,13 @@ class UidList:
         self.version = 0  # grows with every change seen or made
         self.reads = 0  # grows when the file was not just continued
         self._key: _Key | None = None
+        self._floor = (0, 1)  # UIDVALIDITY, and a UID that no later list of it may go below
         self._reset()
 
     def _reset(self) -> None:
+        if self.header is not None:
+            # Clients have seen these UIDs: a list that somebody restored must not give them again.
+            self._floor = (self.header.uidvalidity, self.next_uid)
         self.reads += 1
         self.header = None
         self._header_faults: list[str] = []
@@ -186,7 +190,9 @@ class UidList:
             else:
                 self._parse()
                 highest = self._records.highest
-        return max(self.header.next_uid, highest + 1)
+        uidvalidity, floor = self._floor
+        lowest = floor if uidvalidity == self.header.uidvalidity else 1
+        return max(self.header.next_uid, highest + 1, lowest)
 
     def records_after(self, uid: int) -> list[tuple[int, str]]:
         """(UID, base) of records with a higher UID."""
