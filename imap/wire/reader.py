@@ -161,6 +161,9 @@ class CommandReader:
             self._state = _State.SKIPPED
         elif self._state is _State.DECISION:
             self.refuse()
+        elif self._state is _State.LINE and not self._first_line:
+            self._reset()  # its last octet was out already: only the command's line is left
+            self._state = _State.SKIPPED_LINE
 
     def _decide(self) -> LiteralWanted:
         if self._wanted is None:

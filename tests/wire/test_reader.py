@@ -263,6 +263,15 @@ def test_an_abandoned_message_is_skipped_with_its_command() -> None:
     assert drain(reader) == [Command("b", "NOOP")]
 
 
+def test_a_message_abandoned_at_its_last_octet_is_answered_once() -> None:
+    reader = CommandReader()
+    reader.feed(b"a APPEND x {3+}\r\n123")
+    drain(reader)
+    reader.abandon()
+    reader.feed(b"\r\nb NOOP\r\n")
+    assert drain(reader) == [Command("b", "NOOP")]
+
+
 def test_raw_lines_for_sasl_and_done() -> None:
     reader = CommandReader(SMALL)
     reader.feed(b"a AUTHENTICATE PLAIN\r\nAGJv")
