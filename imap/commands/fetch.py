@@ -218,7 +218,7 @@ class _Renderer:
                 seconds = self._mailbox.info(message_.uid).internaldate
                 return b"INTERNALDATE " + wire.internal_date(seconds, zone_offset(seconds))
             case Item.SIZE:
-                return b"RFC822.SIZE %d" % self._mailbox.info(message_.uid).size
+                return b"RFC822.SIZE %d" % self._mailbox.size(message_.uid)
             case Item.ENVELOPE:
                 return b"ENVELOPE " + message.envelope_of(message_.header())
             case Item.BODY:

@@ -116,9 +116,9 @@ def compile_key(tree: SearchKey, mailbox: Mailbox, view: View) -> Plan:
             case key.UidIs(named):
                 return Plan(0, lambda uids: _within(uids, named.pick(view.uids)))
             case key.LargerThan(octets):
-                return _tested(1, lambda uid: reader.info(uid).size > octets)
+                return _tested(1, lambda uid: mailbox.size(uid) > octets)
             case key.SmallerThan(octets):
-                return _tested(1, lambda uid: reader.info(uid).size < octets)
+                return _tested(1, lambda uid: mailbox.size(uid) < octets)
             case key.DateIs(of, when, day):
                 return _date_plan(reader, of, when, day)
             case key.HeaderContains(name, text):
