@@ -24,6 +24,7 @@ RANK = {
     "sharefs.identity": 5,
     "sharefs.message": 5,
     "sharefs.store": 6,
+    "sharefs.index": 7,
     "sharefs.sharing": 7,
     "sharefs.namespaces": 8,
     "sharefs.account": 9,

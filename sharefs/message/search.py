@@ -6,13 +6,14 @@ header, MIME headers included, as "Name: value".
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from sharefs.message.addresses import Address, parse_addresses
 from sharefs.message.decode import decode_charset, decode_transfer, decode_words, fold
 from sharefs.message.header import fields, values
 from sharefs.message.parser import Part
 
-_ADDRESS_FIELDS = frozenset(
+ADDRESS_FIELDS: Final = frozenset(
     {b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc",
      b"resent-from", b"resent-sender", b"resent-to", b"resent-cc", b"resent-bcc"}
 )  # fmt: skip
@@ -23,20 +24,25 @@ def header_texts(header: bytes, name: str) -> list[str]:
     return [decode_words(value) for value in values(header, name.encode("utf-8", "replace"))]
 
 
-def matches_header(header: bytes, name: str, text: str) -> bool:
-    """Whether a field of that name contains text.  With empty text: whether there is one.
+def header_forms(header: bytes, name: str) -> Iterator[str]:
+    """The folded texts that a search of the fields of that name looks into.
 
-    Address fields match as they are written and in the form '"Name" <user@domain>, ...'.
+    Address fields as they are written and in the form '"Name" <user@domain>, ...'.
     """
     found = values(header, name.encode("utf-8", "replace"))
-    if not found or not text:
-        return bool(found)
+    for value in found:
+        yield fold(decode_words(value))
+    if name.lower().encode("utf-8", "replace") in ADDRESS_FIELDS:
+        for value in found:
+            yield fold(_written(parse_addresses(value)))
+
+
+def matches_header(header: bytes, name: str, text: str) -> bool:
+    """Whether a field of that name contains text (header_forms).  Empty text: there is one."""
+    if not text:
+        return bool(values(header, name.encode("utf-8", "replace")))
     needle = fold(text)
-    if any(needle in fold(decode_words(value)) for value in found):
-        return True
-    if name.lower().encode("utf-8", "replace") not in _ADDRESS_FIELDS:
-        return False
-    return any(needle in fold(_written(parse_addresses(value))) for value in found)
+    return any(needle in form for form in header_forms(header, name))
 
 
 def matches_body(octets: bytes, part: Part, text: str) -> bool:
@@ -48,7 +54,7 @@ def matches_body(octets: bytes, part: Part, text: str) -> bool:
 def matches_text(octets: bytes, part: Part, text: str) -> bool:
     """Whether a header or a text part contains text."""
     needle = fold(text)
-    if not needle or any(needle in header for header in _header_texts(part)):
+    if not needle or any(needle in lines for lines in header_lines(part)):
         return True
     return any(needle in body for body in body_texts(octets, part))
 
@@ -70,7 +76,8 @@ def walk(part: Part) -> Iterator[Part]:
         pending += reversed(part.children)
 
 
-def _header_texts(part: Part) -> Iterator[str]:
+def header_lines(part: Part) -> Iterator[str]:
+    """The headers of all parts, decoded and folded: one text of "Name: value" lines each."""
     for each in walk(part):
         lines = (
             f"{decode_charset(name, None)}: {decode_words(value)}"

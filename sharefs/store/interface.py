@@ -202,6 +202,16 @@ class Mailbox(abc.ABC):
         """
         return self.info(uid).size
 
+    def identity_of(self, uid: int) -> str:
+        """What tells this message from any other that ever has or had this UID.
+
+        For whoever keeps facts about messages elsewhere.  Raises KeyError for a UID that is not in
+        uids().  Storages whose UIDs no other program can reassign need nothing more than those.
+        """
+        if uid not in self.uids():
+            raise KeyError(uid)
+        return f"{self.uidvalidity}.{uid}"
+
     @abc.abstractmethod
     def read(self, uid: int) -> bytes:
         """The whole message with CRLF line ends.  Raises SharingError(EXPUNGED) if it is gone."""

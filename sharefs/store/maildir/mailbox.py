@@ -169,6 +169,10 @@ class MaildirMailbox(Mailbox):
             self._sizes[uid] = virtual_size(self._read_by(uid, fsops.read_file))
         return self._sizes[uid]
 
+    def identity_of(self, uid: int) -> str:
+        self.picture.load()
+        return self.picture.base_of[uid]
+
     def read(self, uid: int) -> bytes:
         return with_crlf(self._read_by(uid, fsops.read_file))
 

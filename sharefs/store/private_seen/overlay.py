@@ -126,6 +126,9 @@ class PrivateSeenMailbox(Mailbox):
     def info(self, uid: int) -> MessageInfo:
         return self._shared.info(uid)
 
+    def identity_of(self, uid: int) -> str:
+        return self._shared.identity_of(uid)
+
     def read(self, uid: int) -> bytes:
         return self._shared.read(uid)
 
