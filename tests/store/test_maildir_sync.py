@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -314,6 +315,24 @@ def test_a_clock_in_the_future_is_believed_in_the_end(tmp_path: Path) -> None:
 
 
 # --- missing and unwritable things -----------------------------------------------------------
+
+
+def test_a_mailbox_made_again_within_the_second_is_another(
+    root: Path, storage: MaildirStorage, inbox: MaildirMailbox
+) -> None:
+    """UIDVALIDITY is a time and may be the same; the GUID is not."""
+    add(inbox, HELLO)
+    inbox.sync()
+    shutil.rmtree(root)
+    storage.create(INBOX)
+    with contextlib.closing(storage.open(INBOX)) as again:
+        add(again, HELLO)
+        again.sync()
+        lines = (root / "dovecot-uidlist").read_text()
+        lines = lines.replace(f"V{again.uidvalidity}", f"V{inbox.uidvalidity}", 1)
+        (root / "dovecot-uidlist").write_text(lines)
+    with refusal(Code.NONEXISTENT):
+        inbox.sync()
 
 
 def test_a_lost_list_means_another_mailbox(root: Path, inbox: MaildirMailbox) -> None:

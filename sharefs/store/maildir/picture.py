@@ -57,6 +57,7 @@ class Picture:
         self.loaded = False
         self.uidvalidity = 0
         self._high = 0  # every UID up to this one is in base_of, or never will be
+        self._guid: str | None = None  # as the list said first
         self._strays: set[str] = set()  # bases that wait for a UID
         self._flags: dict[str, FlagSet] = {}
         self._looked_with = -1  # version of the list before the last look
@@ -185,8 +186,16 @@ class Picture:
 
     def _check_same_mailbox(self) -> None:
         header = self.list.header
-        if header is not None and not self.uidvalidity:
-            self.uidvalidity = header.uidvalidity
+        if header is not None:
+            self.uidvalidity = self.uidvalidity or header.uidvalidity
+            self._guid = self._guid or header.guid
+        # UIDVALIDITY is a time: a mailbox removed and made again within its second has the same.
+        if header is not None and header.guid and header.guid != self._guid:
+            raise SharingError(
+                Code.NONEXISTENT,
+                f"the GUID of {self.site.label} was {self._guid} and is now {header.guid}: it is no"
+                " longer the mailbox that was opened",
+            )
         if self.uidvalidity == (header.uidvalidity if header else NO_UIDVALIDITY):
             return
         if not self.uidvalidity:
