@@ -127,6 +127,8 @@ class Session:
         mailbox, view = selected.handle.mailbox, selected.view
         if mailbox.generation == view.generation and not (may_expunge and view.held):
             return
+        if not self._may_hear():
+            return
         changes = mailbox.changes_since(view.generation)
         recent: Iterable[int] = ()
         if changes.added:
@@ -141,6 +143,18 @@ class Session:
             may_expunge=may_expunge,
         )
         self._queue(updates)
+
+    def _may_hear(self) -> bool:
+        """Whether the viewer may still read the selected mailbox.
+
+        Without the right, news wait: IDLE and NOOP must not tell what FETCH would refuse.
+        """
+        try:
+            self.demand(r.READ)
+        except SharingError as error:
+            log.info("News of %r are not told: %s", self.current().name, error)
+            return False
+        return True
 
     async def lose_mailbox(self, error: SharingError) -> None:
         """The selected mailbox was deleted or replaced: nothing to do but part (RFC 2180 3.3)."""

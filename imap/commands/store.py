@@ -9,6 +9,7 @@ from imap.commands.replies import Reply, no, ok
 from imap.commands.session import Session, allowed_flags
 from imap.wire import Command
 from imap.wire.fetch import StoreMode, parse_store
+from sharefs import rights as r
 from sharefs.flags import NAMES, NO_FLAGS, FlagChange, FlagFilter, FlagOp, FlagSet, System
 
 log = logging.getLogger("imap.store")
@@ -46,6 +47,7 @@ async def uid_store(session: Session, command: Command) -> Reply:
 async def _store(session: Session, command: Command, *, by_uid: bool) -> Reply:
     selected = session.current()
     request = parse_store(command)
+    session.demand(r.READ)  # it may have been taken away; the answer tells flags
     uids = named_uids(session, request.messages, by_uid=by_uid)
     flags, op = flag_set(request.flags), _OPS[request.mode]
     allowed = allowed_flags(session.rights()) & selected.handle.mailbox.changeable()
