@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.dovecot import PASSWORD, MailUser
-from tests.support.server import TOP, Server, private_server
+from tests.support.server import TOP, Server, certificate, private_server
 
 UIDS: Final = {
     "alice": 46001,
@@ -61,6 +61,11 @@ class Host:
 
     def maildir(self, user: str) -> Path:
         return self.home(user) / "Maildir"
+
+    @property
+    def certificate(self) -> Path:
+        """To be trusted by clients; it is for "localhost"."""
+        return self.top / "cert.pem"
 
     def connect(self) -> socket.socket:
         return self.server.connect()
@@ -199,6 +204,7 @@ def running_host(kind: Kind) -> Iterator[Host]:
         users = [MailUser(name, uid, uid, top / "home" / name) for name, uid in UIDS.items()]
         config = kind.config.format(top=top, group=SHARED_GID)
         with private_server(config, users) as server:
+            shutil.copyfile(certificate()[0], top / "cert.pem")  # which every user may read
             script = top / "bin" / "sharefs"
             script.write_text(
                 f"#!/bin/sh\nPYTHONPATH={TOP} exec {sys.executable} -m sharefs"

@@ -49,12 +49,14 @@ class World(Protocol):
     """What a transcript plays on."""
 
     top: Path
-    names: Mapping[str, int]  # of users and groups, for ls -l
+    password: str  # everybody's
+
+    @property
+    def names(self) -> Mapping[str, int]:
+        """Users and groups, for ls -l."""
 
     def connect(self) -> socket.socket: ...
     def command(self, user: str, line: str) -> subprocess.CompletedProcess[str]: ...
-
-    password: str
 
 
 @dataclass(frozen=True, slots=True)
