@@ -5,6 +5,7 @@ map.  After a refusal everything is as it was.
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -307,10 +308,14 @@ def not_writable(target: Target) -> SharingError:
 
 @contextlib.contextmanager
 def refusals(name: str, what: str) -> Iterator[None]:
-    """The kernel's refusals as SharingError(UNAVAILABLE), explained for the log."""
+    """The kernel's refusals as SharingError, explained for the log.
+
+    OVER_QUOTA for a full disk, which the user can do something about; else UNAVAILABLE.
+    """
     try:
         yield
     except OSError as error:
         detail = f"cannot {what} {name}: {explained(error)}"
         log.error("%s", detail)
-        raise SharingError(Code.UNAVAILABLE, detail) from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise SharingError(Code.OVER_QUOTA if full else Code.UNAVAILABLE, detail) from error
