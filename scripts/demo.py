@@ -5,6 +5,7 @@ unless --directory names one to keep.
 """
 
 import argparse
+import io
 import os
 import shutil
 import signal
@@ -428,6 +429,9 @@ def taken(port: int) -> bool:
 
 
 def main() -> int:
+    # The listings come from ls(1): what we print must not wait in a buffer meanwhile.
+    assert isinstance(sys.stdout, io.TextIOWrapper)
+    sys.stdout.reconfigure(line_buffering=True)
     parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
     parser.add_argument("--once", action="store_true", help="check every answer, then exit 0 or 1")
     parser.add_argument("--directory", type=Path, help="work here and keep it (must not exist)")
