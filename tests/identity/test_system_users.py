@@ -1,10 +1,7 @@
 """Real system users and real PAM: made for the test, removed after it."""
 
-import contextlib
-import fcntl
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +17,7 @@ from sharefs.identity.model import UnknownUser
 from sharefs.identity.passdb import AuthFailed, PasswordDatabase
 from sharefs.identity.privileges import become
 from sharefs.identity.userdb import UserDatabase
+from tests.support.accounts import account_files, change_accounts
 from tests.support.become import start_as
 
 pytestmark = [pytest.mark.superuser, pytest.mark.slow]
@@ -49,11 +47,6 @@ class SystemUser:
     mail: int
 
 
-def _run(*command: str, stdin: str = "") -> None:
-    done = subprocess.run(command, input=stdin, text=True, capture_output=True, check=False)
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-
-
 @pytest.fixture(scope="module")
 def system_user() -> Iterator[SystemUser]:
     name = f"sft{os.getpid()}"
@@ -62,28 +55,20 @@ def system_user() -> Iterator[SystemUser]:
     user = SystemUser(name, first, first + 1, first + 2, first + 3)
     groups = {name: user.gid, f"{name}-project": user.project, f"{name}-mail": user.mail}
     try:
-        with _account_files():
+        with account_files():
             for group, gid in groups.items():
-                _run("groupadd", "--gid", str(gid), group)
-            _run("useradd", "--no-create-home", "--no-log-init", "--uid", str(user.uid),
+                change_accounts("groupadd", "--gid", str(gid), group)
+            change_accounts("useradd", "--no-create-home", "--no-log-init", "--uid", str(user.uid),
                  "--gid", str(user.gid), "--groups", f"{name}-project",
                  "--home-dir", f"/home/{name}", "--shell", "/bin/sh", name)  # fmt: skip
-            _run("chpasswd", stdin=f"{name}:{PASSWORD}\n")
+            change_accounts("chpasswd", stdin=f"{name}:{PASSWORD}\n")
         yield user
     finally:
-        with _account_files():
+        with account_files():
             # --force: a process that only happens to have the number must not keep the user.
             subprocess.run(["userdel", "--force", name], capture_output=True, check=False)
             for group in groups:
                 subprocess.run(["groupdel", group], capture_output=True, check=False)
-
-
-@contextlib.contextmanager
-def _account_files() -> Iterator[None]:
-    """One run at a time: the account tools give up when another holds their lock."""
-    with open(Path(tempfile.gettempdir()) / "sharefs-test-accounts.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 Service = Callable[..., str]

@@ -160,7 +160,7 @@ class Server:
                     sys.executable, "-m", "sharefs", "-c", str(self.config), "serve", "-F",
                 ]  # fmt: skip
                 self._process = subprocess.Popen(
-                    [*(() if self.uid is None else _as_user(self.uid)), *command],
+                    [*(() if self.uid is None else as_user(self.uid)), *command],
                     stdin=subprocess.DEVNULL,
                     stdout=console,
                     stderr=console,
@@ -299,7 +299,7 @@ def client_context() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(certificate()[0]))
 
 
-def _as_user(uid: int) -> list[str]:
+def as_user(uid: int) -> list[str]:
     """setpriv(1) for an ordinary user without groups.
 
     Where this interpreter lies in a home that others may not enter, the user gets the right to
