@@ -42,6 +42,24 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def test_a_bare_directory_is_filled_with_its_own_permissions(root: Path) -> None:
+    """shared-mailboxes.txt, "Permissions For New Files in Mailboxes": .foo before cur, new, tmp."""
+    storage = maildirpp(root)
+    storage.create(INBOX)
+    (root / ".foo").mkdir()
+    (root / ".foo").chmod(0o715)
+    assert storage.existence(("foo",)) is Existence.SELECTABLE
+    with refusal(Code.ALREADY_EXISTS):
+        storage.create(("foo",))
+    with contextlib.closing(storage.open(("foo",))) as mailbox:
+        add(mailbox, HELLO)
+        assert len(uids(mailbox)) == 1
+    assert {mode(root / ".foo" / folder) for folder in ("cur", "new", "tmp")} == {0o715}
+    assert mode(root / ".foo" / "dovecot-uidlist") == 0o604
+    storage.delete(("foo",))
+    assert not (root / ".foo").exists()
+
+
 # --- listing ---------------------------------------------------------------------------------
 
 
@@ -56,8 +74,9 @@ def test_strange_things_in_a_maildirpp_root(root: Path) -> None:
     (root / ".dangling").symlink_to("nowhere")
     (root / ".INBOX").mkdir()
     (root / ".INBOX" / "cur").mkdir()
-    assert names(storage) == {"INBOX", "Work"}
-    assert names(storage, Existence.NO_SELECT) == {"cache"}
+    (root / ".linked").symlink_to(root / "plain")  # leads to no mailbox, so it is none
+    assert names(storage) == {"INBOX", "Work", "cache"}
+    assert names(storage, Existence.NO_SELECT) == {"linked"}
 
 
 def test_strange_things_in_an_fs_root(root: Path) -> None:

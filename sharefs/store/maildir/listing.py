@@ -5,6 +5,7 @@ What cannot be looked at is passed over, so that one private directory never bre
 
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -19,19 +20,32 @@ MAIL_DIRECTORIES: Final = frozenset({"cur", "new", "tmp"})
 MAX_DEPTH: Final = 64  # directories; a loop of symbolic links ends here if nowhere else
 
 
-def existence_of(path: Path | str) -> Existence:
-    """A directory with cur/ in it is a mailbox.  What may not be looked at is absent."""
+def existence_of(path: Path | str, *, bare: bool = False) -> Existence:
+    """A directory with cur/ in it is a mailbox.  What may not be looked at is absent.
+
+    bare: so is one without it, as in a Maildir++, whose mailboxes an administrator may make with
+    mkdir(1); but not one that a link leads to, which may be anything.
+    """
+    missing = False
     try:
-        if os.path.isdir(f"{os.fspath(path)}/cur"):
+        if stat.S_ISDIR(os.stat(f"{os.fspath(path)}/cur").st_mode):
             return Existence.SELECTABLE
-        return Existence.NO_SELECT if os.path.isdir(path) else Existence.ABSENT
-    except ValueError:  # NUL in a path
+    except FileNotFoundError:
+        missing = True
+    except (OSError, ValueError):  # ValueError: NUL in a path
+        pass
+    if not os.path.isdir(path):
         return Existence.ABSENT
+    if bare and missing and not os.path.islink(path):
+        return Existence.SELECTABLE
+    return Existence.NO_SELECT
 
 
 def in_maildirpp(root: Path, naming: Naming) -> Iterator[StoredMailbox]:
     for entry in _entries(os.fspath(root)):
-        if entry.name.startswith(".") and (found := _mailbox(entry, entry.name, naming)):
+        if not entry.name.startswith("."):
+            continue
+        if found := _mailbox(entry, entry.name, naming, bare=True):
             yield found
 
 
@@ -66,17 +80,19 @@ def _entries(directory: str) -> Iterator["os.DirEntry[str]"]:
     except FileNotFoundError:
         return
     except OSError as exc:
-        log.info("%s is left out of the listing: %s", directory, exc)
+        log.info("%s is left out of the listing: %s", directory, exc.strerror)
 
 
-def _mailbox(entry: "os.DirEntry[str]", path: str, naming: Naming) -> StoredMailbox | None:
+def _mailbox(
+    entry: "os.DirEntry[str]", path: str, naming: Naming, *, bare: bool = False
+) -> StoredMailbox | None:
     try:
         if not entry.is_dir():
             return None
         link = Path(os.path.realpath(entry.path)) if entry.is_symlink() else None
         name = levels_of(path, naming)
     except OSError as exc:
-        log.info("%s is left out of the listing: %s", entry.path, exc)
+        log.info("%s is left out of the listing: %s", entry.path, exc.strerror)
         return None
     except SharingError as exc:
         log.debug("%s is left out of the listing: %s", entry.path, exc.detail)
@@ -84,7 +100,7 @@ def _mailbox(entry: "os.DirEntry[str]", path: str, naming: Naming) -> StoredMail
     if not os.access(entry.path, os.X_OK):
         log.info("%s is left out of the listing: it may not be entered", entry.path)
         return None
-    return StoredMailbox(name, existence_of(entry.path), link)
+    return StoredMailbox(name, existence_of(entry.path, bare=bare), link)
 
 
 def below_in_maildirpp(root: Path, naming: Naming, name: Levels) -> list[Levels]:

@@ -97,7 +97,11 @@ class MaildirStorage(Storage):
             path = self.mailbox_path(name)
         except SharingError:
             return Existence.ABSENT  # a name that cannot be created does not exist
-        return listing.existence_of(path)
+        return listing.existence_of(path, bare=self._may_be_bare(name))
+
+    def _may_be_bare(self, name: Levels) -> bool:
+        """Whether a directory of that name is a mailbox before it has cur, new and tmp."""
+        return self.config.naming.layout is Layout.MAILDIRPP and not self._is_inbox(name)
 
     def iterate(self) -> Iterator[StoredMailbox]:
         config = self.config
@@ -120,6 +124,8 @@ class MaildirStorage(Storage):
                 raise self._why_not(name)
             with contextlib.suppress(FileExistsError):
                 self._make(name)
+        elif self._may_be_bare(name) and not os.path.isdir(self.mailbox_path(name) / "cur"):
+            self._fill(name, self.creation_of(name))
         return MaildirMailbox(self._site(name), readonly=readonly)
 
     def guid(self, name: Levels) -> str:
@@ -155,9 +161,9 @@ class MaildirStorage(Storage):
 
     def create(self, name: Levels, *, directory: bool = False) -> None:
         """A Maildir++ has no mere levels of hierarchy: there, directory makes no difference."""
-        path = self.mailbox_path(name)  # refuses illegal names
+        self.mailbox_path(name)  # refuses illegal names
         directory = directory and self.config.naming.layout is Layout.FS
-        found = listing.existence_of(path)
+        found = self.existence(name)
         if found is Existence.SELECTABLE or (found is Existence.NO_SELECT and directory):
             raise SharingError(Code.ALREADY_EXISTS, f"mailbox {'/'.join(name)!r} exists")
         if directory:
@@ -166,9 +172,12 @@ class MaildirStorage(Storage):
             self._make(name)
 
     def _make(self, name: Levels) -> None:
-        creation = self._make_directory(name)
+        self._fill(name, self._make_directory(name))
+
+    def _fill(self, name: Levels, creation: Creation) -> None:
+        """Make what a mailbox's directory needs, as far as it is missing."""
         path = self.mailbox_path(name)
-        for folder in ("tmp", "new", "cur"):  # cur last: it is what makes it a mailbox
+        for folder in ("tmp", "new", "cur"):  # cur last: it is what makes a level of fs a mailbox
             with contextlib.suppress(FileExistsError):
                 fsops.make_dir(path / folder, creation)
         if self.config.naming.layout is Layout.MAILDIRPP and not self._is_inbox(name):
@@ -205,7 +214,7 @@ class MaildirStorage(Storage):
         if path.is_symlink():
             fsops.unlink(path)
             return
-        found = listing.existence_of(path)
+        found = self.existence(name)
         if found is Existence.ABSENT:
             raise self._nonexistent(name)
         children = listing.has_children(path) if self.config.naming.layout is Layout.FS else False
