@@ -12,6 +12,7 @@ from sharefs.account.opening import open_map, open_storage, open_subscriptions
 from sharefs.acl import VISIBLE, Effective, Entry
 from sharefs.config import Config, Settings
 from sharefs.errors import Code, SharingError
+from sharefs.fsops import GroupRefused
 from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
 from sharefs.names import Levels, flaw_of
@@ -129,6 +130,7 @@ class Context:
         self._autos: dict[str, dict[Levels, bool]] = {}
         self._default_dirs: dict[tuple[str, str], Path | None] = {}
         self._entries: dict[str, tuple[Entry, ...]] = {}
+        self._told: set[tuple[str, str]] = set()
 
     @cached_property
     def share_map(self) -> ShareMap | None:
@@ -170,9 +172,11 @@ class Context:
         identity = identity_of(found) if found.levels else None
         existence = self.existence(found)
         mailbox = self.acl_mailbox(found)
-        if existence is Existence.ABSENT and found.namespace.type != "private":
-            self._log_refusal(found)
         effective = self.policy.rights_of(self.viewer, mailbox)
+        if found.namespace.type != "private" and (
+            existence is Existence.ABSENT or not effective.rights & VISIBLE
+        ):
+            self._log_refusal(found, mailbox)
         return Target(found, mailbox, effective, existence, identity)
 
     def known(self, name: str) -> Target:
@@ -199,16 +203,23 @@ class Context:
             return Existence.SELECTABLE  # a mail root without its INBOX yet, for one
         return existence
 
-    def _log_refusal(self, found: Found) -> None:
-        """Say in the log if a mailbox is missing only because the kernel keeps the viewer out."""
+    def _log_refusal(self, found: Found, mailbox: AclMailbox) -> None:
+        """Say in the log, once, if a mailbox is missing only because the kernel keeps the viewer
+        out: of its directory, or of its ACL file, without which it is shared with nobody."""
         path = found.namespace.storage.mailbox_path(found.levels)
         try:
             os.stat(path)
+            file = self.policy.file_of(mailbox)
+            if file.condition is not Condition.NO_ACCESS:
+                return
+            why = explain_refusal(file.path, Want.READ)
         except PermissionError:
-            log.warning("%s is out of reach for %s: %s", found.name, self.user.name,
-                        explain_refusal(path))  # fmt: skip
+            why = explain_refusal(path)
         except (OSError, ValueError):
-            pass
+            return
+        if (found.name, why) not in self._told:
+            self._told.add((found.name, why))
+            log.warning("%s is out of reach for %s: %s", found.name, self.user.name, why)
 
     # --- automatic mailboxes -------------------------------------------------------------
 
@@ -359,6 +370,8 @@ def identity_of(found: Found) -> tuple[int, int] | None:
 
 def explained(error: OSError) -> str:
     """An OSError with the component of the path that refused, for the log."""
+    if isinstance(error, GroupRefused):
+        return f"{error.filename}: {error.strerror}"  # it says what refused, and the remedy
     if isinstance(error, PermissionError) and error.filename is not None:
         return explain_refusal(os.fsdecode(error.filename))
     return f"{error.strerror}: {error.filename}" if error.filename else str(error)

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
@@ -196,3 +196,48 @@ def test_a_home_that_is_closed_to_its_own_user(shared: World) -> None:
         assert code is Code.UNAVAILABLE
         assert f"{home} lacks" in detail
     assert not list(home.iterdir())
+
+
+def log_of(action: Callable[[Account], object], account: Account) -> list[str]:
+    """What the action logs, refused or not."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("sharefs").addHandler(handler)
+    with contextlib.suppress(SharingError):
+        action(account)
+    return lines
+
+
+def test_an_acl_file_out_of_reach_is_told_once(shared: World) -> None:
+    """The mailbox can be entered, its ACL file not read: to bob it does not exist, and the log
+    says why."""
+    (shared.maildir("alice", ".Work") / "dovecot-acl").chmod(0o600)
+
+    def twice(account: Account) -> object:
+        for _ in range(2):
+            with contextlib.suppress(SharingError):
+                account.open_mailbox(WORK)
+        return account.rights(WORK)
+
+    told = [
+        line for line in shared.as_user("bob", partial(log_of, twice)) if "out of reach" in line
+    ]
+    assert len(told) == 1
+    assert "dovecot-acl lacks r for group" in told[0]
+
+
+def test_a_refused_group_is_told_as_such(shared: World) -> None:
+    """Not as a path that does not exist: pains.md 27."""
+    root = shared.maildir("alice")
+    os.chown(root, UIDS["alice"], UIDS["carol"])
+    root.chmod(0o770)
+
+    def refusal(account: Account) -> str:
+        with pytest.raises(SharingError) as refused:
+            account.create("Other")
+        return str(refused.value)
+
+    told = shared.as_user("alice", refusal)
+    assert f"cannot give group {UIDS['carol']}" in told
+    assert f"chmod g+s {root}" in told
