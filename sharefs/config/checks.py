@@ -131,6 +131,23 @@ def shared_path_without_owner(checked: Checked) -> None:
         )
 
 
+def shared_files_without_owner(checked: Checked) -> None:
+    """A shared namespace is one for each owner, so the rule of same_index_path holds within it."""
+    for namespace in checked.namespaces:
+        if namespace.type != "shared":
+            continue
+        for setting in ("mail_control_path", "mail_index_path", "mail_index_private_path"):
+            template = namespace.location.templates.get(setting)
+            if template is not None and not template.needs_owner:
+                checked.problems.error(
+                    "shared-files-without-owner",
+                    place_of(namespace, setting),
+                    f"{setting} {template} of shared namespace {namespace.name} is the same for"
+                    " every sharing user; mailboxes of the same name would share it",
+                    f"write {setting} = {str(template).rstrip('/')}/%{{owner_user}}",
+                )
+
+
 def owner_outside_shared(checked: Checked) -> None:
     for namespace in checked.namespaces:
         if namespace.type == "shared":
@@ -257,6 +274,7 @@ CHECKS: Final[tuple[Callable[[Checked], None], ...]] = (
     per_user_control_breaks_keywords,
     dbox_per_user_index,
     shared_path_without_owner,
+    shared_files_without_owner,
     owner_outside_shared,
     public_path_per_user,
     no_inbox_namespace,

@@ -64,6 +64,11 @@ FOUND = {
         INBOX + MAP + shared("mail_driver = sdbox", "mail_index_path = ~/i/%{owner_user}"),
         "dbox-per-user-index", ERROR, 15, "mail_index_private_path",
     ),
+    "one private index for all owners": (
+        INBOX + MAP + shared("mail_index_private_path = ~/seen/"),
+        "shared-files-without-owner", ERROR, 14,
+        "mail_index_private_path = ~/seen/%{owner_user}",
+    ),
     "old variable": (
         INBOX + MAP + shared("prefix = shared/%%u/"),
         "old-variable-in-prefix", ERROR, 14, "prefix = shared/$user/",
