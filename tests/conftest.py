@@ -14,7 +14,7 @@ import pytest
 from tests.support.dovecot import Dovecot, MailUser, private_dovecot
 
 OPEN_TMP_PREFIX: Final = "sharefs-test-"
-CLIENTS: Final = ("mbsync", "mutt", "curl")
+CLIENTS: Final = ("mbsync", "mutt", "neomutt", "tmux", "curl", "offlineimap", "getmail")
 
 
 def _missing(item: pytest.Item) -> str | None:
