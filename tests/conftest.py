@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import importlib.util
 import os
 import shutil
 import tempfile
@@ -27,6 +28,11 @@ def _missing(item: pytest.Item) -> str | None:
         absent = [name for name in ("dovecot", "doveadm") if shutil.which(name) is None]
         if absent:
             return f"needs {' and '.join(absent)}"
+    if item.get_closest_marker("fuse"):
+        if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+            return "needs /dev/fuse"
+        if importlib.util.find_spec("pyfuse3") is None:
+            return "needs pyfuse3 (pip install 'sharefs[mount]')"
     if item.get_closest_marker("clients"):
         absent = [name for name in CLIENTS if shutil.which(name) is None]
         if absent:

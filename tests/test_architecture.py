@@ -28,6 +28,7 @@ RANK = {
     "sharefs.sharing": 7,
     "sharefs.namespaces": 8,
     "sharefs.account": 9,
+    "sharefs.mount": 9,
     "sharefs.cli": 10,
     "sharefs.__main__": 10,
     "imap": 11,
@@ -56,7 +57,8 @@ ONLY_IN = {f"os.{call}": home for calls, home in HOMES for call in calls.split()
     for call in ("shutil.rmtree", "shutil.copyfile", "shutil.copy", "shutil.copy2", "shutil.move")
 }
 
-TRIO_HOMES = ("imap.service",)
+TRIO_HOMES = ("imap.service", "sharefs.mount.main")
+PYFUSE3_HOME = "sharefs.mount"
 
 
 def dotted(path: Path) -> str:
@@ -112,6 +114,12 @@ def test_dangerous_calls_stay_home(path: Path) -> None:
 def test_trio_stays_in_the_service(path: Path) -> None:
     if not dotted(path).startswith(TRIO_HOMES):
         assert "trio" not in {name.split(".")[0] for name in imported(path)}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_pyfuse3_stays_in_the_mount(path: Path) -> None:
+    if not dotted(path).startswith(PYFUSE3_HOME):
+        assert "pyfuse3" not in {name.split(".")[0] for name in imported(path)}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=dotted)
