@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sharefs.permissions.inherit import Creation
+from sharefs.permissions.posix_acl import ACCESS
 from sharefs.permissions.roots import RootPlan
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,42 @@ def read_file(name: Name, *, dir_fd: int | None = None, follow: bool = False) ->
     """The whole content of a regular file."""
     with open(open_file(name, dir_fd=dir_fd, follow=follow), "rb", buffering=0) as file:
         return file.read()
+
+
+# openat2(2), linux/openat2.h
+_SYS_OPENAT2: Final = 437  # on every architecture of Linux: numbers are common since 424
+_RESOLVE_NO_MAGICLINKS: Final = 0x02
+_RESOLVE_NO_SYMLINKS: Final = 0x04
+_RESOLVE_BENEATH: Final = 0x08
+DIRECTORY_ONLY: Final = os.O_PATH | os.O_DIRECTORY
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (
+        ("flags", ctypes.c_uint64),
+        ("mode", ctypes.c_uint64),
+        ("resolve", ctypes.c_uint64),
+    )
+
+
+def open_beneath(name: Name, flags: int, *, dir_fd: int) -> int:
+    """Open something below a directory, no symbolic link anywhere, never out of it.
+
+    The kernel enforces it (openat2(2), Linux 5.6).  Raises OSError: ELOOP for a link, EXDEV for a
+    way out.  The caller closes it.
+    """
+    how = _OpenHow(
+        flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0,
+        _RESOLVE_BENEATH | _RESOLVE_NO_SYMLINKS | _RESOLVE_NO_MAGICLINKS,
+    )  # fmt: skip
+    fd = _libc.syscall(
+        ctypes.c_long(_SYS_OPENAT2), ctypes.c_int(dir_fd), ctypes.c_char_p(os.fsencode(name)),
+        ctypes.byref(how), ctypes.c_size_t(ctypes.sizeof(how)),
+    )  # fmt: skip
+    if fd < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), os.fspath(name))
+    return int(fd)
 
 
 # --- creating ------------------------------------------------------------------------------
@@ -278,8 +315,13 @@ def symlink(target: Name, name: Name, *, dir_fd: int | None = None) -> None:
 
 def temp_name(prefix: str = ".temp.") -> str:
     """A name that nobody else uses: prefix, host, pid, 16 hex digits."""
+    return f"{temp_start(os.getpid(), prefix)}{secrets.token_hex(8)}"
+
+
+def temp_start(pid: int, prefix: str = ".temp.") -> str:
+    """How every temp_name() of a process of this host begins: what it left if it was killed."""
     host = socket.gethostname().replace("/", "_").replace(":", "_")
-    return f"{prefix}{host}.{os.getpid()}.{secrets.token_hex(8)}"
+    return f"{prefix}{host}.{pid}."
 
 
 # --- linking and copying -------------------------------------------------------------------
@@ -335,7 +377,7 @@ def copy_file(source: Entry, dest: Entry, creation: Creation, *, fsync: bool = F
     try:
         to_fd = create_file(dest.name, creation, dir_fd=dest.dir_fd, flags=os.O_WRONLY)
         try:
-            _copy_octets(from_fd, to_fd)
+            copy_octets(from_fd, to_fd)
             status = os.fstat(from_fd)
             os.utime(to_fd, ns=(status.st_atime_ns, status.st_mtime_ns))
             if fsync:
@@ -349,7 +391,8 @@ def copy_file(source: Entry, dest: Entry, creation: Creation, *, fsync: bool = F
         os.close(from_fd)
 
 
-def _copy_octets(from_fd: int, to_fd: int) -> None:
+def copy_octets(from_fd: int, to_fd: int) -> None:
+    """Everything from the one's position on, to the other's."""
     try:
         while os.copy_file_range(from_fd, to_fd, COPY_CHUNK):
             pass
@@ -563,6 +606,236 @@ def open_socket_to(name: Name, mode: int) -> None:
 def give_away(fd: int, uid: int, gid: int) -> None:
     """chown an open file or directory.  Only the superuser can, for provisioning."""
     os.fchown(fd, uid, gid)
+
+
+# --- on behalf of others ---------------------------------------------------------------------
+#
+# For a superuser who makes things that belong to somebody else (the mount).  What is made belongs
+# to us until it is finished, so whoever may write to the directory cannot get hold of it earlier;
+# owner, group and mode are given through a descriptor, never through the name again.
+
+
+@dataclass(frozen=True, slots=True)
+class Ownership:
+    """What a new file or directory ends up with.  mode: permission bits, setgid included."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
+def create_owned(
+    name: Name, owned: Ownership, *, dir_fd: int | None = None, flags: int = os.O_RDWR
+) -> int:
+    """Create a file that did not exist, for somebody else, and open it.  The caller closes it.
+
+    Raises FileExistsError.  Any other failure removes the file again.
+    """
+    flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
+    try:
+        _hand_over(fd, owned)
+    except BaseException:
+        os.close(fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=dir_fd)
+        raise
+    return fd
+
+
+def make_owned_dir(name: Name, owned: Ownership, *, dir_fd: int | None = None) -> None:
+    """Make a directory for somebody else.  Raises FileExistsError."""
+    os.mkdir(name, 0o700, dir_fd=dir_fd)
+    try:
+        with directory(name, dir_fd=dir_fd) as fd:
+            _demand_ours(os.fstat(fd), name)
+            _hand_over(fd, owned)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=dir_fd)
+        raise
+
+
+def make_owned_symlink(
+    target: Name, name: Name, owned: Ownership, *, dir_fd: int | None = None
+) -> None:
+    """Make a symbolic link for somebody else.  Raises FileExistsError.  Links have no mode."""
+    os.symlink(target, name, dir_fd=dir_fd)
+    _finish_special(name, owned, dir_fd, stat.S_IFLNK)
+
+
+def make_owned_node(
+    name: Name, kind: int, owned: Ownership, *, device: int = 0, dir_fd: int | None = None
+) -> None:
+    """mknod(2) for somebody else.  kind: S_IFIFO, S_IFSOCK, S_IFCHR or S_IFBLK."""
+    os.mknod(name, kind | 0o600, device, dir_fd=dir_fd)
+    _finish_special(name, owned, dir_fd, kind)
+
+
+def _finish_special(name: Name, owned: Ownership, dir_fd: int | None, kind: int) -> None:
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        status = os.fstat(fd)
+        _demand_ours(status, name)
+        if stat.S_IFMT(status.st_mode) != kind or status.st_nlink != 1:
+            raise PermissionError(errno.EPERM, "somebody put something else in its place")
+        if (status.st_uid, status.st_gid) != (owned.uid, owned.gid):
+            chown_pinned(fd, owned.uid, owned.gid)
+        if kind != stat.S_IFLNK:
+            chmod_pinned(fd, owned.mode)
+    finally:
+        os.close(fd)
+
+
+def _hand_over(fd: int, owned: Ownership) -> None:
+    status = os.fstat(fd)
+    if (status.st_uid, status.st_gid) != (owned.uid, owned.gid):
+        os.fchown(fd, owned.uid, owned.gid)
+    os.fchmod(fd, owned.mode)  # after fchown(2), which clears setgid
+
+
+def _demand_ours(status: os.stat_result, name: Name) -> None:
+    if status.st_uid != os.geteuid():
+        raise PermissionError(
+            errno.EPERM, "somebody put something else in its place", os.fspath(name)
+        )
+
+
+def chown_pinned(fd: int, uid: int, gid: int) -> None:
+    """chown(2) of what an O_PATH descriptor stands for, a symbolic link itself included.
+
+    -1 leaves an id as it is.  /proc is the way because fchown(2) refuses O_PATH.
+    """
+    os.chown(f"/proc/self/fd/{fd}", uid, gid)
+
+
+def chmod_pinned(fd: int, mode: int) -> None:
+    """chmod(2) of what an O_PATH descriptor stands for."""
+    os.chmod(f"/proc/self/fd/{fd}", mode)
+
+
+def drop_set_id(fd: int) -> None:
+    """Take setuid and setgid from an open file, as write(2) does for those without CAP_FSETID."""
+    os.fchmod(fd, stat.S_IMODE(os.fstat(fd).st_mode) & ~(stat.S_ISUID | stat.S_ISGID))
+
+
+def truncate_pinned(fd: int, length: int) -> None:
+    """truncate(2) of the regular file that an O_PATH descriptor stands for."""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    os.truncate(f"/proc/self/fd/{fd}", length)
+
+
+def rename_flags(source: Entry, dest: Entry, flags: int) -> None:
+    """renameat2(2) with its flags: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2.  No substitutes."""
+    result = _libc.renameat2(
+        _AT_FDCWD if source.dir_fd is None else source.dir_fd, os.fsencode(source.name),
+        _AT_FDCWD if dest.dir_fd is None else dest.dir_fd, os.fsencode(dest.name), flags,
+    )  # fmt: skip
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), os.fspath(source.name), None, os.fspath(dest.name))
+
+
+# --- repairing: one inode, held fast -------------------------------------------------------
+
+
+def pin(path: Name) -> int:
+    """A handle (O_PATH) on the very inode at an absolute path.  The caller closes it.
+
+    No component may be a symbolic link (ELOOP, or ENOTDIR in the middle): whoever may write to a
+    directory on the way could lead the superuser anywhere.  What is done through the handle is
+    done to this inode, whatever is renamed meanwhile.
+    """
+    text = os.fspath(path)
+    if not text.startswith("/"):
+        raise ValueError(f"{text!r} is not an absolute path")
+    parts = [part for part in text.split("/") if part]
+    if ".." in parts or "." in parts:
+        raise ValueError(f"{text!r} has a component '.' or '..'")
+    handle = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            flags = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC | (0 if last else os.O_DIRECTORY)
+            step = os.open(part, flags, dir_fd=handle)
+            os.close(handle)
+            handle = step
+        if stat.S_ISLNK(os.fstat(handle).st_mode):
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), text)
+    except OSError as error:
+        os.close(handle)
+        raise OSError(error.errno, os.strerror(error.errno or 0), text) from error
+    return handle
+
+
+def through(handle: int) -> str:
+    """A path that leads to a handle's inode and nowhere else."""
+    return f"/proc/self/fd/{handle}"
+
+
+def set_mode(handle: int, mode: int) -> None:
+    """chmod(2) of a pinned inode."""
+    os.chmod(through(handle), mode)
+
+
+def set_owner(handle: int, *, uid: int = -1, gid: int = -1) -> None:
+    """chown(2) of a pinned inode."""
+    os.chown(through(handle), uid, gid)
+
+
+def set_link_owner(name: Name, uid: int, gid: int, *, dir_fd: int) -> None:
+    """chown of a symbolic link itself."""
+    os.chown(name, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Dress:
+    """All that a file is besides its content and its name.  acl: the access ACL's attribute."""
+
+    uid: int
+    gid: int
+    mode: int
+    acl: bytes | None = None
+    mtime_ns: int | None = None
+
+
+def replace_dressed(name: Name, content: bytes, dress: Dress, *, dir_fd: int) -> None:
+    """Replace a file at once by one with this content, owner, group, mode, ACL and time.
+
+    Durable when this returns.  Callers hold whatever lock the format asks for.
+    """
+    temp = temp_name()
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(temp, flags, 0o600, dir_fd=dir_fd)
+    try:
+        try:
+            write_all(fd, content)
+            os.fchown(fd, dress.uid, dress.gid)
+            _dress_acl(fd, dress.acl)
+            os.fchmod(fd, dress.mode)
+            if dress.mtime_ns is not None:
+                os.utime(fd, ns=(dress.mtime_ns, dress.mtime_ns))
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(temp, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temp, dir_fd=dir_fd)
+        raise
+    fsync_dir(dir_fd=dir_fd)
+
+
+def _dress_acl(fd: int, acl: bytes | None) -> None:
+    if acl is not None:
+        os.setxattr(fd, ACCESS, acl)
+        return
+    try:  # what the directory's default ACL gave it
+        os.removexattr(fd, ACCESS)
+    except OSError as error:
+        if error.errno not in (errno.ENODATA, errno.EOPNOTSUPP):
+            raise
 
 
 _libc = ctypes.CDLL(None, use_errno=True)

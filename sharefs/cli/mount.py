@@ -1,0 +1,68 @@
+"""sharefs mount: mount the view or a mirror, say what is mounted."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from sharefs.config import load
+from sharefs.errors import Code, SharingError
+
+
+@click.command()
+@click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
+@click.option("-c", "--config", "config_path", metavar="FILE", help="Configuration file.")
+@click.option("--mirror", "source", metavar="SOURCE", type=click.Path(path_type=Path),
+              help="Show this directory as it is, under the creation rules only.")  # fmt: skip
+@click.option("-o", "--options", "options", metavar="OPTION[,OPTION]", multiple=True,
+              help="Mount options: ro, nodev, noexec, noatime, ...")  # fmt: skip
+@click.option("-F", "-f", "--foreground", is_flag=True, help="Stay; log to standard error.")
+@click.option("--status", "action", flag_value="status", help="List what is mounted.")
+@click.pass_context
+def mount(
+    ctx: click.Context,
+    mountpoint: Path | None,
+    config_path: str | None,
+    source: Path | None,
+    options: tuple[str, ...],
+    foreground: bool,
+    action: str | None,
+) -> None:
+    """Mount the mailboxes of everybody under MOUNTPOINT, each user's own view of them.
+
+    Every program that reads and writes Maildirs there is held to the ACLs, and what it makes gets
+    the right mode and group.  With --mirror, SOURCE appears as it is and only new files are cared
+    for.  Unmount with umount(8), or end the process.
+    """
+    try:
+        from sharefs.mount import starting
+    except ImportError as exc:
+        raise SharingError(
+            Code.UNAVAILABLE,
+            f"mounting needs pyfuse3, which cannot be imported ({exc}); install libfuse3-dev,"
+            " fuse3 and pkg-config, then `pip install 'sharefs[mount]'`",
+        ) from exc
+    if action == "status":
+        for line in starting.status_lines(mountpoint):
+            click.echo(line)
+        return
+    if mountpoint is None:
+        raise click.UsageError("Missing argument 'MOUNTPOINT'.")
+    words = [word for option in options for word in option.split(",") if word]
+    request = starting.Request(
+        mountpoint=Path(os.path.abspath(mountpoint)),
+        source=Path(os.path.abspath(source)) if source is not None else None,
+        options=frozenset(words),
+    )
+    config = None
+    if source is None:
+        given = config_path or ctx.obj["config_path"]
+        path = Path(os.path.abspath(given)) if given else None
+        config = load(path, overrides=tuple(ctx.obj["overrides"]))
+    if foreground:
+        logging.basicConfig(stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+        starting.run(request, config)
+    else:
+        starting.run_in_background(request, config)

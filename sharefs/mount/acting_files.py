@@ -1,0 +1,95 @@
+"""What a tree does to files: create, open, read, write."""
+
+import errno
+import os
+import stat
+from typing import Final
+
+from sharefs import fsops
+from sharefs.mount.caller import Caller
+from sharefs.mount.handles import Handle
+from sharefs.mount.nodes import Node
+from sharefs.mount.tree import Tree
+
+# What of open(2)'s flags reaches the file below; O_CREAT, O_EXCL and O_TRUNC never do.
+KEPT_FLAGS: Final = os.O_ACCMODE | os.O_APPEND | os.O_DSYNC | os.O_SYNC
+SPECIAL: Final = frozenset({stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK})
+
+
+class FileActions(Tree):
+    """See the module.  Each asks may_* first."""
+
+    def create_file(self, parent: Node, name: str, flags: int, caller: Caller) -> Handle:
+        """open(2) with O_CREAT, of a name that the kernel knows nothing of."""
+        self.may_create(parent, name, stat.S_IFREG, caller)
+        dir_fd = self.gate.directory(parent)
+        owned = self.owned(parent, caller)
+        # Always readable for us: the kernel may want pages for a file opened to write only.
+        mode = os.O_RDWR | flags & (KEPT_FLAGS & ~os.O_ACCMODE)
+        try:
+            fd = fsops.create_owned(name, owned, dir_fd=dir_fd, flags=mode)
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+            # Somebody beside the mount was quicker.  The kernel asked to create, so it has not
+            # checked anybody's rights to the file itself: let it look again and open.
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from None
+        try:
+            node = self.node_of(parent, name, os.fstat(fd))
+        except BaseException:
+            os.close(fd)
+            raise
+        return Handle(fd, node, caller, flags & KEPT_FLAGS, created=True)
+
+    def open_file(self, node: Node, flags: int, caller: Caller) -> Handle:
+        self.may_open(node, flags, caller)
+        fd = self.gate.open_file(node, flags & KEPT_FLAGS)
+        try:
+            if flags & os.O_TRUNC:
+                os.ftruncate(fd, 0)
+        except BaseException:
+            os.close(fd)
+            raise
+        return Handle(fd, node, caller, flags & KEPT_FLAGS)
+
+    def make_node(self, parent: Node, name: str, kind: int, device: int, caller: Caller) -> Node:
+        """mknod(2), of regular files too."""
+        self.may_create(parent, name, kind or stat.S_IFREG, caller)
+        dir_fd = self.gate.directory(parent)
+        owned = self.owned(parent, caller)
+        if kind in (0, stat.S_IFREG):
+            os.close(fsops.create_owned(name, owned, dir_fd=dir_fd))
+        elif kind in SPECIAL:
+            fsops.make_owned_node(name, kind, owned, device=device, dir_fd=dir_fd)
+        else:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return self.find(parent, name, caller)[0]
+
+    def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        self.may_read(handle)
+        return os.pread(handle.fd, size, offset)
+
+    def write(self, handle: Handle, offset: int, octets: bytes) -> int:
+        """Everything, or an error.  With O_APPEND the kernel below knows where the end is."""
+        self.may_write(handle)
+        self.drop_set_id(handle)
+        written = os.pwrite(handle.fd, octets, offset)
+        while written < len(octets):
+            written += os.pwrite(handle.fd, octets[written:], offset + written)
+        return written
+
+    def drop_set_id(self, handle: Handle) -> None:
+        """Writing takes setuid and setgid away (inode(7)); our own capabilities would keep them."""
+        mode = os.fstat(handle.fd).st_mode
+        group_execute = stat.S_ISGID | stat.S_IXGRP
+        if mode & stat.S_ISUID or mode & group_execute == group_execute:
+            fsops.drop_set_id(handle.fd)
+
+    def flush(self, handle: Handle) -> None:
+        """close(2) of one descriptor.  What the file system below has to say is said here."""
+        os.close(os.dup(handle.fd))
+
+    def stamp_of(self, handle: Handle) -> tuple[int, ...]:
+        """Equal stamps: cached pages are what is in the file."""
+        status = os.fstat(handle.fd)
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

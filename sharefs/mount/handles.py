@@ -1,0 +1,81 @@
+"""Open files and directories.  A handle belongs to its opener, and nobody can have all of them."""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from sharefs.mount.caller import Caller
+from sharefs.mount.nodes import Node
+
+SHARE: Final = 4  # one uid may have this part of all handles; the superuser is not limited
+
+
+class Handle:
+    """One open(2).  fd: the file below.  flags: the access mode and O_APPEND.
+
+    names: a directory's, as of the last time somebody read it from the start.
+    content: what is written to a file whose new content is looked at before it counts.
+    """
+
+    __slots__ = ("caller", "content", "created", "fd", "flags", "names", "node")
+
+    def __init__(
+        self, fd: int, node: Node, caller: Caller, flags: int, *, created: bool = False
+    ) -> None:
+        self.fd = fd
+        self.node = node
+        self.caller = caller
+        self.flags = flags
+        self.created = created
+        self.names: list[str] | None = None
+        self.content: bytearray | None = None
+
+    @property
+    def writable(self) -> bool:
+        return self.flags & os.O_ACCMODE != os.O_RDONLY
+
+
+class Handles:
+    """By number, which is that of the descriptor below.  limit: how many there can be at all."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._open: dict[int, Handle] = {}
+        self._count: Counter[int] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __getitem__(self, number: int) -> Handle:
+        return self._open[number]
+
+    def __iter__(self) -> Iterator[Handle]:
+        return iter(list(self._open.values()))
+
+    def demand_room(self, caller: Caller) -> None:
+        """Raises OSError(EMFILE) if the caller has his share, (ENFILE) if there is no more."""
+        if len(self._open) >= self._limit:
+            raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+        if not caller.is_superuser and self._count[caller.uid] >= self._limit // SHARE:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def add(self, handle: Handle) -> int:
+        """Takes the descriptor over: close() closes it."""
+        self._open[handle.fd] = handle
+        self._count[handle.caller.uid] += 1
+        handle.node.handles.add(handle.fd)
+        return handle.fd
+
+    def close(self, number: int) -> None:
+        handle = self._open.pop(number)
+        handle.node.handles.discard(number)
+        self._count[handle.caller.uid] -= 1
+        if not self._count[handle.caller.uid]:
+            del self._count[handle.caller.uid]
+        os.close(number)
+
+    def close_all(self) -> None:
+        for number in list(self._open):
+            self.close(number)

@@ -1,0 +1,91 @@
+"""Runs a mounted file system until it is unmounted or told to end.  The only user of trio here."""
+
+import logging
+import os
+import resource
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import pyfuse3
+import trio
+
+from sharefs.mount.handles import Handles
+from sharefs.mount.operations import Operations
+
+log: Final = logging.getLogger(__name__)
+T = TypeVar("T")
+
+DESCRIPTORS: Final = 1 << 18  # wanted; what the hard limit allows otherwise
+MAX_TASKS: Final = 64  # requests that may wait for threads at the same time
+MAX_THREADS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Mounting:
+    """Where and how.  options: for the kernel, besides our own.  source: shown by mount(8)."""
+
+    mountpoint: Path
+    source: str
+    options: frozenset[str] = frozenset()
+    default_permissions: bool = True
+    allow_other: bool = True
+
+
+_threads: Final = trio.CapacityLimiter(MAX_THREADS)
+
+
+async def run_long(work: Callable[[], T]) -> T:
+    """In a thread, to the end even if the mount is ending."""
+    return await trio.to_thread.run_sync(work, limiter=_threads)
+
+
+def raise_limits() -> int:
+    """As many descriptors as we may have.  Returns how many handles there can be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return max(soft // 2, 64)
+
+
+def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], None]) -> None:
+    """Mount and answer until the end.  Unmounts.  Raises OSError or RuntimeError if it cannot."""
+    pyfuse3.init(operations, os.fspath(mounting.mountpoint), set(_options(mounting)))
+    try:
+        on_ready()
+        trio.run(_answer)
+    finally:
+        pyfuse3.close(unmount=True)
+        operations.close()
+
+
+def _options(mounting: Mounting) -> frozenset[str]:
+    source = mounting.source.replace("\\", "\\\\").replace(",", "\\,")
+    options = {f"fsname={source}", "subtype=sharefs", *mounting.options}
+    if mounting.allow_other:
+        options.add("allow_other")
+    if mounting.default_permissions:
+        options.add("default_permissions")
+    return frozenset(options)
+
+
+async def _answer() -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def end_on_signal() -> None:
+                async for number in signals:
+                    log.info("ending on %s", signal.Signals(number).name)
+                    pyfuse3.terminate()
+
+            nursery.start_soon(end_on_signal)
+            await pyfuse3.main(max_tasks=MAX_TASKS)
+            nursery.cancel_scope.cancel()
+
+
+def make_handles() -> Handles:
+    return Handles(raise_limits())

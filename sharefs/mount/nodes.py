@@ -1,0 +1,160 @@
+"""The inode table: what the kernel knows of, and under which names we can reach it again.
+
+A node stands for one file or directory below.  It has no path: it knows directories, which are
+nodes, and its name in each.  Names may go stale when somebody works beside the mount, so whoever
+uses one compares device and inode (`gate`).
+"""
+
+import os
+from collections.abc import Hashable, Iterator
+from typing import Any, Final
+
+ROOT: Final = 1  # FUSE_ROOT_ID
+_SLOT_SHIFT: Final = 48  # inode numbers below are that small, but for some XFS and overlay ones
+_MAX_SLOT: Final = 0x7FFE
+_OVERFLOW: Final = 0x7FFF << _SLOT_SHIFT
+MAX_NAMES: Final = 8  # names remembered for a file with many links
+
+Identity = tuple[int, int]  # st_dev, st_ino
+
+
+class Node:
+    """One file or directory that the kernel knows.
+
+    ino: the number that the kernel and programs see.  identity: device and inode below; None for
+    a directory that exists only in the view.  names: (directory, name), the latest last.
+    lookups: how often the kernel was told of it.  fd: an O_PATH descriptor, for directories while
+    they are in use and for files that lost their last name.  handles: open descriptors below.
+    scope: which part of the view it belongs to; an ino means something within one scope only.
+    place: what the view knows of it.
+    """
+
+    __slots__ = (
+        "fd", "handles", "identity", "ino", "is_dir", "lookups", "names", "place", "scope", "stamp",
+        "unlinked",
+    )  # fmt: skip
+
+    def __init__(self, ino: int, identity: Identity | None, scope: Hashable, is_dir: bool) -> None:
+        self.ino = ino
+        self.identity = identity
+        self.scope = scope
+        self.is_dir = is_dir
+        self.names: dict[tuple[Node, str], None] = {}
+        self.lookups = 0
+        self.fd = -1
+        self.handles: set[int] = set()
+        self.unlinked = False
+        self.stamp: tuple[int, ...] = ()  # what the kernel's cached pages were read from
+        self.place: Any = None
+
+    def name_is(self, parent: "Node", name: str) -> None:
+        """Remember where it was seen last."""
+        key = (parent, name)
+        names = self.names
+        if key in names:
+            if len(names) == 1:
+                return
+            del names[key]
+        elif len(names) >= MAX_NAMES:
+            del names[next(iter(names))]
+        names[key] = None
+
+
+class NodeTable:
+    """Nodes by number and by what they stand for."""
+
+    def __init__(self, root: Node) -> None:
+        self._by_ino: dict[int, Node] = {ROOT: root}
+        self._by_identity: dict[tuple[Hashable, Identity], Node] = {}
+        self._slots: dict[tuple[Hashable, int], int] = {}
+        self._overflow = 0
+        root.lookups = 1
+        if root.identity is not None:
+            self._by_identity[root.scope, root.identity] = root
+            self._slots[root.scope, root.identity[0]] = 0
+
+    def __len__(self) -> int:
+        return len(self._by_ino)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(list(self._by_ino.values()))
+
+    def __getitem__(self, ino: int) -> Node:
+        return self._by_ino[ino]
+
+    def get(self, ino: int) -> Node | None:
+        return self._by_ino.get(ino)
+
+    def node_for(self, scope: Hashable, status: os.stat_result, is_dir: bool) -> Node:
+        """The node of a file below, made if the kernel does not know it yet."""
+        identity = (status.st_dev, status.st_ino)
+        node = self._by_identity.get((scope, identity))
+        if node is not None and node.is_dir == is_dir:
+            return node
+        node = Node(self._number(scope, identity), identity, scope, is_dir)
+        self._by_identity[scope, identity] = node
+        return node
+
+    def virtual(self, scope: Hashable, key: int) -> Node:
+        """A directory of the view that nothing below stands for.  key: unique within scope."""
+        return self.virtual_of(scope, (-1, key))
+
+    def virtual_of(self, scope: Hashable, identity: Identity) -> Node:
+        node = self._by_identity.get((scope, identity))
+        if node is None:
+            node = Node(self._number(scope, identity), None, scope, True)
+            self._by_identity[scope, identity] = node
+        return node
+
+    def _number(self, scope: Hashable, identity: Identity) -> int:
+        """The number below where that is possible: it is the same after a remount, and programs
+        that remember numbers (rsync -H) see one number for one file."""
+        device, inode = identity
+        slot = self._slots.get((scope, device))
+        if slot is None and len(self._slots) < _MAX_SLOT:
+            slot = self._slots[scope, device] = len(self._slots) + (0 if self._slots else 1)
+        if slot is not None and 1 < inode < 1 << _SLOT_SHIFT:
+            number = slot << _SLOT_SHIFT | inode
+            if number not in self._by_ino:
+                return number
+        self._overflow += 1
+        return _OVERFLOW + self._overflow
+
+    def known(self, node: Node) -> None:
+        """The kernel is being told of it once more."""
+        if not node.lookups:
+            self._by_ino[node.ino] = node
+        node.lookups += 1
+
+    def forget(self, ino: int, count: int) -> Node | None:
+        """The kernel forgot it count times.  Returns the node if it is gone for good now."""
+        node = self._by_ino.get(ino)
+        if node is None or ino == ROOT:
+            return None
+        node.lookups -= count
+        if node.lookups > 0:
+            return None
+        node.lookups = 0
+        del self._by_ino[ino]
+        self._drop_identity(node)
+        return node
+
+    def retarget(self, node: Node, status: os.stat_result) -> None:
+        """The kernel's number now stands for another file below: a moved message was copied."""
+        self._drop_identity(node)
+        node.identity = (status.st_dev, status.st_ino)
+        self._by_identity[node.scope, node.identity] = node
+
+    def detach(self, node: Node) -> None:
+        """What was found under this identity is another file: an inode number was used again."""
+        self._drop_identity(node)
+
+    def _drop_identity(self, node: Node) -> None:
+        if node.identity is not None:
+            key = (node.scope, node.identity)
+            if self._by_identity.get(key) is node:
+                del self._by_identity[key]
+            return
+        for key, known in list(self._by_identity.items()):
+            if known is node:
+                del self._by_identity[key]

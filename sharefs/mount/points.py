@@ -1,0 +1,115 @@
+"""Mount points: which are ours, which are dead, and what this host lacks for making one."""
+
+import contextlib
+import errno
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sharefs.errors import Code, SharingError
+
+TYPE: Final = "fuse.sharefs"
+DEVICE: Final = Path("/dev/fuse")
+FUSE_CONF: Final = Path("/etc/fuse.conf")
+
+
+@dataclass(frozen=True, slots=True)
+class Mounted:
+    """One line of /proc/self/mounts."""
+
+    source: str
+    mountpoint: Path
+    options: str
+
+    @property
+    def alive(self) -> bool:
+        return not is_stale(self.mountpoint)
+
+    def text(self) -> str:
+        kind = "view" if self.source == "sharefs" else f"mirror of {self.source}"
+        state = "serving" if self.alive else "dead: no process answers; umount it or mount anew"
+        return f"{self.mountpoint}\t{kind}\t{state}\t{self.options}"
+
+
+def mounts(table: Path = Path("/proc/self/mounts")) -> list[Mounted]:
+    """Every mount of ours that this process can see."""
+    found = []
+    for line in table.read_text(errors="surrogateescape").splitlines():
+        source, mountpoint, kind, options, *_ = line.split(" ")
+        if kind == TYPE:
+            found.append(Mounted(_unescape(source), Path(_unescape(mountpoint)), options))
+    return found
+
+
+def _unescape(text: str) -> str:
+    """fstab(5): space, tab, newline and backslash are written in octal."""
+    for octal, plain in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(octal, plain)
+    return text
+
+
+def is_stale(mountpoint: Path) -> bool:
+    """Whether a FUSE file system is mounted there whose process is gone."""
+    try:
+        os.stat(mountpoint)
+    except OSError as error:
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+    return False
+
+
+def recover_stale(mountpoint: Path) -> None:
+    """Unmount what a dead process of ours left.  Others' dead mounts are not touched.
+
+    Raises SharingError if it cannot be unmounted, or if a living mount of ours is there.
+    """
+    ours = any(one.mountpoint == mountpoint for one in mounts())
+    if is_stale(mountpoint):
+        if not ours:
+            raise SharingError(
+                Code.UNAVAILABLE,
+                f"{mountpoint} is a dead mount of another program; umount {mountpoint} first",
+            )
+        unmount(mountpoint)
+    elif ours:
+        raise SharingError(Code.ALREADY_EXISTS, f"{mountpoint} is mounted already")
+
+
+def unmount(mountpoint: Path) -> None:
+    """Unmount lazily: who still has a file open there keeps getting errors, nobody else."""
+    command = ["umount", "-l"] if os.geteuid() == 0 else [_fusermount(), "-u", "-z"]
+    done = subprocess.run([*command, str(mountpoint)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SharingError(Code.UNAVAILABLE, f"{mountpoint}: {done.stderr.strip()}")
+
+
+def _fusermount() -> str:
+    return shutil.which("fusermount3") or "fusermount3"
+
+
+def demand_fuse() -> None:
+    """Raises SharingError saying what this host lacks."""
+    if not DEVICE.exists():
+        raise SharingError(
+            Code.UNAVAILABLE,
+            f"{DEVICE} is missing: load the kernel module (modprobe fuse), or give the container"
+            " the device (--device /dev/fuse --cap-add SYS_ADMIN)",
+        )
+    if not os.access(DEVICE, os.R_OK | os.W_OK):
+        raise SharingError(
+            Code.UNAVAILABLE, f"{DEVICE} may not be opened by uid {os.geteuid()}; run this as root"
+        )
+    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+        raise SharingError(
+            Code.UNAVAILABLE, "fusermount3 is missing, which mounts for users: install fuse3"
+        )
+
+
+def user_allow_other() -> bool:
+    """Whether /etc/fuse.conf lets users mount for others too."""
+    with contextlib.suppress(OSError):
+        lines = FUSE_CONF.read_text().splitlines()
+        return any(line.strip() == "user_allow_other" for line in lines)
+    return False

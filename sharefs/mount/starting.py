@@ -1,0 +1,178 @@
+"""From the command to a running mount: what must be there first, and who is told that it is."""
+
+import logging
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sharefs import fsops
+from sharefs.config import Config
+from sharefs.errors import Code, SharingError
+from sharefs.mount import main, points
+from sharefs.mount.handles import Handles
+from sharefs.mount.mirror import Mirror
+from sharefs.mount.operations import Operations
+
+log: Final = logging.getLogger(__name__)
+
+# Options of ours and of the kernel that fstab(5) may carry for us; x- ones are for mount(8).
+_IGNORED: Final = frozenset({"auto", "noauto", "nofail", "defaults", "users", "_netdev", "rw"})
+_KERNEL: Final = frozenset(
+    {"ro", "nodev", "dev", "nosuid", "suid", "noexec", "exec", "noatime", "atime", "sync", "async",
+     "dirsync"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to mount where.  source None: the view."""
+
+    mountpoint: Path
+    source: Path | None
+    options: frozenset[str] = frozenset()
+
+
+def run(request: Request, config: Config | None, *, ready_fd: int = -1) -> None:
+    """Mount and serve until unmounted.  Raises SharingError where it cannot.
+
+    ready_fd: gets b"ready" once mounted, and is closed.
+    """
+    demand_possible(request)
+    handles = main.make_handles()
+    mounting = main.Mounting(
+        mountpoint=request.mountpoint,
+        source=str(request.source) if request.source is not None else "sharefs",
+        options=kernel_options(request.options),
+        default_permissions=request.source is not None,
+        allow_other=os.geteuid() == 0 or points.user_allow_other(),
+    )
+    operations = _operations(request, config, handles)
+
+    def on_ready() -> None:
+        notify("READY=1")
+        if ready_fd >= 0:
+            os.write(ready_fd, b"ready")
+            os.close(ready_fd)
+
+    try:
+        main.serve(operations, mounting, on_ready)
+    except RuntimeError as exc:
+        raise SharingError(
+            Code.UNAVAILABLE, f"cannot mount on {request.mountpoint}: {exc}"
+        ) from exc
+
+
+def _operations(request: Request, config: Config | None, handles: Handles) -> Operations:
+    if request.source is not None:
+        tree = Mirror(fsops.open_dir(request.source, follow=True), main.run_long)
+        operations = Operations(tree, handles)
+        operations.enable_acl = True  # the kernel reads POSIX ACLs and decides by them
+        return operations
+    raise SharingError(Code.CANNOT, "the view is not there yet")
+
+
+def kernel_options(words: frozenset[str]) -> frozenset[str]:
+    """What the kernel gets.  Raises SharingError(INVALID) for a word that means nothing here."""
+    found = set()
+    for word in words - _IGNORED:
+        if word in _KERNEL:
+            found.add(word)
+        elif not word.startswith("x-"):
+            known = ", ".join(sorted(_KERNEL))
+            raise SharingError(
+                Code.INVALID, f"the mount option {word!r} means nothing here; there are {known}"
+            )
+    return frozenset(found)
+
+
+def demand_possible(request: Request) -> None:
+    """Raises SharingError saying what is missing and what to do about it."""
+    points.demand_fuse()
+    points.recover_stale(request.mountpoint)
+    try:
+        status = os.stat(request.mountpoint)
+    except OSError as exc:
+        raise SharingError(
+            Code.UNAVAILABLE, f"cannot mount on {request.mountpoint}: {exc.strerror}; it must be"
+            " an existing directory",
+        ) from exc  # fmt: skip
+    if not stat.S_ISDIR(status.st_mode):
+        raise SharingError(Code.INVALID, f"cannot mount on {request.mountpoint}: no directory")
+    if request.source is None and os.geteuid() != 0:
+        log.warning(
+            "not root: this mount serves uid %d alone, with the rights that it has anyway",
+            os.geteuid(),
+        )
+
+
+def notify(state: str) -> None:
+    """sd_notify(3).  Nobody listening is no error."""
+    target = os.environ.get("NOTIFY_SOCKET", "")
+    if not target:
+        return
+    address = "\0" + target[1:] if target.startswith("@") else target
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.sendto(state.encode(), address)
+        except OSError:
+            log.info("the service manager at %s went away", target)
+
+
+def run_in_background(request: Request, config: Config | None) -> None:
+    """Returns when it is mounted.  Raises SharingError with the reason when it cannot be."""
+    demand_possible(request)
+    ready_out, ready_in = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(ready_out)
+        os._exit(_background(request, config, ready_in))
+    os.close(ready_in)
+    os.waitpid(pid, 0)
+    with open(ready_out, "rb") as pipe:
+        answer = pipe.read()
+    if answer != b"ready":
+        detail = answer.decode("utf-8", "replace") or "it ended before it was mounted"
+        raise SharingError(Code.UNAVAILABLE, f"the mount did not start: {detail}")
+
+
+def _background(request: Request, config: Config | None, ready: int) -> int:
+    """In the first child: detach, leave the daemon in a second one."""
+    os.setsid()
+    if os.fork():
+        return 0
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    _log_to_syslog()
+    try:
+        run(request, config, ready_fd=ready)
+    except SharingError as refusal:
+        log.error("%s", refusal.detail)
+        try:
+            os.write(ready, refusal.detail.encode())
+        except OSError:
+            return os.EX_UNAVAILABLE  # it was mounted, and closed then
+        return os.EX_UNAVAILABLE
+    return 0
+
+
+def _log_to_syslog() -> None:
+    from logging.handlers import SysLogHandler
+
+    if os.path.exists("/dev/log"):
+        handler = SysLogHandler("/dev/log", SysLogHandler.LOG_MAIL)
+        handler.setFormatter(logging.Formatter("sharefs-mount: %(message)s"))
+        logging.getLogger().addHandler(handler)
+
+
+def status_lines(mountpoint: Path | None) -> list[str]:
+    """One line for each mount of ours.  Raises SharingError if the one asked for is none."""
+    found = [one for one in points.mounts() if mountpoint in (None, one.mountpoint)]
+    if not found and mountpoint is not None:
+        raise SharingError(Code.UNAVAILABLE, f"{mountpoint} is no mount of sharefs")
+    return [one.text() for one in found]

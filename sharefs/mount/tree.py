@@ -1,0 +1,125 @@
+"""The mirror: one directory as it is.  Also what both trees have in common.
+
+Who may do what is decided by the kernel here (default_permissions, POSIX ACLs included), with the
+caller's true credentials.  Ours are owner, group and mode of what is new, and link or copy.  The
+view overrides the may_* methods, which refuse by raising, and the way in which names are found.
+"""
+
+import os
+import stat
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+import pyfuse3
+
+from sharefs.fsops import Ownership
+from sharefs.mount.caller import Caller, Groups
+from sharefs.mount.creation import MAIL_FOLDERS, Place, ownership
+from sharefs.mount.entries import TIMEOUT, entry_of
+from sharefs.mount.gate import Gate
+from sharefs.mount.handles import Handle
+from sharefs.mount.nodes import ROOT, Node, NodeTable
+from sharefs.permissions.inherit import Facts
+
+MIRROR: Final = "mirror"  # the one scope of a mirror
+
+
+T = TypeVar("T")
+
+
+class RunLong(Protocol):
+    """Runs something that may take long, in a thread, while other requests are answered."""
+
+    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+
+
+class Tree:
+    """See the module.  root_fd: an open directory, taken over."""
+
+    def __init__(self, root_fd: int, run_long: RunLong, *, timeout: float = TIMEOUT) -> None:
+        status = os.fstat(root_fd)
+        root = Node(ROOT, (status.st_dev, status.st_ino), MIRROR, True)
+        root.fd = root_fd
+        self.timeout = timeout
+        self.run_long = run_long
+        self.groups = Groups()
+        self.table = NodeTable(root)
+        self.gate = Gate()
+
+    # --- finding -------------------------------------------------------------------------
+
+    def find(self, parent: Node, name: str, caller: Caller) -> tuple[Node, os.stat_result | None]:
+        """The node of a name, and what stat(2) said if asked.  Raises FileNotFoundError."""
+        status = os.stat(name, dir_fd=self.gate.directory(parent), follow_symlinks=False)
+        return self.node_of(parent, name, status), status
+
+    def node_of(self, parent: Node, name: str, status: os.stat_result) -> Node:
+        node = self.table.node_for(parent.scope, status, stat.S_ISDIR(status.st_mode))
+        node.name_is(parent, name)
+        return node
+
+    def entry(
+        self, node: Node, caller: Caller, status: os.stat_result | None = None
+    ) -> pyfuse3.EntryAttributes:
+        """What the kernel is told of a node."""
+        return entry_of(node, status or self.gate.status(node), self.timeout)
+
+    def names(self, handle: Handle) -> list[str]:
+        """The names in an open directory, without dots.  The order is that of the file system."""
+        return os.listdir(handle.fd)
+
+    def statvfs(self, caller: Caller) -> os.statvfs_result:
+        return os.fstatvfs(self.gate.directory(self.table[ROOT]))
+
+    # --- creating ------------------------------------------------------------------------
+
+    def place(self, parent: Node) -> Place:
+        """Whose permissions something new in this directory copies."""
+        holder = _facts(self.gate.status(parent))
+        above = next(reversed(parent.names), None)
+        if above is None or above[1] not in MAIL_FOLDERS or above[0].identity is None:
+            return Place(holder, holder)
+        return Place(_facts(self.gate.status(above[0])), holder)
+
+    def owned(self, parent: Node, caller: Caller, *, directory: bool = False) -> Ownership:
+        return ownership(self.place(parent), caller.uid, caller.gid, directory=directory)
+
+    # --- what the kernel has decided already ------------------------------------------------
+
+    def may_look(self, node: Node, caller: Caller) -> None:
+        """Attributes, a symbolic link's target, extended attributes of the file below."""
+
+    def may_list(self, node: Node, caller: Caller) -> None: ...
+
+    def may_open(self, node: Node, flags: int, caller: Caller) -> None: ...
+
+    def may_write(self, handle: Handle) -> None:
+        """Asked at each write, since rights may have gone since the open(2)."""
+
+    def may_read(self, handle: Handle) -> None: ...
+
+    def may_change(
+        self, node: Node, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields,
+        caller: Caller,
+    ) -> None: ...  # fmt: skip
+
+    def may_create(self, parent: Node, name: str, kind: int, caller: Caller) -> None:
+        """kind: S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, ..."""
+
+    def may_remove(self, parent: Node, name: str, node: Node, caller: Caller) -> None: ...
+
+    def may_rename(
+        self, source: tuple[Node, str, Node], dest: tuple[Node, str], flags: int, caller: Caller
+    ) -> None: ...
+
+    def may_link(self, node: Node, dest: tuple[Node, str], caller: Caller) -> None: ...
+
+    def close(self) -> None:
+        """Close every descriptor that nodes keep."""
+        self.gate.close()
+        for node in self.table:
+            self.gate.drop(node)
+
+
+def _facts(status: os.stat_result) -> Facts:
+    return Facts(status.st_mode, status.st_uid, status.st_gid, "")
