@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "config": "sharefs.cli.config:config",
     "mailbox": "sharefs.cli.mailbox:mailbox",
     "map": "sharefs.cli.map:map_",
+    "mount": "sharefs.cli.mount:mount",
     "serve": "sharefs.cli.serve:serve",
     "share": "sharefs.cli.share:share",
     "user": "sharefs.cli.user:user",
