@@ -28,6 +28,7 @@ RANK = {
     "sharefs.sharing": 7,
     "sharefs.namespaces": 8,
     "sharefs.account": 9,
+    "sharefs.audit": 9,
     "sharefs.mount": 9,
     "sharefs.cli": 10,
     "sharefs.__main__": 10,

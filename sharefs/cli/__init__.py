@@ -18,9 +18,11 @@ from sharefs.errors import Code, SharingError
 COMMANDS: Final = {
     "acl": "sharefs.cli.acl:acl",
     "config": "sharefs.cli.config:config",
+    "explain": "sharefs.cli.explain:explain",
     "mailbox": "sharefs.cli.mailbox:mailbox",
     "map": "sharefs.cli.map:map_",
     "mount": "sharefs.cli.mount:mount",
+    "predict": "sharefs.cli.predict:predict",
     "serve": "sharefs.cli.serve:serve",
     "share": "sharefs.cli.share:share",
     "user": "sharefs.cli.user:user",

@@ -89,7 +89,7 @@ def _read(path: Path) -> tuple[AclFile, os.stat_result | None]:
     except (FileNotFoundError, NotADirectoryError):
         return AclFile(path, Condition.MISSING), None
     except PermissionError as error:
-        return _no_access(path, error), None
+        return no_access(path, error.strerror or ""), None
     except OSError as error:
         return _spoilt(path, f"it cannot be read: {error.strerror}"), None
     if octets is None:
@@ -114,9 +114,10 @@ def _read_octets(path: Path) -> tuple[bytes | None, os.stat_result]:
         return b"".join(parts), status
 
 
-def _no_access(path: Path, error: OSError) -> AclFile:
+def no_access(path: Path, why: str) -> AclFile:
+    """What an ACL file says to a process that may not read it."""
     place = Place(str(path))
-    text = f"no access to the ACL file ({error.strerror}): nobody gets rights from it"
+    text = f"no access to the ACL file ({why}): nobody gets rights from it"
     acl = Acl((Entry(ANYONE, NONE, place=place), Entry(OWNER, NONE, place=place)))
     return AclFile(path, Condition.NO_ACCESS, acl, (AclProblem(Severity.ERROR, place, text),))
 

@@ -193,7 +193,8 @@ def _defaults(who: AclViewer, acl: Acl, basis: _Basis) -> tuple[Rights, Place | 
     if file.malformed:
         return NONE, file.problems[0].place
     default = file.acl.joined(basis.lines.entries_for(basis.mailbox.default_name))
-    return effective(default, who, NONE).rights, Place(str(file.path))
+    place = Place(str(file.path)) if file is not _NO_FILE else None
+    return effective(default, who, NONE).rights, place
 
 
 _NO_GLOBALS: Final = ParsedGlobals()

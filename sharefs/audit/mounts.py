@@ -1,0 +1,98 @@
+"""Mounted file systems: which one a path is on, and which of its options change the rules.
+
+From /proc/self/mountinfo (proc_pid_mountinfo(5)), of this process's own mount namespace.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_OCTAL: Final = re.compile(r"\\([0-7]{3})")
+_IRRELEVANT: Final = frozenset({"nosuid", "noexec", "nodev"})
+_SPECIAL: Final = frozenset({"ro", "nosuid", "noexec", "nodev"})
+_GROUP_OF_DIRECTORY: Final = frozenset({"grpid", "bsdgroups"})
+_NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "afs"})
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mount.  number: its id.  options: of the mount and of the file system together."""
+
+    number: int
+    point: str
+    kind: str
+    source: str
+    options: frozenset[str]
+
+    @property
+    def read_only(self) -> bool:
+        return "ro" in self.options
+
+    @property
+    def group_of_directory(self) -> bool:
+        """Whether every new file gets its directory's group, setgid or not."""
+        return bool(self.options & _GROUP_OF_DIRECTORY)
+
+    @property
+    def is_network(self) -> bool:
+        """Whether a server elsewhere has a say in what is allowed."""
+        return self.kind in _NETWORK or self.kind.startswith("fuse.")
+
+    @property
+    def acls_off(self) -> bool:
+        return "noacl" in self.options
+
+    def describe(self) -> str:
+        """One line, with what the options mean for mail."""
+        shown = sorted(self.options & (_SPECIAL | _GROUP_OF_DIRECTORY | {"noacl"}))
+        text = self.kind + (f", mounted {','.join(shown)}" if shown else "")
+        if idle := sorted(self.options & _IRRELEVANT):
+            verb = "does" if len(idle) == 1 else "do"
+            text += f"; {' and '.join(idle)} {verb} not matter to mail"
+        return text
+
+
+def parse_mounts(text: str) -> tuple[Mount, ...]:
+    """Read mountinfo.  Lines that do not parse are left out.  Pure."""
+    found: list[Mount] = []
+    for line in text.splitlines():
+        left, _, right = line.partition(" - ")
+        fields, tail = left.split(" "), right.split(" ")
+        if len(fields) < 6 or len(tail) < 3 or not fields[0].isdigit():
+            continue
+        # A bind mount may be read-only although its file system is not; never the other way.
+        options = frozenset(fields[5].split(",")) | frozenset(tail[2].split(","))
+        found.append(Mount(int(fields[0]), _plain(fields[4]), tail[0], _plain(tail[1]), options))
+    return tuple(found)
+
+
+def mounts_of_host() -> tuple[Mount, ...]:
+    """The mounts of this process; none if /proc cannot be read."""
+    try:
+        octets = Path("/proc/self/mountinfo").read_bytes()
+    except OSError:
+        return ()
+    return parse_mounts(octets.decode("utf-8", "surrogateescape"))
+
+
+def mount_of(path: str, mounts: Sequence[Mount]) -> Mount | None:
+    """The mount that a path without symbolic links is on.  None: it is not known.  Pure.
+
+    Of two mounts on one point the later one hides the other.
+    """
+    best: Mount | None = None
+    for mount in mounts:
+        inside = path == mount.point or path.startswith(mount.point.rstrip("/") + "/")
+        if inside and (best is None or len(mount.point) >= len(best.point)):
+            best = mount
+    return best
+
+
+def is_mount_point(path: str, mounts: Iterable[Mount]) -> bool:
+    return any(mount.point == path for mount in mounts)
+
+
+def _plain(text: str) -> str:
+    return _OCTAL.sub(lambda found: chr(int(found[1], 8)), text)

@@ -1,0 +1,248 @@
+"""Questions to the kernel about one system call, answered before anybody makes it.
+
+Only reads.  Joins the walk along a path (permissions.explain) with the checks of the last step
+(permissions.access), and knows the refusals that no permission bit explains: another mount, a
+name that is taken.  Tests ask the kernel the same.
+"""
+
+import enum
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sharefs.audit.mounts import Mount, is_mount_point, mount_of, mounts_of_host
+from sharefs.permissions import access
+from sharefs.permissions.access import Answer, Credentials, Inode, Want
+from sharefs.permissions.explain import inode_of, protected_hardlinks, walk
+
+
+class Verb(enum.StrEnum):
+    """What is asked; each is one system call."""
+
+    REACH = "reach"  # stat(2)
+    READ = "read"  # open(2) for reading; opendir(3)
+    LOOK = "look into"  # opendir(3), and stat(2) of what is in it
+    WRITE = "write to"  # open(2) for writing, nothing created
+    CREATE_IN = "create files in"  # open(2) with O_CREAT | O_EXCL of a free name in a directory
+    CREATE = "create"  # the same, for a name of one's choice
+    REMOVE = "remove"  # unlink(2) or rmdir(2)
+    EMPTY = "remove files from"  # unlink(2) of everything in a directory
+    RENAME = "rename"  # rename(2) to other, which must be free
+    LINK = "link"  # link(2) into the directory other
+    CHMOD = "change the mode of"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """path: absolute.  other: a second path, for RENAME and LINK.  purpose: for people."""
+
+    verb: Verb
+    path: str
+    purpose: str
+    other: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The answer.
+
+    steps: everything that was asked, in order; only the last may refuse.  missing: a component
+    that does not exist.  obstacle: a refusal that is no matter of permissions.
+    """
+
+    question: Question
+    steps: tuple[Answer, ...]
+    missing: str | None = None
+    obstacle: str = ""
+
+    @property
+    def refusal(self) -> Answer | None:
+        return next((step for step in self.steps if not step), None)
+
+    @property
+    def allowed(self) -> bool:
+        return self.refusal is None and self.missing is None and not self.obstacle
+
+
+@dataclass(slots=True)
+class World:
+    """The file system as it is, or as it would be after changes that were not made.
+
+    changed: inodes by resolved path.  remounted: read-only file systems were made writable.
+    remembered: inodes that were read already; None: each is read again.
+    """
+
+    mounts: Sequence[Mount] = field(default_factory=mounts_of_host)
+    changed: Mapping[str, Inode] = field(default_factory=dict)
+    remounted: bool = False
+    remembered: dict[str, Inode] | None = None
+
+    def look(self, path: str) -> Inode:
+        """Raises OSError."""
+        inode = self.changed.get(path)
+        if inode is None and self.remembered is not None:
+            inode = self.remembered.get(path)
+        if inode is None:
+            inode = inode_of(path)
+            if self.remembered is not None:
+                self.remembered[path] = inode
+        return replace(inode, read_only=False) if self.remounted and inode.read_only else inode
+
+    def with_change(self, inode: Inode, *, remounted: bool = False) -> "World":
+        changed = {**self.changed, inode.path: inode}
+        return World(self.mounts, changed, self.remounted or remounted, self.remembered)
+
+
+class _Refused(Exception):
+    """The walk ended before the question could be put."""
+
+    def __init__(self, missing: str | None = None, obstacle: str = "") -> None:
+        self.missing, self.obstacle = missing, obstacle
+
+
+class _Asking:
+    """One question being put."""
+
+    def __init__(self, who: Credentials, world: World) -> None:
+        self.who, self.world = who, world
+        self.steps: list[Answer] = []
+
+    def reach(self, path: str, *, follow: bool = True) -> Inode:
+        walked = walk(self.who, path, follow=follow, look=self.world.look)
+        self.steps += walked.steps
+        if walked.inode is None:
+            raise _Refused(walked.missing_path)
+        return walked.inode
+
+    def directory(self, path: str) -> Inode:
+        inode = self.reach(path)
+        if not inode.is_directory:
+            raise _Refused(obstacle=f"{inode.path} is not a directory")
+        return inode
+
+    def entry(self, path: str) -> tuple[Inode, Inode | None, str]:
+        """The directory of a name, what has the name, and its resolved path."""
+        head, name = os.path.split(path.rstrip("/"))
+        if name in ("", ".", ".."):
+            raise _Refused(obstacle=f"{path} is not a name in a directory")
+        parent = self.directory(head or "/")
+        full = os.path.join(parent.path, name)
+        # Whoever cannot search the directory never gets as far as the name.
+        self.add(access.check(parent, self.who, Want.SEARCH))
+        try:
+            return parent, self.world.look(full), full
+        except OSError:
+            return parent, None, full
+
+    def existing(self, path: str) -> tuple[Inode, Inode]:
+        parent, inode, full = self.entry(path)
+        if inode is None:
+            raise _Refused(missing=full)
+        if is_mount_point(full, self.world.mounts):
+            raise _Refused(obstacle=f"{full} is a mount point")
+        return parent, inode
+
+    def add(self, answer: Answer) -> None:
+        """Raises _Refused if it denies."""
+        self.steps.append(answer)
+        if not answer:
+            raise _Refused
+
+    def check(self, inode: Inode, want: Want) -> None:
+        self.add(access.check(inode, self.who, want))
+
+    def same_mount(self, one: str, other: str) -> None:
+        first, second = (mount_of(path, self.world.mounts) for path in (one, other))
+        if first != second or os.stat(one).st_dev != os.stat(other).st_dev:
+            raise _Refused(obstacle=f"{one} and {other} are on different mounts")
+
+
+def ask(question: Question, who: Credentials, world: World) -> Told:
+    """What the kernel would answer.  Raises nothing for what is not there."""
+    asking = _Asking(who, world)
+    try:
+        _put(question, asking)
+    except _Refused as end:
+        return Told(question, tuple(asking.steps), end.missing, end.obstacle)
+    except (FileNotFoundError, NotADirectoryError) as vanished:
+        return Told(question, tuple(asking.steps), str(vanished.filename or question.path))
+    return Told(question, tuple(asking.steps))
+
+
+def _put(question: Question, asking: _Asking) -> None:
+    path, who = question.path, asking.who
+    match question.verb:
+        case Verb.REACH:
+            asking.reach(path)
+        case Verb.READ:
+            asking.check(asking.reach(path), Want.READ)
+        case Verb.LOOK:
+            asking.check(asking.directory(path), Want.READ | Want.SEARCH)
+        case Verb.WRITE:
+            asking.check(asking.reach(path), Want.WRITE)
+        case Verb.CREATE_IN:
+            asking.add(access.can_create(asking.directory(path), who))
+        case Verb.CREATE:
+            parent, taken, full = asking.entry(path)
+            if taken is not None:
+                raise _Refused(obstacle=f"{full} exists already")
+            asking.add(access.can_create(parent, who))
+        case Verb.REMOVE:
+            parent, inode = asking.existing(path)
+            asking.add(access.can_remove(parent, inode, who))
+            if inode.is_directory and _has_entries(inode.path):
+                raise _Refused(obstacle=f"{inode.path} is not empty")
+        case Verb.EMPTY:
+            asking.check(asking.directory(path), Want.READ | Want.WRITE | Want.SEARCH)
+        case Verb.RENAME:
+            _put_rename(question, asking)
+        case Verb.LINK:
+            directory, source = asking.existing(path)
+            target = asking.directory(question.other)
+            asking.same_mount(directory.path, target.path)
+            asking.add(access.can_link(source, target, who, protected=protected_hardlinks()))
+        case Verb.CHMOD:
+            asking.add(access.can_chmod(asking.reach(path), who))
+
+
+def _put_rename(question: Question, asking: _Asking) -> None:
+    source, inode = asking.existing(question.path)
+    target, taken, full = asking.entry(question.other)
+    if taken is not None:
+        raise _Refused(obstacle=f"{full} exists already")
+    asking.same_mount(source.path, target.path)
+    if f"{target.path}/".startswith(f"{inode.path}/"):
+        raise _Refused(obstacle=f"{full} is below {inode.path} itself")
+    asking.add(access.can_rename(source, inode, target, asking.who))
+
+
+def _has_entries(path: str) -> bool:
+    with os.scandir(path) as entries:
+        return next(entries, None) is not None
+
+
+def file_kinds(directory: str, *, limit: int = 100_000) -> list[str]:
+    """One file for each combination of type, mode, owner and group in a directory.
+
+    What holds for these holds for all.  limit: entries looked at.  Empty if the directory cannot
+    be read.
+    """
+    kinds: dict[tuple[int, int, int], str] = {}
+    try:
+        with os.scandir(directory) as entries:
+            for number, entry in enumerate(entries):
+                if number >= limit:
+                    break
+                if entry.name.startswith("."):
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    continue
+                kinds.setdefault((status.st_mode, status.st_uid, status.st_gid), entry.path)
+    except OSError:
+        return []
+    return sorted(kinds.values())

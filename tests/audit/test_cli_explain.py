@@ -1,0 +1,275 @@
+"""`sharefs explain` and `sharefs predict` as an administrator types them."""
+
+import json
+import os
+from typing import Any
+
+import pytest
+
+from sharefs.account import Account
+from sharefs.acl import Mode, Update
+from sharefs.identifiers import Identifier, Kind, user
+from sharefs.rights import Rights
+from tests.account.world import SHARED_GID, UIDS, World, append, picture_of
+from tests.cli.command import Shell
+
+pytestmark = pytest.mark.superuser
+
+
+def share(host: World, who: str = "bob", letters: str = "lrs") -> None:
+    def act(account: Account) -> None:
+        if not account.exists("Work"):
+            account.create("Work")
+            append(account, "Work")
+        account.set_acl("Work", user(who), Mode.REPLACE, Rights(letters))
+
+    host.as_user("alice", act)
+
+
+def explained(shell: Shell, words: str, status: int) -> dict[str, Any]:
+    done = shell.run("explain --json " + words)
+    assert (done.status, done.err) == (status, "")
+    got = json.loads(done.out)
+    assert isinstance(got, dict)
+    return got
+
+
+def test_all_layers_of_what_works(host: World, shell: Shell) -> None:
+    share(host)
+    lines = shell.ok("explain bob shared/alice/Work").lines
+    assert lines[0] == "bob may read: shared/alice/Work"
+    text = "\n".join(lines)
+    box = host.maildir("alice", ".Work")
+    for want in (
+        "✓ namespace  shared/alice/Work is Work in the shared namespace 'shared/alice/', owned by",
+        f"✓ ACL        {box}/dovecot-acl:1: user=bob gives lrs",
+        f"✓ groups     group {SHARED_GID} (from mail_access_groups from {host.top}/users:2)",
+        f"✓ path       {box}/cur: drwxrws--- {UIDS['alice']}:{SHARED_GID}, group rx",
+    ):
+        assert want in text
+    assert "✗" not in text
+
+
+def test_the_acl_denies_and_one_change_opens_it(host: World, shell: Shell) -> None:
+    share(host)
+    got = explained(shell, "bob shared/alice/Work insert", 1)
+    assert got["denied"]["layer"] == "ACL"
+    assert "missing: insert" in got["denied"]["text"]
+    assert got["changes"] == [
+        {
+            "change": "sharefs acl add -u alice Work user=bob insert",
+            "opens": ["nothing else: only bob gains by it"],
+        }
+    ]
+    shell.ok("acl add -u alice Work user=bob insert")
+    assert explained(shell, "bob shared/alice/Work insert", 0)["denied"] is None
+
+
+def test_a_first_entry_of_ones_own_keeps_what_a_group_gave(host: World, shell: Shell) -> None:
+    """A user entry replaces group entries, so the change has to repeat them."""
+    share(host, "carol")
+    everybody = Update.of(Identifier(Kind.AUTHENTICATED), Mode.REPLACE, Rights("lr"))
+    host.as_user(
+        "alice", lambda account: account.change_acl("Work", everybody, override=True, force=True)
+    )
+    (change,) = explained(shell, "bob shared/alice/Work flag", 1)["changes"]
+    assert change["change"] == "sharefs acl set -u alice Work user=bob lookup read write"
+    shell.ok(change["change"].removeprefix("sharefs "))
+    assert explained(shell, "bob shared/alice/Work flag", 0)["allowed"]
+
+
+def test_negative_rights_have_to_go_first(host: World, shell: Shell) -> None:
+    share(host)
+    shell.ok("acl add -u alice Work -user=bob read")
+    got = explained(shell, "bob shared/alice/Work read", 1)
+    (change,) = got["changes"]
+    assert change["change"] == "sharefs acl remove -u alice Work -user=bob read"
+    assert f"{host.maildir('alice', '.Work', 'dovecot-acl')}:2" in json.dumps(got["layers"])
+    shell.ok(change["change"].removeprefix("sharefs "))
+    assert explained(shell, "bob shared/alice/Work read", 0)
+
+
+def test_the_kernel_denies_and_says_where(host: World, shell: Shell) -> None:
+    share(host)
+    host.maildir("alice", ".Work", "cur").chmod(0o2700)
+    got = explained(shell, "bob shared/alice/Work read", 1)
+    assert got["denied"]["place"] == str(host.maildir("alice", ".Work", "cur"))
+    assert "lacks rx for group" in got["denied"]["text"]
+    (change,) = got["changes"]
+    assert change["change"] == f"chmod g+rx {host.maildir('alice', '.Work', 'cur')}"
+    assert change["opens"][0].endswith("also: carol (rx)")
+    assert os.system(change["change"]) == 0
+    assert explained(shell, "bob shared/alice/Work read", 0)
+
+
+def test_acl_kernel_and_map_together(host: World, shell: Shell) -> None:
+    """dave is outside of the group: everything denies, and all that is needed is named."""
+    share(host)
+    got = explained(shell, "dave shared/alice/Work list", 1)
+    assert got["denied"]["layer"] == "map"
+    assert [change["change"] for change in got["changes"]] == [
+        "sharefs acl set -u alice Work user=dave lookup",
+        f"add group {SHARED_GID} to mail_access_groups, or uid {UIDS['dave']} to the group",
+    ]
+    assert got["changes"][1]["opens"] == [
+        f"everything else on this host that group {SHARED_GID} may use"
+    ]
+    assert got["changes_suffice"]
+
+
+def test_an_unreadable_acl_file_gives_nothing(host: World, shell: Shell) -> None:
+    share(host)
+    host.maildir("alice", ".Work", "dovecot-acl").chmod(0o600)
+    got = explained(shell, "bob shared/alice/Work read", 1)
+    assert "no access" in json.dumps(got["layers"])
+    (change,) = got["changes"]
+    assert change["change"] == f"chmod g+r {host.maildir('alice', '.Work', 'dovecot-acl')}"
+    assert os.system(change["change"]) == 0
+    assert explained(shell, "bob shared/alice/Work read", 0)
+
+
+def test_a_lost_map_is_rebuilt(host: World, shell: Shell) -> None:
+    share(host)
+    host.map_path.unlink()
+    got = explained(shell, "bob shared/alice/Work list", 1)
+    assert got["denied"]["layer"] == "map"
+    assert [change["change"] for change in got["changes"]] == ["sharefs acl recalc -u alice"]
+    shell.ok("acl recalc -u alice")
+    assert explained(shell, "bob shared/alice/Work list", 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "layer"),
+    [
+        ("alice INBOX delete", 1, "rule"),
+        ("alice Work create", 1, "rule"),
+        ("alice Work rename-to Work2", 0, None),
+        ("alice Work rename-to shared/bob/Work", 1, "ACL"),
+        ("alice Projects create", 0, None),
+        ("bob shared/alice/Work expunge", 1, "ACL"),
+        ("bob Work copy-from shared/alice/Work", 1, "path"),
+        ("bob INBOX copy-from shared/alice/Work", 0, None),
+        ("bob INBOX insert", 0, None),
+        ("bob shared/nobody/Work read", 1, "ACL"),
+        ("bob shared read", 1, "namespace"),
+        ("bob shared/alice/Work deliver", 0, None),
+        ("dave shared/alice/Work deliver", 1, "path"),
+        ("alice Work administer", 0, None),
+    ],
+)
+def test_operations(host: World, shell: Shell, words: str, status: int, layer: str | None) -> None:
+    share(host)
+    denied = explained(shell, words, status)["denied"]
+    assert (denied and denied["layer"]) == layer
+
+
+def test_paths_ask_the_kernel_alone(host: World, shell: Shell) -> None:
+    share(host)
+    box = host.maildir("alice", ".Work")
+    assert explained(shell, f"bob {box}/cur list", 0)
+    assert explained(shell, f"bob {box}/dovecot-acl read", 0)
+    assert explained(shell, f"bob {box}/dovecot-acl administer", 1)["changes"] == [
+        {
+            "change": f"chown {UIDS['bob']} {box}/dovecot-acl",
+            "opens": [f"{UIDS['bob']} may then change every permission of {box}/dovecot-acl"],
+        }
+    ]
+    got = explained(shell, f"dave {box}/cur list", 1)
+    assert got["denied"]["place"] == str(host.home("alice"))
+
+
+def test_nothing_is_changed(host: World, shell: Shell) -> None:
+    share(host)
+    before = picture_of(host.top)
+    for operation in ("list", "read", "flag", "insert", "expunge", "delete", "administer"):
+        for who in ("alice", "bob", "dave"):
+            name = "Work" if who == "alice" else "shared/alice/Work"
+            shell.run(f"explain {who} {name} {operation}")
+            shell.run(f"predict {who} {name}")
+    assert picture_of(host.top) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("explain bob Work fly", 2),
+        ("explain bob Work copy-from", 2),
+        ("explain bob Work read Other", 2),
+        ("explain bob /tmp copy-from Work", 2),
+        ("explain nobody-here Work", 67),
+        ("predict bob Work --copy-from A --rename-to B", 2),
+        ("predict bob /no/such/place", 67),
+    ],
+)
+def test_usage(shell: Shell, words: str, status: int) -> None:
+    done = shell.run(words)
+    assert done.status == status
+    assert "Traceback" not in done.err
+
+
+def predicted(shell: Shell, words: str, status: int = 0) -> dict[str, Any]:
+    done = shell.run("predict --json " + words)
+    assert (done.status, done.err) == (status, "")
+    got = json.loads(done.out)
+    assert isinstance(got, dict)
+    return got
+
+
+def test_predictions_come_true(host: World, shell: Shell) -> None:
+    """carol has no mail root yet: every directory is foretold, then made."""
+    got = predicted(shell, "carol Projects")
+    host.as_user("carol", lambda account: account.create("Projects"))
+    for one in got["made"]:
+        if one["what"] == "a message in it":
+            continue
+        status = os.stat(one["path"])
+        have = f"{status.st_mode & 0o7777:04o}", str(status.st_uid), str(status.st_gid)
+        assert have == (one["mode"], one["owner"], one["group"]), one
+    assert {one["path"] for one in got["made"]} >= {
+        str(host.maildir("carol")), str(host.maildir("carol", ".Projects", "cur")),
+    }  # fmt: skip
+    append_got = predicted(shell, "carol Projects")["made"][0]
+    host.as_user("carol", lambda account: append(account, "Projects"))
+    (message,) = host.maildir("carol", ".Projects", "new").iterdir()
+    assert f"{message.stat().st_mode & 0o7777:04o}" == append_got["mode"]
+    assert str(message.stat().st_gid) == append_got["group"]
+
+
+def test_a_chgrp_that_will_fail(host: World, shell: Shell) -> None:
+    """The trap of the documentation: group bits, no setgid, and a process outside of the group."""
+    root = host.maildir("dave")
+    for folder in ("", "cur", "new", "tmp"):
+        (root / folder).mkdir()
+        os.chown(root / folder, UIDS["dave"], SHARED_GID)
+        (root / folder).chmod(0o770)
+    got = predicted(shell, "dave INBOX", 1)
+    message, _, below = got["made"]
+    assert message["made"]
+    assert message["chgrp_refused"] == str(SHARED_GID)
+    assert not below["made"]
+    assert "chmod g+s" in below["remedy"]
+    assert explained(shell, "dave Box create", 1)["denied"]["layer"] == "rule"
+    root.chmod(0o2770)
+    assert predicted(shell, "dave INBOX")["succeeds"]
+    assert explained(shell, "dave Box create", 0)
+
+
+def test_link_or_copy(host: World, shell: Shell) -> None:
+    share(host)
+    host.as_user("alice", lambda account: account.create("Other"))
+    assert predicted(shell, "alice Other --copy-from Work")["decided"]["outcome"] == "link"
+    for path in (host.maildir("alice", ".Other"), host.maildir("alice", ".Other", "cur")):
+        path.chmod(0o2700)
+    got = predicted(shell, "alice Other --copy-from Work")["decided"]
+    assert got["outcome"] == "copy"
+    assert "file modes differ" in got["why"]
+
+
+def test_a_rename_that_will_be_refused(host: World, shell: Shell) -> None:
+    share(host)
+    assert predicted(shell, "alice Work --rename-to Old")["decided"]["outcome"] == "renamed"
+    host.maildir("alice", ".Work").chmod(0o2700)
+    got = predicted(shell, "alice Work --rename-to Old/Work", 1)["decided"]
+    assert got["outcome"] == "refused"
+    assert "conflicting directory permissions" in got["why"]
+    assert explained(shell, "alice Work rename-to Old/Work", 1)["denied"]["layer"] == "rule"
