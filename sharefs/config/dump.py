@@ -53,7 +53,8 @@ def entries_of(settings: Settings) -> Iterator[Entry]:
     yield from _acl((), settings.acl)
     if settings.acl_ignore_patterns:
         patterns = " ".join(settings.acl_ignore_patterns)
-        yield Entry(("plugin",), "acl_ignore_namespace", patterns, "plugin { }")
+        origin = settings.origin("acl_ignore_patterns")
+        yield Entry(("plugin",), "acl_ignore_namespace", patterns, origin)
     if (found := settings.sharing_map) is not None:
         blocks = ("acl_sharing_map", f"dict {found.driver}")
         origin = _origin(found.place)

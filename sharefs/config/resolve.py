@@ -108,10 +108,12 @@ class Resolver:
         if self.variables is not None:
             for name in ("mail_path", "mail_home", *_LOCATION_SETTINGS):
                 if name in values:
-                    values[name] = self._with_home(values[name])
+                    values[name] = texts[name] = self._with_home(values[name])
         ignored = fold_list(
             value for layer in self.layers for value in layer.values.get("acl_ignore_patterns", ())
         )
+        if ignored is not None:
+            origins["acl_ignore_patterns"] = str(ignored.place)
         return Settings(
             **values,
             namespaces=self.namespaces(),

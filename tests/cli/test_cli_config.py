@@ -101,8 +101,16 @@ def test_dump_of_one_user(path: Path, tmp_path: Path) -> None:
     assert "mail_path = /srv/bob  # userdb field mail_path" in lines
     assert "mail_fsync = never  # userdb field mail_fsync" in lines
     assert "  mail_index_private_path = /home/bob/Maildir/shared/%{owner_user}" in "\n".join(lines)
+    users.write_text(users.read_text() + "amy:{PLAIN}x:5003:5002::/home/amy::\n")
+    assert run(path, "get", "-u", "amy", "-h", "mail_path").stdout == "/home/amy/Maildir\n"
     assert run(path, "get", "-u", "bob", "mail_fsync").stdout == "mail_fsync = never\n"
     assert run(path, "dump", "-u", "nobody-here").exit_code != 0
+
+
+def test_ignored_namespaces_have_an_origin(path: Path) -> None:
+    path.write_text(seeds.CLUSTER_ACL)
+    line = seeds.CLUSTER_ACL.splitlines().index("acl_ignore_namespace = shared/*") + 1
+    assert f"  acl_ignore_namespace = shared/*  # {path}:{line}\n" in run(path, "dump").stdout
 
 
 def test_dump_hides_passwords(path: Path) -> None:
