@@ -171,7 +171,7 @@ class AuthProcess:
             if refusal.code is Code.NO_PERMISSION:
                 log.info("Refused: %s: %s", refusal.detail, about)
                 return {"result": "failed"}
-            log.error("Cannot tell: %s: %s", refusal.detail, about)
+            log.error("Login not possible: %s: %s", refusal.detail, about)
             return {"result": "unavailable"}
         if self._spawner is None:
             log.error("No spawner to hand over to: %s", about)
@@ -182,7 +182,7 @@ class AuthProcess:
             # First the spawner, then login: so the ticket is known before it can be used.
             await self._spawner.send({"ticket": ticket, "user": encode_user(found), **client})
         except (OSError, ChannelError) as exc:
-            log.error("Cannot tell the spawner: %s: %s", exc, about)
+            log.error("The spawner cannot be told: %s: %s", exc, about)
             return {"result": "unavailable"}
         return {"result": "ok", "ticket": ticket}
 

@@ -137,7 +137,7 @@ async def verify(auth: Correspondent, attempt: Attempt, client: Client, *, tls: 
             return str(answer["ticket"])
         case "failed":
             return None
-    raise Unavailable("auth cannot tell")
+    raise Unavailable("auth has logged why")
 
 
 @dataclass(frozen=True, slots=True)

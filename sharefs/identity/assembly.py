@@ -4,6 +4,7 @@ Every value knows where it was written, because the question that follows an err
 "which of my three files says that?".
 """
 
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,6 +17,8 @@ from sharefs.identity import groups
 from sharefs.identity.fields import Fields, expand
 from sharefs.identity.model import Group, MailUser
 from sharefs.identity.settings import IdentitySettings, Sourced
+
+log: Final = logging.getLogger(__name__)
 
 _ACCESS: Final = "mail_access_groups"
 
@@ -32,7 +35,9 @@ def assemble(
     primary = _primary(fields, settings, euid)
     if uid == 0:
         raise SharingError(
-            Code.CANNOT, f"user {name}: {uid_origin} is 0, and the superuser has no mail here"
+            Code.CANNOT,
+            f"user {name}: uid 0 from {uid_origin} is the superuser's;"
+            " the superuser has no mail here",
         )
     _demand_valid(name, uid, "uid", uid_origin, settings)
     _demand_valid(name, primary.gid, "gid", primary.origin, settings)
@@ -131,6 +136,10 @@ def _system_groups(
         else f"system_groups_user {user} from {origin}"
     )
     found = groups.system_groups(user, gid, origin)
+    if len(found) == 1 and not groups.is_user(user):
+        log.warning(
+            "%s: this host knows no such user, and no group lists it, so it gives no groups", origin
+        )
     return [group for group in found if group.gid != gid and group.gid in settings.gids]
 
 

@@ -45,6 +45,15 @@ def uid_of(text: str, origin: str) -> int:
         ) from None
 
 
+def is_user(name: str) -> bool:
+    """Whether the host knows a user of that name."""
+    try:
+        pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        return False
+    return True
+
+
 def group_of(text: str, origin: str) -> Group:
     """The group that a number or a name means.  Raises SharingError(INVALID) naming origin.
 

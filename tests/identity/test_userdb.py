@@ -88,7 +88,7 @@ def test_the_old_form_of_the_mail_field(users_file: Path) -> None:
 
 
 BROKEN = [
-    ("dave", Code.CANNOT, ":6 is 0, and the superuser"),
+    ("dave", Code.CANNOT, ":6 is the superuser's"),
     ("erin", Code.CANNOT, "gid 0 from"),
     ("frank", Code.INVALID, "names the user 'nosuchuser'"),
     ("grace", Code.INVALID, "'relative/home'"),
@@ -238,6 +238,15 @@ def test_system_groups_user_of_a_virtual_user(
     assert got.gids == (45100, 46400)
     assert got.groups[1].origin == f"system_groups_user unixbob from {path}:1"
     assert "system_groups_user" not in got.fields
+
+
+def test_system_groups_user_that_nobody_knows_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "users"
+    path.write_text("bob:x:45002:45100::/h::userdb_system_groups_user=nosuchuser\n")
+    assert users_in(file_db(path)).lookup("bob").gids == (45100,)
+    assert f"nosuchuser from {path}:1: this host knows no such user" in caplog.text
 
 
 def test_groups_of_one_gid_are_one_group_with_both_origins() -> None:
