@@ -27,7 +27,11 @@ UIDS: Final = {
     # As the seed spells them in its conversations.
     "myself": 46005,
     "user@domain": 46006,
+    "ann@ex.org": 46007,
+    "ben@ex.org": 46008,
+    "cyd@other.org": 46009,
 }
+FIELDS: Final = {"bob": ("acl_groups=staff",), "carol": ("acl_groups=staff",)}
 SHARED: Final = "sharedmail"
 SHARED_GID: Final = 46100
 MASTER: Final = "admin"
@@ -37,10 +41,14 @@ COMMAND_TIMEOUT: Final = 20.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """config: with {top} and {group}.  prepare: makes directories beyond homes, after each wipe."""
+    """config: with {top} and {group}.  prepare: makes directories beyond homes, after each wipe.
+
+    whole: config is everything in the file, with {base}, {cert}, {key} and both ports besides.
+    """
 
     config: str
     prepare: Callable[["Host"], None]
+    whole: bool = False
 
 
 @dataclass
@@ -82,9 +90,12 @@ class Host:
             check=False,
         )
 
+    def log(self) -> str:
+        return self.server.log_text()
+
     def wipe(self) -> None:
         """As new: empty homes, an empty public tree, nothing shared."""
-        for name in ("home", "public", "db", "team", "ctl"):
+        for name in ("home", "public", "db", "team", "vmail"):
             shutil.rmtree(self.top / name, ignore_errors=True)
         make_dir(self.top / "home", 0o755, 0, 0)
         for user, uid in UIDS.items():
@@ -201,9 +212,20 @@ def running_host(kind: Kind) -> Iterator[Host]:
     try:
         (top / "masters").write_text(f"{MASTER}:{{PLAIN}}{PASSWORD}\n")
         (top / "bin").mkdir()
-        users = [MailUser(name, uid, uid, top / "home" / name) for name, uid in UIDS.items()]
-        config = kind.config.format(top=top, group=SHARED_GID)
-        with private_server(config, users) as server:
+        users = [
+            MailUser(name, uid, uid, top / "home" / name, FIELDS.get(name, ()))
+            for name, uid in UIDS.items()
+        ]
+        config = "" if kind.whole else kind.config.format(top=top, group=SHARED_GID)
+        with private_server(config, users, start=False) as server:
+            if kind.whole:
+                cert, key = certificate()
+                text = kind.config.format(
+                    top=top, group=SHARED_GID, base=server.base, cert=cert, key=key,
+                    port=server.port, tls_port=server.tls_port,
+                )  # fmt: skip
+                server.config.write_text(text)
+            server.start()
             shutil.copyfile(certificate()[0], top / "cert.pem")  # which every user may read
             script = top / "bin" / "sharefs"
             script.write_text(

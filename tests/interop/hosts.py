@@ -135,9 +135,116 @@ namespace subscriptions {{
     lambda host: None,
 )
 
+
+def _vmail(host: Host) -> None:
+    """A common directory for all domains, as the seed wants it: setgid and for the group."""
+    make_dir(host.top / "vmail", 0o2770, 0, SHARED_GID)
+
+
+# /domain/user directories, owners named by their parts, a sharing map for each domain.
+DOMAINS: Final = Kind(
+    COMMON.replace("mail_path = ~/Maildir", "mail_path = {top}/vmail/%{{user | domain}}/"
+                   "%{{user | username}}/Maildir")
+    .replace("path = {top}/db/", "path = {top}/db/%{{user | domain}}-")
+    + """
+namespace inbox {{
+  type = private
+  separator = /
+  prefix =
+  inbox = yes
+}}
+namespace shared {{
+  type = shared
+  separator = /
+  prefix = shared/$domain/$username/
+  mail_path = {top}/vmail/%{{owner_domain}}/%{{owner_username}}/Maildir
+  mail_index_private_path = ~/seen/%{{owner_user}}
+  subscriptions = no
+  list = children
+}}
+""",
+    _vmail,
+)  # fmt: skip
+
+# Directories in directories: a link brings a mailbox and its children.
+FS_LAYOUT: Final = Kind(
+    COMMON
+    + """
+mailbox_list_layout = fs
+namespace inbox {{
+  type = private
+  separator = /
+  prefix =
+  inbox = yes
+}}
+""",
+    lambda host: None,
+)
+
+# Sharing between users, in the language of Dovecot 2.3.
+OLD_FORM: Final = Kind(
+    """
+base_dir = {base}/run
+log_path = {base}/server.log
+listen = 127.0.0.1
+first_valid_uid = 1
+first_valid_gid = 1
+mail_fsync = never
+auth_failure_delay = 0
+ssl_cert = <{cert}
+ssl_key = <{key}
+service imap-login {{
+  inet_listener imap {{
+    port = {port}
+  }}
+  inet_listener imaps {{
+    port = {tls_port}
+    ssl = yes
+  }}
+}}
+passdb {{
+  driver = passwd-file
+  args = {base}/users
+}}
+userdb {{
+  driver = passwd-file
+  args = {base}/users
+}}
+mail_location = maildir:~/Maildir
+mail_access_groups = {group}
+mail_plugins = acl
+protocol imap {{
+  mail_plugins = $mail_plugins imap_acl
+}}
+namespace inbox {{
+  type = private
+  separator = /
+  prefix =
+  inbox = yes
+}}
+namespace {{
+  type = shared
+  separator = /
+  prefix = shared/%%u/
+  location = maildir:%%h/Maildir:INDEXPVT=~/Maildir/shared/%%u
+  subscriptions = no
+  list = children
+}}
+plugin {{
+  acl = vfile
+  acl_shared_dict = file:{top}/db/shared-mailboxes.db
+}}
+""",
+    lambda host: None,
+    whole=True,
+)
+
 KINDS: Final = {
     "standard": STANDARD,
     "read-only": READ_ONLY,
     "public-acls": PUBLIC_ACLS,
     "subscriptions": SUBSCRIPTIONS,
+    "domains": DOMAINS,
+    "fs-layout": FS_LAYOUT,
+    "old-form": OLD_FORM,
 }
