@@ -1,0 +1,240 @@
+"""One SQLite connection to one index: opened safely, checked, set aside when it is wrong."""
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from sharefs.index import place, schema, trigrams
+from sharefs.index.place import Unusable
+from sharefs.index.rows import Damaged
+
+log = logging.getLogger(__name__)
+
+BUSY_PATIENCE: Final = 2.0  # seconds to wait for another process of the same uid
+
+# What says nothing about the file: others use it, or the file system has no room or no patience.
+_PASSING: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+
+
+def is_passing(error: sqlite3.Error) -> bool:
+    """Whether an error is the surroundings' fault, not the file's.
+
+    What is neither is a bug of ours and is none of sqlite3.DatabaseError.
+    """
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and code & 0xFF in _PASSING
+
+
+class Database:
+    """The connection, and the file behind it if there is one.
+
+    uidvalidity, label: of the mailbox.  Whoever opens one closes it.  directory None, or one that
+    place.prepare() refuses: in memory.
+    """
+
+    def __init__(self, directory: Path | None, uidvalidity: int, label: str) -> None:
+        self.directory = directory
+        self.label = label
+        self.path: Path | None = None
+        self._inode = 0
+        self._uidvalidity = uidvalidity
+        self.sql = self._open()
+
+    # --- opening ---------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        self.path = None
+        if self.directory is not None:
+            try:
+                return self._open_file(self.directory)
+            except Unusable as error:
+                log.info("the index of %s is kept in memory: %s", self.label, error)
+            except sqlite3.Error as error:
+                log.warning("the index of %s is kept in memory: %s", self.label, error)
+        return self._created(_connect(":memory:"))
+
+    def _open_file(self, directory: Path) -> sqlite3.Connection:
+        """Raises Unusable; sqlite3.Error if not even a new file will do."""
+        for attempt in range(2):
+            prepared = place.prepare(directory)
+            self._inode = prepared.inode
+            sql = _connect(str(prepared.path))
+            try:
+                self._adopt(sql, interrupted=prepared.interrupted)
+            except (sqlite3.DatabaseError, Damaged) as error:
+                sql.close()
+                if attempt or (isinstance(error, sqlite3.Error) and is_passing(error)):
+                    raise Unusable(f"{prepared.path}: {error}") from error
+                self._put_aside(directory, error)
+                continue
+            self.path = prepared.path
+            return sql
+        raise AssertionError("a second attempt returns or raises")
+
+    def _adopt(self, sql: sqlite3.Connection, *, interrupted: bool) -> None:
+        """Make an empty file an index, see that another is this mailbox's.  Raises Damaged."""
+        sql.execute("PRAGMA journal_mode = TRUNCATE")
+        sql.execute("PRAGMA synchronous = NORMAL")
+        (version,) = sql.execute("PRAGMA user_version").fetchone()
+        (application,) = sql.execute("PRAGMA application_id").fetchone()
+        (tables,) = sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if not tables and not version and not application:
+            self._created(sql)
+            return
+        if (application, version) != (schema.APPLICATION_ID, schema.VERSION):
+            raise Damaged(f"it is of version {version}, not {schema.VERSION}")
+        known = dict(sql.execute("SELECT name, value FROM meta").fetchall())
+        if known.get(schema.UIDVALIDITY) != self._uidvalidity:
+            raise Damaged(
+                f"it is about UIDVALIDITY {known.get(schema.UIDVALIDITY)}, the mailbox has"
+                f" {self._uidvalidity}"
+            )
+        if interrupted:
+            (answer,) = sql.execute("PRAGMA quick_check(1)").fetchone()
+            if answer != "ok":
+                raise Damaged(f"after an interrupted write: {answer}")
+        if known.get(schema.INODE) != self._inode:
+            # A copy, perhaps an old one.  What it says of messages is checked anyway, but changes
+            # that were numbered after it was made must not be outnumbered again.
+            log.info("the index of %s was put there from elsewhere", self.label)
+            sql.execute("BEGIN IMMEDIATE")
+            _set(sql, schema.INODE, self._inode)
+            _set(sql, schema.MODSEQ, max(int(known.get(schema.MODSEQ, 0)), clock_modseq()))
+            sql.execute("COMMIT")
+
+    def _created(self, sql: sqlite3.Connection) -> sqlite3.Connection:
+        sql.execute("BEGIN IMMEDIATE")
+        (tables,) = sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if tables:  # another process was faster
+            sql.execute("ROLLBACK")
+            return sql
+        for statement in schema.CREATE.split(";"):
+            sql.execute(statement)
+        trigrams.configure(sql)
+        trigrams.note_sums(sql)
+        for name, value in (
+            (schema.UIDVALIDITY, self._uidvalidity),
+            (schema.MAILBOX, self.label),
+            (schema.INODE, self._inode),
+            (schema.MODSEQ, clock_modseq()),
+            (schema.DEAD, 0),
+        ):
+            _set(sql, name, value)
+        sql.execute("COMMIT")
+        return sql
+
+    # --- when it is wrong ------------------------------------------------------------------
+
+    def start_anew(self, why: object) -> None:
+        """Set the index aside and begin an empty one."""
+        self.sql.close()
+        if self.path is not None and self.directory is not None:
+            try:
+                self._put_aside(self.directory, why)
+            except Unusable as error:
+                log.warning("%s; the index of %s is kept in memory", error, self.label)
+                self.directory = None
+        else:
+            log.info("the index of %s in memory is built anew: %s", self.label, why)
+        self.sql = self._open()
+
+    def _put_aside(self, directory: Path, why: object) -> None:
+        log.warning(
+            "the index of %s is wrong and is built anew: %s (kept as %s)",
+            self.label, why, directory / place.BROKEN,
+        )  # fmt: skip
+        try:
+            place.set_aside(directory)
+        except OSError as error:
+            raise Unusable(f"a wrong index cannot be set aside: {error}") from error
+
+    def is_replaced(self) -> bool:
+        """Whether another process set the file aside, or somebody removed it."""
+        if self.path is None:
+            return False
+        try:
+            return self.path.stat(follow_symlinks=False).st_ino != self._inode
+        except OSError:
+            return True
+
+    def reopen(self) -> None:
+        self.sql.close()
+        self.sql = self._open()
+
+    # --- using -----------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction that has the writer's lock from its start.  All or nothing."""
+        self.sql.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.sql
+            self.sql.execute("COMMIT")
+        except BaseException:
+            if self.sql.in_transaction:
+                self.sql.execute("ROLLBACK")
+            raise
+
+    def get(self, name: str) -> int:
+        row = self.sql.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
+        if row is None or not isinstance(row[0], int):
+            raise Damaged(f"meta has no number {name}")
+        return row[0]
+
+    def set(self, name: str, value: int) -> None:
+        _set(self.sql, name, value)
+
+    def data_version(self) -> int:
+        """Changes when another process has written."""
+        (version,) = self.sql.execute("PRAGMA data_version").fetchone()
+        return int(version)
+
+    def octets(self) -> int:
+        (pages,) = self.sql.execute("PRAGMA page_count").fetchone()
+        (size,) = self.sql.execute("PRAGMA page_size").fetchone()
+        return int(pages) * int(size)
+
+    def close(self) -> None:
+        """Harmless twice."""
+        self.sql.close()
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    # Calls are serialised by the mailbox's lock, but come from different threads.
+    sql = sqlite3.connect(
+        name, timeout=BUSY_PATIENCE, isolation_level=None, check_same_thread=False
+    )
+    sql.execute("PRAGMA trusted_schema = OFF")
+    sql.execute("PRAGMA cell_size_check = ON")
+    sql.execute("PRAGMA secure_delete = OFF")  # the mail itself is not shredded either
+    sql.execute("PRAGMA temp_store = MEMORY")
+    return sql
+
+
+def _set(sql: sqlite3.Connection, name: str, value: int | str) -> None:
+    sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
+
+def clock_modseq() -> int:
+    """A modification sequence above all that were given before, wherever they were noted.
+
+    They follow the clock (milliseconds since 1970) and change more slowly than it runs, so even an
+    index that was lost and built anew never lets HIGHESTMODSEQ go back.
+    """
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,343 @@
+"""The index of one mailbox, as one uid keeps it for himself.
+
+Nothing here is ever the truth: what is not indexed is read, and an index found wrong is set aside
+and built again while everything goes on.  Not thread safe, as the Mailbox that it is about: the
+caller serialises the calls on both.
+"""
+
+import functools
+import logging
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+from sharefs.errors import Code, SharingError
+from sharefs.index import rows, schema, trigrams
+from sharefs.index.database import Database, clock_modseq, is_passing
+from sharefs.index.harvest import Harvest, harvest
+from sharefs.index.narrow import narrow, needs_heads, needs_texts
+from sharefs.index.query import Leaf, Narrowed, Query
+from sharefs.index.rows import Column, Damaged, Value
+from sharefs.index.search import evaluate
+from sharefs.index.status import Status
+from sharefs.index.verify import problems
+from sharefs.store.interface import Mailbox
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+SLICE: Final = 1000  # messages in one transaction
+FETCH_AT_ONCE: Final = 1000  # messages whose rows are in memory together
+# Texts are left out where the index would grow beyond this share of the mail it is about.
+SHARE_LIMIT: Final = 0.5
+FREE_OCTETS: Final = 2048  # for each message, what rows need even if a message is tiny
+BASE_OCTETS: Final = 512 * 1024  # for the file: every table begins with a page
+DEAD_LIMIT: Final = 1000  # dead rows in texts, besides one for each living message
+
+
+def _mending(
+    method: Callable[Concatenate["MailboxIndex", P], T],
+) -> Callable[Concatenate["MailboxIndex", P], T]:
+    """Try once more on an empty index if this one turns out to be wrong."""
+
+    @functools.wraps(method)
+    def mended(index: "MailboxIndex", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(index, *args, **kwargs)
+        except (sqlite3.DatabaseError, Damaged) as error:
+            if isinstance(error, sqlite3.Error) and is_passing(error):
+                raise
+            index.start_anew(error)
+        return method(index, *args, **kwargs)
+
+    return mended
+
+
+class MailboxIndex:
+    """See the module.  Made by open(); close() releases the connection."""
+
+    def __init__(self, mailbox: Mailbox, database: Database) -> None:
+        self._mailbox = mailbox
+        self._database = database
+        self._forget_all()
+
+    @classmethod
+    def open(cls, mailbox: Mailbox, directory: Path | None, *, label: str = "") -> "MailboxIndex":
+        """The index kept in directory, made if need be; None, or a place that is not this uid's
+        alone: in memory.  Reads next to nothing: rows are checked when first asked for.
+
+        label: what the mailbox is called in messages.  The mailbox stays the caller's to close.
+        """
+        return cls(mailbox, Database(directory, mailbox.uidvalidity, label))
+
+    def close(self) -> None:
+        """Harmless twice."""
+        self._database.close()
+
+    def _forget_all(self) -> None:
+        """Know nothing of the rows: they are read and checked when next asked for."""
+        self._indexed: set[int] = set()  # messages with rows that are about them
+        self._textless: set[int] = set()  # those of them that are not in texts
+        self._skipped: set[int] = set()  # messages that cannot be read
+        self._ahead = False  # there are rows of messages that the mailbox does not know yet
+        self._vanished: list[int] = []  # rows of messages that are gone, still to be removed
+        self._data_version = -1
+        self._generation = -1  # of the mailbox, when the rows were last compared with it
+        self._checked_heads = False
+        self._checked_texts = False
+
+    def start_anew(self, why: object) -> None:
+        """Set it aside and begin an empty one.  Nothing is lost but the work of building it."""
+        self._database.start_anew(why)
+        self._forget_all()
+
+    # --- knowing what is there -------------------------------------------------------------
+
+    def _ready(self) -> None:
+        """Have the rows compared with the mailbox as it is now."""
+        if self._database.is_replaced():
+            self._database.reopen()
+            self._forget_all()
+        version = self._database.data_version()
+        changed = self._generation != self._mailbox.generation
+        if version != self._data_version or (changed and self._ahead):
+            self._compare()
+            self._data_version = version
+        elif changed:
+            self._drop_vanished()
+        self._generation = self._mailbox.generation
+
+    def _compare(self) -> None:
+        """Every row with the message that it claims to be about."""
+        present = set(self._mailbox.uids())
+        next_uid = self._mailbox.uidnext  # beyond are messages that only another process knows yet
+        identity_of = self._mailbox.identity_of
+        indexed, textless, gone = set[int](), set[int](), list[int]()
+        ahead = False
+        for uid, identity, has_texts in rows.facts_of_all(self._database.sql):
+            if uid not in present:
+                if uid < next_uid:
+                    gone.append(uid)
+                else:
+                    ahead = True
+            elif identity_of(uid) != identity:
+                raise Damaged(f"message {uid} is another one than the index knew")
+            else:
+                indexed.add(uid)
+                if not has_texts:
+                    textless.add(uid)
+        self._indexed, self._textless = indexed, textless
+        self._checked_heads = self._checked_texts = False
+        self._vanished, self._ahead = gone, ahead
+
+    def _drop_vanished(self) -> None:
+        gone = self._indexed.difference(self._mailbox.uids())
+        self._indexed -= gone
+        self._textless -= gone
+        self._vanished += gone
+
+    # --- building --------------------------------------------------------------------------
+
+    def missing(self) -> int:
+        """How many messages are not indexed that could be."""
+        self._ready()
+        return len(self._mailbox.uids()) - len(self._indexed) - len(self._skipped)
+
+    def catch_up(self, budget: float | None = None) -> bool:
+        """Index what is missing, the newest first.  Returns whether nothing is left to do.
+
+        budget: seconds after which to come back, roughly; None: until all is done.  A full disk,
+        a busy database and the like are logged and end it early, with what is there intact.
+        """
+        deadline = None if budget is None else time.monotonic() + budget
+        try:
+            return self._catch_up(deadline)
+        except sqlite3.OperationalError as error:
+            if not is_passing(error):
+                raise
+            log.warning("the index of %s cannot be written: %s", self._database.label, error)
+            return False
+
+    @_mending
+    def _catch_up(self, deadline: float | None) -> bool:
+        self._ready()
+        if self._vanished:
+            self._remove_vanished()
+        mailbox = self._mailbox
+        if len(mailbox.uids()) == len(self._indexed) + len(self._skipped):
+            return True
+        missing = [
+            uid for uid in mailbox.uids() if uid not in self._indexed and uid not in self._skipped
+        ]
+        while missing:
+            done = self._index(missing, deadline)
+            del missing[-done:]
+            if missing and deadline is not None and time.monotonic() >= deadline:
+                return False
+        return True
+
+    def _remove_vanished(self) -> None:
+        with self._database.writing() as sql:
+            rows.remove(sql, self._vanished)
+            dead = self._database.get(schema.DEAD) + len(self._vanished)
+            self._database.set(schema.DEAD, dead)
+        self._vanished = []
+        if dead > len(self._indexed) + DEAD_LIMIT:
+            raise Damaged(f"{dead} messages in it are gone")
+
+    def _index(self, missing: Sequence[int], deadline: float | None) -> int:
+        """Index some from the end of missing.  Returns how many were dealt with."""
+        taken: list[tuple[int, str, Harvest]] = []
+        done = 0
+        for uid in reversed(missing[-SLICE:]):
+            done += 1
+            if (got := self._harvest(uid)) is not None:
+                taken.append((uid, *got))
+            if deadline is not None and time.monotonic() >= deadline:
+                break
+        taken.reverse()
+        with self._database.writing() as sql:
+            there = self._rows_of_others(taken)
+            fresh = [each for each in taken if each[0] not in there]
+            modseq = self._next_modseq()
+            with_texts = self._may_grow(fresh)
+            rows.write(sql, fresh, modseq, with_texts=with_texts)
+            if with_texts and trigrams.segments(sql) > trigrams.SEGMENTS_LIMIT:
+                trigrams.merge(sql)
+        self._indexed.update(uid for uid, _, _ in fresh)
+        self._textless.update(uid for uid, _, got in fresh if got.texts is None or not with_texts)
+        return done
+
+    def _harvest(self, uid: int) -> tuple[str, Harvest] | None:
+        """None: the message is gone, or cannot be read by this process."""
+        mailbox = self._mailbox
+        try:
+            got = harvest(mailbox.read(uid), mailbox.info(uid))
+            return mailbox.identity_of(uid), got
+        except KeyError:
+            return None
+        except SharingError as error:
+            if error.code is not Code.EXPUNGED:
+                log.info("message %d of %s is not indexed: %s", uid, self._database.label, error)
+                self._skipped.add(uid)
+            return None
+
+    def _rows_of_others(self, taken: Sequence[tuple[int, str, Harvest]]) -> set[int]:
+        """Those of taken that another process of this uid has indexed meanwhile."""
+        if not taken:
+            return set()
+        found = self._database.sql.execute(
+            "SELECT uid FROM messages WHERE uid BETWEEN ? AND ?", (taken[0][0], taken[-1][0])
+        )
+        return {uid for (uid,) in found}
+
+    def _may_grow(self, fresh: Sequence[tuple[int, str, Harvest]]) -> bool:
+        """Whether the index, with the texts of some more messages, is a bounded share of mail."""
+        (mail, count) = self._database.sql.execute(
+            "SELECT coalesce(sum(size), 0), count(*) FROM messages"
+        ).fetchone()
+        mail += sum(got.size for _, _, got in fresh)
+        allowed = SHARE_LIMIT * mail + FREE_OCTETS * (count + len(fresh)) + BASE_OCTETS
+        return bool(self._database.octets() < allowed)
+
+    # --- answering -------------------------------------------------------------------------
+
+    @_mending
+    def rows(self, uids: Sequence[int], columns: Sequence[Column]) -> dict[int, tuple[Value, ...]]:
+        """What the index has of these messages.  None for what was too long to be kept.
+
+        uids: ascending.  A message that is not in the result must be read.
+        """
+        self._ready()
+        if not uids:
+            return {}
+        found = rows.rows_of(self._database.sql, uids, columns)
+        return {uid: values for uid, values in found.items() if uid in self._indexed}
+
+    def fetch(
+        self, uids: Sequence[int], columns: Sequence[Column]
+    ) -> Iterator[tuple[int, tuple[Value, ...] | None]]:
+        """(uid, rows()[uid]) one after the other, without having all of them in memory.
+
+        None: the message is not indexed, or gone.
+        """
+        for at in range(0, len(uids), FETCH_AT_ONCE):
+            some = uids[at : at + FETCH_AT_ONCE]
+            found = self.rows(some, columns)
+            for uid in some:
+                yield uid, found.get(uid)
+
+    @_mending
+    def narrow(self, leaf: Leaf) -> Narrowed:
+        """The messages that match, and those that must be looked at, of the whole mailbox."""
+        self._ready()
+        sql = self._database.sql
+        if needs_heads(leaf) and not self._checked_heads:
+            rows.check_heads(sql, self._indexed)
+            self._checked_heads = True
+        if needs_texts(leaf) and not self._checked_texts:
+            if not trigrams.are_sound(sql):
+                raise Damaged("the text table has a wrong sum")
+            self._checked_texts = True
+        got = narrow(sql, leaf, self._indexed, self._textless)
+        unknown = set(self._mailbox.uids()) - self._indexed
+        return Narrowed(got.certain & self._indexed, got.possible & self._indexed | unknown)
+
+    def search(self, query: Query, uids: Sequence[int]) -> list[int]:
+        """Those of uids, which ascend, that match: exactly those that a full scan would find."""
+        return evaluate(query, uids, self._mailbox, self.narrow)
+
+    # --- modification sequences ------------------------------------------------------------
+
+    def _next_modseq(self) -> int:
+        """Within a transaction: a number above all that were given before."""
+        modseq = max(self._database.get(schema.MODSEQ) + 1, clock_modseq())
+        self._database.set(schema.MODSEQ, modseq)
+        return modseq
+
+    @_mending
+    def highest_modseq(self) -> int:
+        """HIGHESTMODSEQ (RFC 7162).  It never goes back, not even when the index is lost."""
+        self._ready()
+        return self._database.get(schema.MODSEQ)
+
+    @_mending
+    def note_changes(self, uids: Sequence[int]) -> int:
+        """Give messages whose flags changed a new modification sequence, which is returned."""
+        self._ready()
+        with self._database.writing() as sql:
+            modseq = self._next_modseq()
+            sql.executemany(
+                "UPDATE messages SET modseq = ? WHERE uid = ?", [(modseq, uid) for uid in uids]
+            )
+        return modseq
+
+    # --- telling ---------------------------------------------------------------------------
+
+    @_mending
+    def status(self) -> Status:
+        self._ready()
+        (mail,) = self._database.sql.execute(
+            "SELECT coalesce(sum(size), 0) FROM messages"
+        ).fetchone()
+        return Status(
+            path=self._database.path,
+            octets=self._database.octets(),
+            mail=mail,
+            messages=len(self._mailbox.uids()),
+            indexed=len(self._indexed),
+            texts=len(self._indexed) - len(self._textless),
+            modseq=self._database.get(schema.MODSEQ),
+        )
+
+    def verify(self) -> list[str]:
+        """Every sum, and every kept value against the message that it was taken from.
+
+        Returns what is wrong; nothing is changed.
+        """
+        self._ready()
+        return list(problems(self._mailbox, self._database.sql, self._indexed))

@@ -1,0 +1,161 @@
+"""From one search key to the messages that match it, or may.  Reads the index only."""
+
+import re
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from datetime import date
+from typing import Final
+
+from sharefs.index import trigrams
+from sharefs.index.query import (
+    BodyContains,
+    DateIs,
+    DateOf,
+    HeaderContains,
+    LargerThan,
+    Leaf,
+    Narrowed,
+    SmallerThan,
+    TextContains,
+    When,
+)
+from sharefs.index.schema import HEADS, LEFT_OUT
+from sharefs.message.decode import fold
+
+NOBODY: Final = frozenset[int]()
+
+_DAY: Final = 86400  # seconds
+_EPOCH: Final = date(1970, 1, 1).toordinal()
+_FIELD_NAME: Final = re.compile(r"[!-9;-~]+")  # RFC 5322 section 3.6.8
+
+
+def needs_texts(leaf: Leaf) -> bool:
+    """Whether the text table is asked, which must be sound then."""
+    match leaf:
+        case BodyContains() | TextContains():
+            return True
+        case HeaderContains(name, _):
+            return name.lower() not in HEADS
+    return False
+
+
+def needs_heads(leaf: Leaf) -> bool:
+    return isinstance(leaf, HeaderContains) and not needs_texts(leaf)
+
+
+def narrow(
+    database: sqlite3.Connection, leaf: Leaf, indexed: set[int], textless: set[int]
+) -> Narrowed:
+    """indexed: the messages that have rows.  textless: those of them that are not in texts.
+
+    The result is about indexed messages only.
+    """
+    match leaf:
+        case LargerThan(octets):
+            return _certain(database, "size > ?", min(octets, 1 << 62))
+        case SmallerThan(octets):
+            return _certain(database, "size < ?", min(octets, 1 << 62))
+        case DateIs(of, when, day):
+            if of is DateOf.INTERNAL:
+                return _arrived(database, when, day)
+            return _certain(database, f"sent {_COMPARED[when]} ?", day.toordinal())
+        case HeaderContains(name, text) if name.lower() in HEADS:
+            return _in_heads(database, name.lower(), fold(text))
+        case HeaderContains(name, text):
+            return _in_other_header(database, name, fold(text), indexed, textless)
+        case BodyContains(text):
+            return _in_texts(database, fold(text), indexed, textless, lambda row: bool(row & 1))
+        case TextContains(text):
+            return _in_texts(database, fold(text), indexed, textless, lambda row: True)
+
+
+def _certain(database: sqlite3.Connection, condition: str, value: int) -> Narrowed:
+    rows = database.execute(f"SELECT uid FROM messages WHERE {condition}", (value,))
+    return Narrowed(_uids(rows), NOBODY)
+
+
+def _uids(rows: Iterable[tuple[int]]) -> frozenset[int]:
+    return frozenset([uid for (uid,) in rows])
+
+
+# --- dates ---------------------------------------------------------------------------------
+
+_COMPARED: Final = {When.BEFORE: "<", When.ON: "=", When.SINCE: ">="}
+_TESTS: Final[dict[When, Callable[[int, int], bool]]] = {
+    When.BEFORE: int.__lt__,
+    When.ON: int.__eq__,
+    When.SINCE: int.__ge__,
+}
+
+
+def _arrived(database: sqlite3.Connection, when: When, day: date) -> Narrowed:
+    """No zone is more than a day from UTC: only messages of three days need its rules."""
+    begin = (day.toordinal() - _EPOCH) * _DAY
+    first, last = begin - _DAY, begin + 2 * _DAY
+    found: set[int] = set()
+    if when is not When.ON:
+        sure = ("internaldate < ?", first) if when is When.BEFORE else ("internaldate >= ?", last)
+        found.update(_certain(database, *sure).certain)
+    test = _TESTS[when]
+    near = database.execute(
+        "SELECT uid, internaldate FROM messages WHERE internaldate >= ? AND internaldate < ?",
+        (first, last),
+    )
+    found.update(uid for uid, seconds in near if test(_local_day(seconds), day.toordinal()))
+    return Narrowed(frozenset(found), NOBODY)
+
+
+def _local_day(seconds: int) -> int:
+    """As date.toordinal(), in the server's zone, which is what INTERNALDATE is told in."""
+    local = time.localtime(seconds)
+    return date(local.tm_year, local.tm_mon, local.tm_mday).toordinal()
+
+
+# --- texts ---------------------------------------------------------------------------------
+
+
+def _in_heads(database: sqlite3.Connection, name: str, needle: str) -> Narrowed:
+    """The columns hold all that is searched, so what they say is final."""
+    column, bit = f'"{name}"', LEFT_OUT[name]
+    condition, values = f"{column} IS NOT NULL", list[bytes]()
+    if needle:
+        condition, values = f"instr({column}, ?)", [needle.encode("utf-8", "surrogatepass")]
+    certain = _uids(database.execute(f"SELECT uid FROM heads WHERE {condition}", values))
+    possible = _uids(database.execute(f"SELECT uid FROM heads WHERE left_out & {bit}"))
+    if "\n" in needle:  # it could stand across two fields
+        certain, possible = NOBODY, certain | possible
+    return Narrowed(certain, possible)
+
+
+def _in_other_header(
+    database: sqlite3.Connection, name: str, needle: str, indexed: set[int], textless: set[int]
+) -> Narrowed:
+    if not _FIELD_NAME.fullmatch(name):
+        return Narrowed(NOBODY, frozenset(indexed))
+    possible = _may_contain(database, fold(name) + ": ", indexed, lambda row: not row & 1)
+    if needle:
+        possible &= _may_contain(database, needle, indexed, lambda row: not row & 1)
+    return Narrowed(NOBODY, frozenset(possible | textless))
+
+
+def _in_texts(
+    database: sqlite3.Connection,
+    needle: str,
+    indexed: set[int],
+    textless: set[int],
+    wanted: Callable[[int], bool],
+) -> Narrowed:
+    if not needle:  # every message contains nothing
+        return Narrowed(frozenset(indexed), NOBODY)
+    possible = _may_contain(database, needle, indexed, wanted)
+    return Narrowed(NOBODY, frozenset(possible | textless))
+
+
+def _may_contain(
+    database: sqlite3.Connection, needle: str, indexed: set[int], wanted: Callable[[int], bool]
+) -> set[int]:
+    rows = trigrams.rows_with(database, needle)
+    if rows is None:
+        return set(indexed)
+    return {row >> 1 for row in rows if wanted(row)} & indexed

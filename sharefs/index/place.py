@@ -1,0 +1,109 @@
+"""Where an index file lies, and opening it without trusting what lies there.
+
+Rules: the directory belongs to this very uid and nobody else may write to it, so nobody can put
+a file or a journal of his own in the way; the file belongs to the uid, is no link, has no second
+name and is for nobody else's eyes.  Whatever breaks a rule is not opened: the index is in memory.
+"""
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sharefs import fsops
+from sharefs.fsops import Entry
+from sharefs.permissions.inherit import DEFAULTS
+
+NAME: Final = "sharefs.index.sqlite3"
+JOURNAL: Final = NAME + "-journal"
+BROKEN: Final = NAME + ".broken"  # the last index that was set aside, for whoever wants to know why
+
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+class Unusable(Exception):
+    """Nothing may be kept there; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A file that may be opened.  interrupted: a writer died and left a journal."""
+
+    path: Path
+    inode: int
+    interrupted: bool
+
+
+def prepare(directory: Path) -> Prepared:
+    """Make the directory and the file if need be, and see that they are this uid's alone.
+
+    Raises Unusable, also for what the file system refuses (full, read-only, not permitted).
+    """
+    try:
+        fsops.make_dirs(directory, DEFAULTS)
+        with fsops.directory(directory) as fd:
+            _demand_private(directory, os.fstat(fd), _OTHERS_WRITE)
+            inode = _file(directory, fd)
+            return Prepared(directory / NAME, inode, _has_journal(directory, fd))
+    except OSError as error:
+        raise Unusable(f"{directory}: {error.strerror or error}") from error
+
+
+def _file(directory: Path, dir_fd: int) -> int:
+    """The inode of the index file, which is made if it is missing."""
+    path = directory / NAME
+    try:
+        fd = fsops.open_file(NAME, dir_fd=dir_fd)
+    except FileNotFoundError:
+        fd = fsops.create_file(NAME, DEFAULTS, dir_fd=dir_fd)
+    try:
+        status = os.fstat(fd)
+        _demand_private(path, status, _OTHERS)
+        if status.st_nlink != 1:
+            raise Unusable(f"{path} has {status.st_nlink} names: it could be somebody else's too")
+        return status.st_ino
+    finally:
+        os.close(fd)
+
+
+def _has_journal(directory: Path, dir_fd: int) -> bool:
+    try:
+        status = os.stat(JOURNAL, dir_fd=dir_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    if not stat.S_ISREG(status.st_mode):
+        raise Unusable(f"{directory / JOURNAL} is not a regular file")
+    _demand_private(directory / JOURNAL, status, _OTHERS)
+    return status.st_size > 0
+
+
+def _demand_private(path: Path, status: os.stat_result, forbidden: int) -> None:
+    if status.st_uid != os.geteuid():
+        raise Unusable(f"{path} belongs to uid {status.st_uid}, not to {os.geteuid()}")
+    if status.st_mode & forbidden:
+        raise Unusable(f"{path} has mode {stat.S_IMODE(status.st_mode):04o}: others could use it")
+
+
+def set_aside(directory: Path) -> None:
+    """Put a wrong index out of the way.  The one set aside before goes.  Raises OSError."""
+    with fsops.directory(directory) as fd:
+        fsops.unlink(JOURNAL, dir_fd=fd, missing_ok=True)
+        try:
+            fsops.rename(Entry(fd, NAME), Entry(fd, BROKEN))
+        except FileNotFoundError:
+            return
+
+
+def drop(directory: Path) -> bool:
+    """Remove an index and what was set aside.  Returns whether there was one.  Raises OSError."""
+    try:
+        with fsops.directory(directory) as fd:
+            _demand_private(directory, os.fstat(fd), _OTHERS_WRITE)
+            gone = fsops.unlink(NAME, dir_fd=fd, missing_ok=True)
+            for name in (JOURNAL, BROKEN):
+                fsops.unlink(name, dir_fd=fd, missing_ok=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return gone

@@ -1,0 +1,172 @@
+"""Rows of the index, written from harvests and read by UID."""
+
+import enum
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from sharefs.index import trigrams
+from sharefs.index.harvest import Harvest
+from sharefs.index.schema import HEADS, PER_MESSAGE
+from sharefs.index.sums import sealed, sum_of, unsealed
+
+Value = bytes | int | None
+READ_AT_ONCE: Final = 500  # UIDs in one query
+
+
+class Damaged(Exception):
+    """The index holds what nobody wrote there."""
+
+
+class Column(enum.Enum):
+    """What rows_of() can read: (table, column).  All but the last two are octets ready to send."""
+
+    ENVELOPE = ("envelopes", "envelope")
+    BODY = ("structures", "body")
+    BODYSTRUCTURE = ("structures", "bodystructure")
+    FIELDS = ("fields", "fields")  # of schema.KEPT_FIELDS, as HEADER.FIELDS returns them
+    SIZE = ("messages", "size")
+    INTERNALDATE = ("messages", "internaldate")
+
+
+_SEALED: Final[dict[Column, int]] = {
+    column: number
+    for number, column in enumerate(Column, start=1)
+    if column not in (Column.SIZE, Column.INTERNALDATE)
+}
+
+
+def write(
+    database: sqlite3.Connection,
+    harvests: Sequence[tuple[int, str, Harvest]],
+    modseq: int,
+    *,
+    with_texts: bool,
+) -> None:
+    """Add (uid, identity, harvest) of messages that have no rows, by ascending UID."""
+    many = database.executemany
+    facts = []
+    heads = []
+    for uid, identity, got in harvests:
+        text = int(with_texts and got.texts is not None)
+        row = (uid, identity, got.size, got.internaldate, got.sent, text)
+        facts.append((*row, sum_of(*row), modseq))
+        words = (uid, *got.heads, got.left_out)
+        heads.append((*words, sum_of(*words)))
+    many("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", facts)
+    many("INSERT INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?)", heads)
+    many(
+        "INSERT INTO envelopes VALUES (?, ?)",
+        [
+            (uid, sealed(got.envelope, uid, _SEALED[Column.ENVELOPE]))
+            for uid, _, got in harvests
+            if got.envelope is not None
+        ],
+    )
+    many(
+        "INSERT INTO fields VALUES (?, ?)",
+        [
+            (uid, sealed(got.fields, uid, _SEALED[Column.FIELDS]))
+            for uid, _, got in harvests
+            if got.fields is not None
+        ],
+    )
+    many(
+        "INSERT INTO structures VALUES (?, ?, ?)",
+        [
+            (
+                uid,
+                _sealed(got.body, uid, Column.BODY),
+                _sealed(got.bodystructure, uid, Column.BODYSTRUCTURE),
+            )
+            for uid, _, got in harvests
+        ],
+    )
+    if with_texts:
+        trigrams.add(database, ((uid, *got.texts) for uid, _, got in harvests if got.texts))
+        trigrams.note_sums(database)
+
+
+def _sealed(octets: bytes | None, uid: int, column: Column) -> bytes | None:
+    return None if octets is None else sealed(octets, uid, _SEALED[column])
+
+
+def remove(database: sqlite3.Connection, uids: Sequence[int]) -> None:
+    """Forget messages.  Their texts stay and are passed over."""
+    for table in PER_MESSAGE:
+        database.executemany(f"DELETE FROM {table} WHERE uid = ?", [(uid,) for uid in uids])
+
+
+def facts_of_all(database: sqlite3.Connection) -> Iterator[tuple[int, str, bool]]:
+    """(uid, identity, whether it has texts) of every message.  Raises Damaged."""
+    for row in database.execute(
+        "SELECT sum, uid, identity, size, internaldate, sent, text FROM messages"
+    ):
+        if sum_of(*row[1:]) != row[0]:
+            raise Damaged(f"the facts about message {row[1]} have a wrong sum")
+        yield row[1], row[2], bool(row[6])
+
+
+def check_heads(database: sqlite3.Connection, indexed: set[int]) -> None:
+    """Raises Damaged unless every message has the heads that were written for it."""
+    names = ", ".join(f'"{name}"' for name in HEADS)
+    seen = 0
+    for row in database.execute(f"SELECT sum, uid, {names}, left_out FROM heads"):
+        if sum_of(*row[1:]) != row[0]:
+            raise Damaged(f"the heads of message {row[1]} have a wrong sum")
+        seen += row[1] in indexed
+    if seen != len(indexed):
+        raise Damaged(f"{len(indexed) - seen} messages have no heads")
+
+
+def rows_of(
+    database: sqlite3.Connection, uids: Sequence[int], columns: Sequence[Column]
+) -> dict[int, tuple[Value, ...]]:
+    """The columns of those messages that have rows.  A value too long to be kept is None.
+
+    uids: ascending.  Raises Damaged.
+    """
+    tables = list(dict.fromkeys(column.value[0] for column in columns))
+    if len(tables) > 1:  # only messages has a row for each of them
+        tables = ["messages", *(table for table in tables if table != "messages")]
+    first, *others = tables
+    names = ", ".join(f"{table}.{name}" for table, name in (column.value for column in columns))
+    joins = "".join(f" LEFT JOIN {other} ON {other}.uid = {first}.uid" for other in others)
+    sql = f"SELECT {first}.uid, {names} FROM {first}{joins} WHERE {first}.uid"
+    seals = [_SEALED.get(column, 0) for column in columns]
+    found: dict[int, tuple[Value, ...]] = {}
+    for at in range(0, len(uids), READ_AT_ONCE):
+        some = uids[at : at + READ_AT_ONCE]
+        if some[-1] - some[0] < 4 * len(some):
+            rows = database.execute(f"{sql} BETWEEN ? AND ?", (some[0], some[-1]))
+        else:
+            rows = database.execute(f"{sql} IN ({', '.join('?' * len(some))})", some)
+        if len(seals) == 1 and seals[0]:  # the commonest case, without a loop for each row
+            seal = seals[0]
+            for uid, octets in rows:
+                value = None if octets is None else unsealed(octets, uid, seal)
+                if value is None and octets is not None:
+                    raise _wrong_seal(uid, columns[0])
+                found[uid] = (value,)
+            continue
+        for uid, *values in rows:
+            found[uid] = tuple(
+                _unsealed(value, uid, columns[number], seals[number])
+                for number, value in enumerate(values)
+            )
+    return found
+
+
+def _unsealed(value: Value, uid: int, column: Column, seal: int) -> Value:
+    if not seal or value is None:
+        return value
+    if not isinstance(value, bytes):
+        raise _wrong_seal(uid, column)
+    octets = unsealed(value, uid, seal)
+    if octets is None:
+        raise _wrong_seal(uid, column)
+    return octets
+
+
+def _wrong_seal(uid: int, column: Column) -> Damaged:
+    return Damaged(f"the {column.name} of message {uid} has a wrong sum")

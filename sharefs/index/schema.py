@@ -1,0 +1,88 @@
+"""The one authoritative text on what an index file holds.
+
+Change VERSION with any change of meaning, here or in what is stored: an index of another version
+is built anew.  All sums are those of sums.py.
+
+meta        what the file is about; see the names below.
+messages    one row for each indexed message.
+    identity      Mailbox.identity_of(): the row is about this message or it is dropped
+    size          RFC822.SIZE
+    internaldate  seconds since 1970
+    sent          day of the Date field as date.toordinal() (message.sent_day)
+    text          1: its texts are in the text table; 0: they were left out, so a search reads it
+    modseq        modification sequence, above 0 (RFC 7162), when it was last known to change
+    sum           over the columns before modseq
+heads       folded forms (message.header_forms) of the fields that are searched most, UTF-8,
+            joined by LF.  NULL: there is no such field.  left_out: bits of LEFT_OUT; that field is
+            too long to be kept, a search reads the header
+envelopes   ENVELOPE, ready to send, and its sum
+structures  BODY and BODYSTRUCTURE, ready to send, and their sums; NULL: too long to be kept
+fields      the header fields of KEPT_FIELDS, as HEADER.FIELDS returns them, and the sum
+texts       FTS5, trigrams without positions.  Row 2 * uid: the headers of all parts;
+            row 2 * uid + 1: the text parts; both folded, with END after each text.  Rows of
+            messages that are gone stay until the index is built anew: no UID comes back.
+text_sums   a sum for each block of texts (id as in texts_data) and for each segment of its
+            index (-segment), because SQLite would not notice a wrong octet in either
+"""
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x53464958  # "SFIX", in the file's header, for file(1) and for us
+VERSION: Final = 1
+
+# Names in meta.
+UIDVALIDITY: Final = "uidvalidity"
+MAILBOX: Final = "mailbox"  # the directory it is about, for people and for sweeping
+MODSEQ: Final = "modseq"  # the highest ever given to a change here
+INODE: Final = "inode"  # of this very file: a copy from a backup has another one
+DEAD: Final = "dead"  # messages whose rows are still in texts
+
+HEADS: Final = ("from", "to", "cc", "bcc", "subject")
+LEFT_OUT: Final = {name: 1 << bit for bit, name in enumerate(HEADS)}
+
+# What clients ask for in lists of messages: Thunderbird, Apple Mail, Outlook, mutt, K-9 Mail,
+# Roundcube.  In upper case.
+KEPT_FIELDS: Final = frozenset(
+    b"""
+    BCC CC CONTENT-CLASS CONTENT-DESCRIPTION CONTENT-DISPOSITION CONTENT-LANGUAGE
+    CONTENT-TRANSFER-ENCODING CONTENT-TYPE DATE DELIVERED-TO DISPOSITION-NOTIFICATION-TO FROM
+    IMPORTANCE IN-REPLY-TO LINES LIST-HELP LIST-ID LIST-POST LIST-SUBSCRIBE LIST-UNSUBSCRIBE
+    MAIL-FOLLOWUP-TO MESSAGE-ID MIME-VERSION NEWSGROUPS ORGANIZATION PRIORITY REFERENCES REPLY-TO
+    RESENT-DATE RESENT-FROM RESENT-TO RETURN-PATH SENDER STATUS SUBJECT TO X-KEYWORDS X-LABEL
+    X-K9MAIL-IDENTITY X-MAILER X-MOZILLA-DRAFT-INFO X-ORIGINAL-TO X-PRIORITY X-SPAM-FLAG
+    X-SPAM-STATUS X-UNIFORM-TYPE-IDENTIFIER X-UNIVERSALLY-UNIQUE-IDENTIFIER
+    """.split()
+)
+
+# Ends every text, so that each of its characters begins a trigram.
+END: Final = "\x02\x02"
+
+CREATE: Final = f"""
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE messages (
+    uid INTEGER PRIMARY KEY, identity TEXT NOT NULL, size INTEGER NOT NULL,
+    internaldate INTEGER NOT NULL, sent INTEGER NOT NULL, text INTEGER NOT NULL,
+    sum INTEGER NOT NULL, modseq INTEGER NOT NULL
+);
+CREATE TABLE heads (
+    uid INTEGER PRIMARY KEY, "from" BLOB, "to" BLOB, cc BLOB, bcc BLOB, subject BLOB,
+    left_out INTEGER NOT NULL, sum INTEGER NOT NULL
+);
+CREATE TABLE envelopes (uid INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
+CREATE TABLE structures (uid INTEGER PRIMARY KEY, body BLOB, bodystructure BLOB);
+CREATE TABLE fields (uid INTEGER PRIMARY KEY, fields BLOB NOT NULL);
+CREATE VIRTUAL TABLE texts USING fts5 (
+    text, content='', columnsize=0, detail=none, tokenize='trigram case_sensitive 1'
+);
+CREATE VIRTUAL TABLE text_terms USING fts5vocab (texts, instance);
+CREATE TABLE text_sums (id INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
+"""
+
+# How FTS5 shall work: segments are written once for each slice and merged when we say so,
+# because only then we know which blocks need new sums.
+CONFIGURE_TEXTS: Final = (("automerge", 0), ("crisismerge", 1900), ("hashsize", 64 << 20))
+
+# Tables with a row for each message, by uid.
+PER_MESSAGE: Final = ("messages", "heads", "envelopes", "structures", "fields")

@@ -1,0 +1,55 @@
+"""Checks a whole index: every sum, and every kept value against the message itself.  Reads only."""
+
+import sqlite3
+from collections.abc import Iterator
+
+from sharefs.errors import SharingError
+from sharefs.index import rows, trigrams
+from sharefs.index.harvest import Harvest, harvest
+from sharefs.index.rows import Column, Damaged, Value
+from sharefs.index.schema import HEADS
+from sharefs.store.interface import Mailbox
+
+COLUMNS = tuple(Column)
+
+
+def problems(mailbox: Mailbox, sql: sqlite3.Connection, indexed: set[int]) -> Iterator[str]:
+    """What is wrong, in words; nothing if the index is as it should be.
+
+    Reads every indexed message.  A damaged file may also raise sqlite3.DatabaseError.
+    """
+    for (answer,) in sql.execute("PRAGMA integrity_check(10)").fetchall():
+        if answer != "ok":
+            yield f"SQLite: {answer}"
+    try:
+        rows.check_heads(sql, indexed)
+    except Damaged as error:
+        yield str(error)
+    if not trigrams.are_sound(sql):
+        yield "the text table has a wrong sum"
+    for uid in sorted(indexed):
+        try:
+            got = harvest(mailbox.read(uid), mailbox.info(uid))
+            kept = rows.rows_of(sql, [uid], COLUMNS)
+        except SharingError:
+            continue  # gone or out of reach meanwhile: nothing to compare with
+        except Damaged as error:
+            yield str(error)
+            continue
+        yield from _differences(uid, got, kept.get(uid))
+        yield from _head_differences(sql, uid, got)
+
+
+def _differences(uid: int, got: Harvest, kept: tuple[Value, ...] | None) -> Iterator[str]:
+    want = (got.envelope, got.body, got.bodystructure, got.fields, got.size, got.internaldate)
+    for column, right, stored in zip(COLUMNS, want, kept or (None,) * len(want), strict=True):
+        if stored != right:
+            yield f"the {column.name} of message {uid} is not what the message says"
+
+
+def _head_differences(sql: sqlite3.Connection, uid: int, got: Harvest) -> Iterator[str]:
+    names = ", ".join(f'"{name}"' for name in HEADS)
+    stored = sql.execute(f"SELECT {names} FROM heads WHERE uid = ?", (uid,)).fetchone()
+    for name, right, kept in zip(HEADS, got.heads, stored or (None,) * len(HEADS), strict=True):
+        if kept != right:
+            yield f"the {name} of message {uid} is not what the message says"

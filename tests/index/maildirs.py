@@ -1,0 +1,40 @@
+"""Maildirs with messages in them, and indexes over them."""
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from sharefs.index import MailboxIndex
+from sharefs.index.place import NAME
+from sharefs.store.maildir import MaildirConfig, MaildirMailbox, MaildirStorage
+
+INBOX = ("INBOX",)
+
+
+def fill(root: Path, messages: Iterable[bytes], *, first: int = 0) -> None:
+    """Messages as another program would have left them, one a minute."""
+    for name in ("cur", "new", "tmp"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for number, octets in enumerate(messages, start=first):
+        (root / "cur" / f"{1_600_000_000 + 60 * number}.M1P1.host:2,").write_bytes(octets)
+
+
+@contextlib.contextmanager
+def opened(root: Path) -> Iterator[MaildirMailbox]:
+    with contextlib.closing(MaildirStorage(MaildirConfig(root)).open(INBOX)) as mailbox:
+        mailbox.sync()
+        yield mailbox
+
+
+@contextlib.contextmanager
+def indexed(
+    mailbox: MaildirMailbox, directory: Path | None, *, complete: bool = True
+) -> Iterator[MailboxIndex]:
+    with contextlib.closing(MailboxIndex.open(mailbox, directory, label="test")) as index:
+        if complete:
+            assert index.catch_up()
+        yield index
+
+
+def file_of(directory: Path) -> Path:
+    return directory / NAME
