@@ -22,7 +22,7 @@ from sharefs.namespaces.special_use import auto_mailboxes, rule_matches
 from sharefs.namespaces.subscribed import Subscribed
 from sharefs.namespaces.templates import Owner
 from sharefs.permissions.access import Want
-from sharefs.permissions.explain import explain_refusal
+from sharefs.permissions.explain import explain_access, explain_refusal, own_credentials
 from sharefs.rights import Rights
 from sharefs.sharing.files import Condition
 from sharefs.sharing.keys import keys_for
@@ -373,5 +373,9 @@ def explained(error: OSError) -> str:
     if isinstance(error, GroupRefused):
         return f"{error.filename}: {error.strerror}"  # it says what refused, and the remedy
     if isinstance(error, PermissionError) and error.filename is not None:
-        return explain_refusal(os.fsdecode(error.filename))
+        path = os.fsdecode(error.filename)
+        if explain_access(own_credentials(), path, Want.SEARCH).refusal is None:
+            # It was within reach: making, removing and renaming are up to the directory above.
+            return explain_refusal(os.path.dirname(path), Want.WRITE | Want.SEARCH)
+        return explain_refusal(path)
     return f"{error.strerror}: {error.filename}" if error.filename else str(error)

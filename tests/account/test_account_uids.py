@@ -127,7 +127,8 @@ def test_a_root_that_may_not_be_written_lets_nothing_be_made(shared: World) -> N
         attempt = partial(refusal, action=action, name=name)
         code, detail = shared.as_user("bob", attempt)
         assert code is Code.UNAVAILABLE
-        assert str(shared.public) in detail
+        assert f"{shared.public} lacks w for group" in detail
+        assert "remedy: chmod g+w" in detail
     assert picture_of(shared.public) == before
 
 
