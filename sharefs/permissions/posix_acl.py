@@ -74,6 +74,39 @@ def format_posix_acl(acl: Sequence[AclEntry]) -> bytes:
     )
 
 
+def acl_text(acl: PosixAcl | None) -> str:
+    """Entries as getfacl -n prints them, in one line: "user::rwx,user:1002:r-x,...".  "": none."""
+    ordered = sorted(acl or (), key=lambda entry: (entry.tag, entry.qualifier or 0))
+    return ",".join(map(str, ordered))
+
+
+def parse_acl_text(text: str) -> PosixAcl:
+    """The inverse of acl_text.  Raises ValueError."""
+    return tuple(_parse_entry(part) for part in text.split(",")) if text else ()
+
+
+def _parse_entry(text: str) -> AclEntry:
+    word, name, bits = _three(text)
+    if len(bits) != 3 or any(
+        got not in (letter, "-") for got, letter in zip(bits, "rwx", strict=True)
+    ):
+        raise ValueError(f"{text!r} does not end in permissions like r-x")
+    plain = {"user": Tag.USER_OBJ, "group": Tag.GROUP_OBJ, "mask": Tag.MASK, "other": Tag.OTHER}
+    named = {"user": Tag.USER, "group": Tag.GROUP}
+    tags = named if name else plain
+    if word not in tags or (name and not (name.isascii() and name.isdigit())):
+        raise ValueError(f"{text!r} is no entry of a POSIX ACL with numeric ids")
+    value = sum(bit for got, bit in zip(bits, (4, 2, 1), strict=True) if got != "-")
+    return AclEntry(tags[word], value, int(name) if name else None)
+
+
+def _three(text: str) -> tuple[str, str, str]:
+    parts = text.split(":")
+    if len(parts) != 3:
+        raise ValueError(f"{text!r} is no entry of a POSIX ACL")
+    return parts[0], parts[1], parts[2]
+
+
 def limit_of(acl: PosixAcl) -> int:
     """The most that a default ACL lets through of a mode given to mkdir(2), as 9 mode bits."""
     bits = {entry.tag: entry.bits for entry in acl}
