@@ -17,6 +17,9 @@ log = logging.getLogger("imap.store")
 # Messages changed in one go: long enough to be efficient, short enough that others get a turn.
 BATCH: Final = 1000
 
+# The mailbox was deleted or replaced while the command ran; BYE has been said.
+_LOST: Final = no("The mailbox is gone", b"NONEXISTENT")
+
 _SYSTEM = {name: flag for flag, name in NAMES.items()}
 _OPS: Final = {
     StoreMode.REPLACE: FlagOp.REPLACE,
@@ -57,15 +60,18 @@ async def _store(session: Session, command: Command, *, by_uid: bool) -> Reply:
     change = FlagChange(op, flags, allowed)
     mailbox = selected.handle.mailbox
     await session.tell_updates(may_expunge=False)
+    if session.selected is None:
+        return _LOST
     named = [uid for uid in uids if not selected.view.is_held(uid)]
     for at in range(0, len(named), BATCH):
         batch = named[at : at + BATCH]
         if await selected.handle.run(mailbox.store_flags, batch, change):
             selected.handle.announce()
-        if request.silent:
-            await session.tell_updates(may_expunge=False, silent=batch)
-            continue
         await session.tell_updates(may_expunge=False, silent=batch)
+        if session.selected is None:
+            return _LOST
+        if request.silent:
+            continue
         session.queue_flags(
             (uid for uid in batch if not selected.view.is_held(uid)), with_uid=by_uid
         )

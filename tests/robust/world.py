@@ -167,7 +167,7 @@ def deadline(seconds: float) -> Iterator[None]:
 @contextlib.contextmanager
 def world(extra: str = "", *, users: Sequence[MailUser] = ()) -> Iterator[World]:
     """The host for the length of a `with`.  extra: configuration.  users: further ones."""
-    top = Path(tempfile.mkdtemp(prefix="sharefs-robust-"))
+    top = Path(tempfile.mkdtemp(prefix="host-of-sharefs-"))
     top.chmod(0o755)
     try:
         for name in ("home", "db"):

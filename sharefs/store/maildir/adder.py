@@ -74,7 +74,7 @@ class Adder:
         taken = self._bases_taken() if any(item.base for item in pending) else set()
         with (
             self._picture.folders.opened() as (new_fd, cur_fd),
-            fsops.directory(site.directory / "tmp", follow=True, search_only=True) as tmp_fd,
+            self._picture.folders.tmp() as tmp_fd,
         ):
             for item in pending:
                 info = infos.get(item.flags)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from sharefs import fsops
 from sharefs.store.maildir.filename import split
 
 log = logging.getLogger(__name__)
@@ -63,13 +64,13 @@ class Directory:
 
     def needs_look(self) -> bool:
         """Raises FileNotFoundError if the directory is gone."""
-        if _key_of(os.stat(self.path)) != self._key:
+        if _key_of(os.lstat(self.path)) != self._key:
             return True
         return not self._trusted and self._timer() >= self._own_until
 
     def is_settled(self) -> bool:
         """Whether what we know is certainly all there is."""
-        return self._trusted and _key_of(os.stat(self.path)) == self._key
+        return self._trusted and _key_of(os.lstat(self.path)) == self._key
 
     def settles_in(self) -> float | None:
         """Seconds until another look makes sense though no event may come.  None: none does."""
@@ -84,9 +85,10 @@ class Directory:
     def look(self) -> Look:
         """List the directory.  Does not touch `files`."""
         started, now = self._timer(), self._clock()
-        before = _key_of(os.stat(self.path))
-        names = os.listdir(self.path)
-        after = _key_of(os.stat(self.path))
+        before = _key_of(os.lstat(self.path))
+        with fsops.directory(self.path) as fd:  # never through a link: see Folders
+            names = os.listdir(fd)
+        after = _key_of(os.lstat(self.path))
         if before != self._key:
             self._key, self._first_seen = before, started
         self._trusted = before == after and self._is_over(before[2], started, now)
@@ -101,7 +103,7 @@ class Directory:
 
     def begin_own(self) -> bool:
         """Before changes of ours.  Whether `files` was up to date, as end_own() wants to know."""
-        return _key_of(os.stat(self.path)) == self._key
+        return _key_of(os.lstat(self.path)) == self._key
 
     def end_own(self, was_current: bool) -> None:
         """After changes of ours, which the caller has made in `files` too."""
@@ -109,7 +111,7 @@ class Directory:
             self._key = None
             return
         try:
-            self._key = _key_of(os.stat(self.path))
+            self._key = _key_of(os.lstat(self.path))
         except FileNotFoundError:
             self._key = None
             return

@@ -1,6 +1,7 @@
 """new/ and cur/ together: which message file is where, and listing them without missing any."""
 
 import contextlib
+import os
 from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
@@ -18,7 +19,11 @@ Touched = dict[str, str | None]
 
 
 class Folders:
-    """quiet: whether the last listings cannot have missed anything.
+    """Whoever else may write to a shared mailbox could put symbolic links in the places of its
+    directories, to have us rename or remove files of our own user elsewhere.  So changes go through
+    descriptors of directories that are known to belong to the mailbox that was opened.
+
+    quiet: whether the last listings cannot have missed anything.
 
     doubles: pairs of paths whose files have one base name, as of the last listings.
     """
@@ -29,6 +34,8 @@ class Folders:
         self.quiet = False
         self.doubles: list[tuple[str, str]] = []
         self._first = True
+        self._directory = os.fspath(directory)
+        self._identity = _identity_of(self._directory)
 
     # --- asking ----------------------------------------------------------------------------
 
@@ -118,12 +125,42 @@ class Folders:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[tuple[int, int]]:
-        """Descriptors of new/ and cur/."""
+        """Descriptors of new/ and cur/.  Raises as mailbox() does."""
         with (
-            fsops.directory(self.new.path, follow=True, search_only=True) as new_fd,
-            fsops.directory(self.cur.path, follow=True, search_only=True) as cur_fd,
+            self.mailbox() as top,
+            fsops.directory("new", dir_fd=top, search_only=True) as new_fd,
+            fsops.directory("cur", dir_fd=top, search_only=True) as cur_fd,
         ):
             yield new_fd, cur_fd
+
+    @contextlib.contextmanager
+    def tmp(self) -> Iterator[int]:
+        """A descriptor of tmp/.  Raises as mailbox() does."""
+        with self.mailbox() as top, fsops.directory("tmp", dir_fd=top, search_only=True) as fd:
+            yield fd
+
+    @contextlib.contextmanager
+    def mailbox(self) -> Iterator[int]:
+        """A descriptor of the mailbox's directory, which may itself be a link (symlink shares).
+
+        Raises SharingError(NONEXISTENT) if it is no longer the directory that was opened; OSError.
+        """
+        with fsops.directory(self._directory, follow=True, search_only=True) as top:
+            self._demand_same(os.fstat(top))
+            yield top
+
+    def demand_same(self) -> None:
+        """Raises SharingError(NONEXISTENT), FileNotFoundError."""
+        self._demand_same(os.stat(self._directory))
+
+    def _demand_same(self, status: os.stat_result) -> None:
+        found = status.st_dev, status.st_ino
+        if self._identity is None:
+            self._identity = found
+        if found != self._identity:
+            raise SharingError(
+                Code.NONEXISTENT, f"{self._directory} is no longer the directory that was opened"
+            )
 
     def is_current(self) -> bool:
         """Whether nobody moved anything since we looked, as far as mtimes tell."""
@@ -145,6 +182,14 @@ class Folders:
         finally:
             self.new.end_own(current[0])
             self.cur.end_own(current[1])
+
+
+def _identity_of(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _take_over(files: dict[str, str], found: dict[str, str], touched: Touched) -> None:

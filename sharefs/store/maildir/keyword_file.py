@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from pathlib import Path
 
 from sharefs import fsops
 from sharefs.dotlock import DotLock
@@ -21,12 +22,17 @@ class KeywordFile:
     def __init__(self, site: Site) -> None:
         self._site = site
         self.path = os.path.join(site.control, FILE_NAME)
+        self._at = self.path  # what system calls get: see work_in()
         self.current = Keywords()
         self._key: tuple[int, int, int] | None = None
 
+    def work_in(self, directory: Path | None) -> None:
+        """As UidList.work_in()."""
+        self._at = self.path if directory is None else os.path.join(directory, FILE_NAME)
+
     def refresh(self) -> bool:
         """Returns whether the names changed."""
-        key = self._look()
+        key = self._look(self._at)
         if key == self._key:
             return False
         before = self.current
@@ -35,18 +41,19 @@ class KeywordFile:
         return self.current != before
 
     def looks_unchanged(self) -> bool:
-        return self._look() == self._key
+        return self._look(self.path) == self._key
 
-    def _look(self) -> tuple[int, int, int] | None:
+    @staticmethod
+    def _look(path: str) -> tuple[int, int, int] | None:
         try:
-            status = os.stat(self.path, follow_symlinks=False)
+            status = os.stat(path, follow_symlinks=False)
         except FileNotFoundError:
             return None
         return status.st_ino, status.st_size, status.st_mtime_ns
 
     def _read(self) -> Keywords:
         try:
-            return Keywords.parse(fsops.read_file(self.path))
+            return Keywords.parse(fsops.read_file(self._at))
         except FileNotFoundError:
             return Keywords()
         except OSError as exc:
@@ -58,7 +65,7 @@ class KeywordFile:
         """Replace the file.  The caller holds the uidlist lock and has refreshed."""
         now = int(time.time())
         lock = DotLock(
-            self.path,
+            self._at,
             timeout=TIMEOUT,
             stale=STALE,
             creation=self._site.control_creation(),
@@ -66,10 +73,10 @@ class KeywordFile:
         )
         with lock:
             try:
-                before = int(os.stat(self.path).st_mtime)
+                before = int(os.stat(self._at).st_mtime)
             except FileNotFoundError:
                 before = 0
             # Other readers compare nothing but whole seconds of the mtime, so it must grow.
             lock.replace(keywords.format(), fsync=True, mtime=max(now, before + 1))
         self.current = keywords
-        self._key = self._look()
+        self._key = self._look(self._at)

@@ -268,7 +268,9 @@ class MaildirMailbox(Mailbox):
         directory = self.site.directory
         if not all(os.path.isdir(directory / name) for name in ("cur", "new", "tmp")):
             self.picture.make_missing_directories()
-        return MaildirSaver(self.site, Adder(self.picture, self._flags).commit)
+        return MaildirSaver(
+            self.site, self.picture.folders, Adder(self.picture, self._flags).commit
+        )
 
     def copy_from(
         self, source: Mailbox, uids: Sequence[int], allowed: FlagFilter = EVERY_FLAG
@@ -277,10 +279,11 @@ class MaildirMailbox(Mailbox):
         with self.saver() as saver:
             if isinstance(files, MaildirMailbox):
                 alike = self._is_alike(files)
-                linked = [
-                    files.give(uid, saver, flags, alike=alike)
-                    for uid, flags in _flags_of_all(source, uids, allowed)
-                ]
+                with files.picture.folders.opened() as folders:
+                    linked = [
+                        files.give(uid, saver, flags, folders, alike=alike)
+                        for uid, flags in _flags_of_all(source, uids, allowed)
+                    ]
             else:
                 linked = [False] * len(uids)
                 for uid, flags in _flags_of_all(source, uids, allowed):
@@ -304,15 +307,28 @@ class MaildirMailbox(Mailbox):
             return False
         return bool(link_decision(source.site.creation(), self.site.creation()))
 
-    def give(self, uid: int, saver: MaildirSaver, flags: FlagSet, *, alike: bool) -> bool:
-        """Put a copy of one message into another mailbox's saver.  Returns whether it is a link."""
+    def give(
+        self,
+        uid: int,
+        saver: MaildirSaver,
+        flags: FlagSet,
+        folders: tuple[int, int],
+        *,
+        alike: bool,
+    ) -> bool:
+        """Put a copy of one message into another mailbox's saver.  Returns whether it is a link.
+
+        folders: descriptors of new/ and cur/: what is copied was certainly in this mailbox.
+        """
 
         def add(path: str) -> bool:
             base = self.picture.base_of[uid]
+            name = os.path.basename(path)
+            fd = folders[base in self.picture.folders.cur.files]
             sizes = sizes_of(base)
             if sizes.stored is None:
-                sizes = Sizes(os.lstat(path).st_size, sizes.virtual)
-            return saver.add_file(path, flags, base, sizes, alike=alike)
+                sizes = Sizes(os.lstat(name, dir_fd=fd).st_size, sizes.virtual)
+            return saver.add_file(Entry(fd, name), flags, base, sizes, alike=alike)
 
         return self._reach(uid, add)
 

@@ -14,6 +14,7 @@ import contextlib
 import errno
 import logging
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Final
 
 from sharefs import fsops
@@ -233,7 +234,45 @@ class Picture:
             self._lock.touch()
             yield
             return
-        lock = self.list.lock(patience=patience)
+        with self._control_held():
+            lock = self.list.lock(patience=patience)
+            self._acquire(lock)
+            self._lock = lock
+            try:
+                self.list.refresh()
+                self._check_same_mailbox()
+                yield
+            finally:
+                self._lock = None
+                lock.release()
+
+    @contextlib.contextmanager
+    def _control_held(self) -> Iterator[None]:
+        """Control files in the mailbox's own directory are written there, wherever its path leads
+        meanwhile (see Folders)."""
+        if self.site.control != self.site.directory:
+            yield
+            return
+        with self.folders.mailbox() as top:
+            place = Path(f"/proc/self/fd/{top}")
+            self.list.work_in(place)
+            self.keywords.work_in(place)
+            try:
+                yield
+            except SharingError as exc:
+                if f"{place}/" not in exc.detail:
+                    raise
+                detail = exc.detail.replace(f"{place}/", f"{self.site.directory}/")
+                raise SharingError(exc.code, detail, retryable=exc.retryable) from exc
+            except OSError as exc:
+                if isinstance(exc.filename, str):
+                    exc.filename = exc.filename.replace(f"{place}/", f"{self.site.directory}/")
+                raise
+            finally:
+                self.list.work_in(None)
+                self.keywords.work_in(None)
+
+    def _acquire(self, lock: DotLock) -> None:
         try:
             lock.acquire()
         except FileNotFoundError:
@@ -241,14 +280,6 @@ class Picture:
                 raise
             fsops.make_dirs(self.site.control, self.site.control_creation())
             lock.acquire()
-        self._lock = lock
-        try:
-            self.list.refresh()
-            self._check_same_mailbox()
-            yield
-        finally:
-            self._lock = None
-            lock.release()
 
     def prepare_list(self) -> None:
         """Under the lock: make or mend the list, so that records can be added."""

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from sharefs import fsops
+from sharefs.errors import SharingError
 from sharefs.flags import FlagSet
 from sharefs.fsops import Entry
 from sharefs.store.interface import Saver
 from sharefs.store.maildir.config import Site
 from sharefs.store.maildir.filename import Sizes, unique_names, with_sizes
+from sharefs.store.maildir.folders import Folders
 from sharefs.store.maildir.line_ends import LineEnds
 
 log = logging.getLogger(__name__)
@@ -55,10 +57,12 @@ class Pending:
 class MaildirSaver(Saver):
     """commit: takes the finished messages, in order, and returns their UIDs."""
 
-    def __init__(self, site: Site, commit: Callable[[Sequence[Pending]], list[int]]) -> None:
+    def __init__(
+        self, site: Site, folders: Folders, commit: Callable[[Sequence[Pending]], list[int]]
+    ) -> None:
         self._site = site
+        self._folders = folders
         self._commit = commit
-        self._tmp = f"{site.directory}/tmp"
         self._creation = site.creation()
         self._done: list[Pending] = []
         self._temp: str | None = None
@@ -68,13 +72,15 @@ class MaildirSaver(Saver):
         self._ends = LineEnds(keep_crlf=False)
         self._buffer: list[bytes] = []
         self._buffered = 0
-        sweep_tmp(self._tmp)
+        with folders.mailbox() as top:
+            sweep_tmp("tmp", dir_fd=top)
 
     def begin(self, flags: FlagSet, internaldate: int | None) -> None:
         if self._temp is not None:
             raise RuntimeError("begin() before finish() of the last message")
         temp = unique_names.next()
-        self._fd = fsops.create_file(f"{self._tmp}/{temp}", self._creation)
+        with self._folders.tmp() as tmp_fd:
+            self._fd = fsops.create_file(temp, self._creation, dir_fd=tmp_fd)
         self._temp = temp
         self._flags = flags
         self._internaldate = internaldate
@@ -104,20 +110,21 @@ class MaildirSaver(Saver):
         self._temp = None
 
     def add_file(
-        self, source: str, flags: FlagSet, base: str, sizes: Sizes, *, alike: bool
+        self, source: Entry, flags: FlagSet, base: str, sizes: Sizes, *, alike: bool
     ) -> bool:
         """Link or copy a message file.  Returns whether it was linked.
 
         Raises FileNotFoundError if the source is gone, with nothing added.
         """
         temp = unique_names.next()
-        placed = fsops.link_or_copy(
-            Entry(None, source),
-            Entry(None, f"{self._tmp}/{temp}"),
-            self._creation,
-            alike=alike,
-            fsync=bool(self._site.config.fsync),
-        )
+        with self._folders.tmp() as tmp_fd:
+            placed = fsops.link_or_copy(
+                source,
+                Entry(tmp_fd, temp),
+                self._creation,
+                alike=alike,
+                fsync=bool(self._site.config.fsync),
+            )
         self._done.append(Pending(temp, flags, sizes, base))
         return placed is fsops.Placed.LINKED
 
@@ -135,9 +142,12 @@ class MaildirSaver(Saver):
         if self._temp is not None:
             names.append(self._temp)
         self._done, self._temp = [], None
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                fsops.unlink(f"{self._tmp}/{name}")
+        if not names:
+            return
+        # Gone with the mailbox, or out of reach: then tmp/ is swept one day.
+        with contextlib.suppress(FileNotFoundError, SharingError), self._folders.tmp() as tmp_fd:
+            for name in names:
+                fsops.unlink(name, dir_fd=tmp_fd, missing_ok=True)
 
     def _close(self) -> None:
         if self._fd >= 0:
@@ -145,23 +155,23 @@ class MaildirSaver(Saver):
             self._fd = -1
 
 
-def sweep_tmp(tmp: str, *, now: float | None = None) -> None:
+def sweep_tmp(tmp: str, *, dir_fd: int | None = None, now: float | None = None) -> None:
     """Remove what crashed deliveries left in tmp/.  Looks only every eight hours: its atime."""
     now = time.time() if now is None else now
     try:
-        status = os.stat(tmp)
-        if now - status.st_atime < TMP_SWEEP:
+        if now - os.lstat(tmp, dir_fd=dir_fd).st_atime < TMP_SWEEP:
             return
-        os.utime(tmp)
-        with os.scandir(tmp) as entries:
-            # ctime, because mtime is the INTERNALDATE of a message that is being saved.
-            old = [
-                entry.name
-                for entry in entries
-                if now - entry.stat(follow_symlinks=False).st_ctime > TMP_AGE
-            ]
-        for name in old:
-            fsops.unlink(f"{tmp}/{name}", missing_ok=True)
-            log.info("removed %s, which no delivery finished in 36 hours", f"{tmp}/{name}")
+        with fsops.directory(tmp, dir_fd=dir_fd) as fd:  # never through a link
+            os.utime(fd)
+            with os.scandir(fd) as entries:
+                # ctime, because mtime is the INTERNALDATE of a message that is being saved.
+                old = [
+                    entry.name
+                    for entry in entries
+                    if now - entry.stat(follow_symlinks=False).st_ctime > TMP_AGE
+                ]
+            for name in old:
+                fsops.unlink(name, dir_fd=fd, missing_ok=True)
+                log.info("removed tmp/%s, which no delivery finished in 36 hours", name)
     except OSError as exc:
         log.debug("tmp was not swept: %s", exc)

@@ -12,6 +12,7 @@ import re
 import secrets
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from sharefs import fsops
@@ -58,6 +59,7 @@ class UidList:
     def __init__(self, site: Site) -> None:
         self._site = site
         self.path = site.control / FILE_NAME
+        self._at = self.path  # what system calls get: see work_in()
         self.header: Header | None = None
         self.version = 0  # grows with every change seen or made
         self.reads = 0  # grows when the file was not just continued
@@ -80,12 +82,17 @@ class UidList:
         self._probe = b""  # the last octets taken in, to recognise the file by
         self._probe_at = 0
 
+    def work_in(self, directory: Path | None) -> None:
+        """Use the file in that directory, which is where path led before somebody may have put a
+        link into its place.  None: by path again."""
+        self._at = self.path if directory is None else directory / FILE_NAME
+
     # --- reading ---------------------------------------------------------------------------
 
     def refresh(self) -> bool:
         """Take in what changed.  Returns whether anything did; two microseconds if not."""
         try:
-            key = _key_of(os.stat(self.path, follow_symlinks=False))
+            key = _key_of(os.stat(self._at, follow_symlinks=False))
         except FileNotFoundError:
             if self._key is None:
                 return False
@@ -105,7 +112,7 @@ class UidList:
             return self._key is None
 
     def _read(self, key: _Key) -> None:
-        fd = fsops.open_file(self.path)
+        fd = fsops.open_file(self._at)
         try:
             status = os.fstat(fd)
             if not self._has_grown(fd, status):
@@ -227,7 +234,7 @@ class UidList:
         """patience: seconds to wait at most; None: as configured."""
         config = self._site.config
         return DotLock(
-            self.path,
+            self._at,
             timeout=min(config.lock_timeout, patience or config.lock_timeout),
             stale=STALE,
             creation=self._site.control_creation(),
@@ -250,7 +257,7 @@ class UidList:
     def add(self, records: Sequence[tuple[int, str]]) -> None:
         """Append new records, after prepare().  On OSError nothing was added."""
         octets = format_records(records, {}).encode("utf-8", "surrogateescape")
-        fd = fsops.open_file(self.path, os.O_WRONLY | os.O_APPEND)
+        fd = fsops.open_file(self._at, os.O_WRONLY | os.O_APPEND)
         try:
             size = os.fstat(fd).st_size
             try:
@@ -289,7 +296,7 @@ class UidList:
         content = header.format() + format_records(kept, known.extras)
         octets = content.encode("utf-8", "surrogateescape")
         fsops.replace_file(
-            self.path, octets, self._site.control_creation(), fsync=bool(self._site.config.fsync)
+            self._at, octets, self._site.control_creation(), fsync=bool(self._site.config.fsync)
         )
         self._key = None
         self._reset()
@@ -311,11 +318,12 @@ class UidList:
         )
 
     def _set_aside(self) -> None:
-        aside = self.path.with_name(FILE_NAME + ".broken")
-        log.error("%s is broken (%s); kept as %s and rebuilt", self.path, self.faults[0], aside)
+        aside = self._at.with_name(FILE_NAME + ".broken")
+        log.error("%s is broken (%s); kept as %s and rebuilt", self.path, self.faults[0],
+                  aside.name)  # fmt: skip
         fsops.unlink(aside, missing_ok=True)
         try:
-            fsops.link(fsops.Entry(None, self.path), fsops.Entry(None, aside))
+            fsops.link(fsops.Entry(None, self._at), fsops.Entry(None, aside))
         except OSError as exc:
             log.warning("%s could not be kept: %s", self.path, exc)
 
