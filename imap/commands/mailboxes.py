@@ -39,6 +39,12 @@ async def rename(session: Session, command: Command) -> Reply:
     new = mailbox_name(cursor)
     cursor.end()
     await session.host.blocking(session.account.rename, old, new)
+    selected = session.selected
+    if selected is not None and old.upper() != "INBOX":
+        below = old + session.account.separator_of(old)
+        if selected.name == old or selected.name.startswith(below):
+            # Under its old name it is gone: better nothing selected than a connection that ends.
+            session.unselect()
     return ok("Rename completed.")
 
 

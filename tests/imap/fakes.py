@@ -251,7 +251,8 @@ class MemoryAccount:
 
     def rename(self, old: str, new: str) -> None:
         self.rights(old)
-        self.mailboxes[new] = self.mailboxes.pop(old)
+        # INBOX stays (RFC 3501 section 6.3.5).
+        self.mailboxes[new] = MemoryMailbox() if old == "INBOX" else self.mailboxes.pop(old)
 
     def subscribe(self, name: str) -> None:
         self.subscribed.add(name)

@@ -476,6 +476,20 @@ async def test_a_refused_delete_leaves_the_mailbox_selected() -> None:
     assert (await client.say(b"CHECK")) == [b"OK Check completed."]
 
 
+@pytest.mark.parametrize(
+    ("renamed", "selected", "left"),
+    [("Work", "Work", True), ("Work", "INBOX", False), ("INBOX", "INBOX", False)],
+)
+async def test_renaming_the_selected_mailbox_leaves_it(
+    renamed: str, selected: str, left: bool
+) -> None:
+    client = make_client()
+    await client.say(f"SELECT {selected}".encode())
+    assert (await client.say(f"RENAME {renamed} New".encode()))[-1] == b"OK Rename completed."
+    assert (client.session.selected is None) is left
+    assert client.session.state is (State.AUTHENTICATED if left else State.SELECTED)
+
+
 async def test_a_mailbox_deleted_by_another_ends_the_session_politely() -> None:
     client = make_client()
     await client.say(b"SELECT Work")
