@@ -16,6 +16,7 @@ from typing import Final
 from sharefs import fsops
 from sharefs.mount.nodes import Node
 
+MAX_DEPTH: Final = 100_000  # levels of directories; no path reaches that far
 MAX_DIRECTORIES: Final = 4096  # descriptors kept open; what else is needed is opened again
 
 
@@ -43,6 +44,19 @@ class Gate:
         self.drop(node)
         node.fd = fd
 
+    def lend(self, node: Node, fd: int) -> None:
+        """Give a node a descriptor for as long as there is room: it can be opened again."""
+        self.drop(node)
+        node.fd = fd
+        self._open[node] = None
+        self._make_room()
+
+    def _make_room(self) -> None:
+        while len(self._open) > self._capacity:
+            oldest, _ = self._open.popitem(last=False)
+            os.close(oldest.fd)
+            oldest.fd = -1
+
     def drop(self, node: Node) -> None:
         """Close what a node keeps open."""
         self._open.pop(node, None)
@@ -59,21 +73,17 @@ class Gate:
         fd = self._open_from_above(node)
         node.fd = fd
         self._open[node] = None
-        while len(self._open) > self._capacity:
-            oldest, _ = self._open.popitem(last=False)
-            os.close(oldest.fd)
-            oldest.fd = -1
+        self._make_room()
         return fd
 
     def _open_from_above(self, node: Node) -> int:
         """Reopen a chain of directories from the nearest open one.  Depth costs no stack."""
         chain = [node]
-        while chain[-1].fd < 0:
-            if not chain[-1].names or len(chain) > 100_000:
+        while chain[-1].fd < 0 and chain[-1].opener is None:
+            if not chain[-1].names or len(chain) > MAX_DEPTH:
                 raise stale()
             chain.append(next(reversed(chain[-1].names))[0])
-        fd = chain.pop().fd
-        borrowed = True
+        fd, borrowed = self._start_of(chain.pop())
         try:
             while chain:
                 here = chain.pop()
@@ -94,6 +104,19 @@ class Gate:
                 raise stale() from error
             raise
         return fd
+
+    def _start_of(self, node: Node) -> tuple[int, bool]:
+        """A directory that is open, or that opens by itself; and whether it must stay open."""
+        if node.fd >= 0:
+            return node.fd, True
+        if node.opener is None:
+            raise stale()
+        fd = node.opener()
+        status = os.fstat(fd)
+        if (status.st_dev, status.st_ino) != node.identity:
+            os.close(fd)
+            raise stale()
+        return fd, False
 
     def locate(self, node: Node) -> tuple[int, str]:
         """A (dir_fd, name) under which the node is found now."""

@@ -6,7 +6,7 @@ uses one compares device and inode (`gate`).
 """
 
 import os
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final
 
 ROOT: Final = 1  # FUSE_ROOT_ID
@@ -16,25 +16,27 @@ _OVERFLOW: Final = 0x7FFF << _SLOT_SHIFT
 MAX_NAMES: Final = 8  # names remembered for a file with many links
 
 Identity = tuple[int, int]  # st_dev, st_ino
+NOWHERE: Final[Identity] = (-1, -1)  # of a directory that exists in the mount alone
 
 
 class Node:
     """One file or directory that the kernel knows.
 
-    ino: the number that the kernel and programs see.  identity: device and inode below; None for
-    a directory that exists only in the view.  names: (directory, name), the latest last.
+    ino: the number that the kernel and programs see.  identity: device and inode below, or
+    NOWHERE.  names: (directory, name), the latest last.
     lookups: how often the kernel was told of it.  fd: an O_PATH descriptor, for directories while
     they are in use and for files that lost their last name.  handles: open descriptors below.
     scope: which part of the view it belongs to; an ino means something within one scope only.
+    opener: opens a directory that is reached by other ways than through its names: a mailbox.
     place: what the view knows of it.
     """
 
     __slots__ = (
-        "fd", "handles", "identity", "ino", "is_dir", "lookups", "names", "place", "scope", "stamp",
-        "unlinked",
+        "fd", "handles", "identity", "ino", "is_dir", "lookups", "names", "opener", "place",
+        "scope", "stamp",
     )  # fmt: skip
 
-    def __init__(self, ino: int, identity: Identity | None, scope: Hashable, is_dir: bool) -> None:
+    def __init__(self, ino: int, identity: Identity, scope: Hashable, is_dir: bool) -> None:
         self.ino = ino
         self.identity = identity
         self.scope = scope
@@ -43,8 +45,8 @@ class Node:
         self.lookups = 0
         self.fd = -1
         self.handles: set[int] = set()
-        self.unlinked = False
         self.stamp: tuple[int, ...] = ()  # what the kernel's cached pages were read from
+        self.opener: Callable[[], int] | None = None
         self.place: Any = None
 
     def name_is(self, parent: "Node", name: str) -> None:
@@ -69,9 +71,8 @@ class NodeTable:
         self._slots: dict[tuple[Hashable, int], int] = {}
         self._overflow = 0
         root.lookups = 1
-        if root.identity is not None:
-            self._by_identity[root.scope, root.identity] = root
-            self._slots[root.scope, root.identity[0]] = 0
+        self._by_identity[root.scope, root.identity] = root
+        self._slots[root.scope, root.identity[0]] = 0
 
     def __len__(self) -> int:
         return len(self._by_ino)
@@ -95,15 +96,12 @@ class NodeTable:
         self._by_identity[scope, identity] = node
         return node
 
-    def virtual(self, scope: Hashable, key: int) -> Node:
-        """A directory of the view that nothing below stands for.  key: unique within scope."""
-        return self.virtual_of(scope, (-1, key))
-
-    def virtual_of(self, scope: Hashable, identity: Identity) -> Node:
-        node = self._by_identity.get((scope, identity))
+    def virtual(self, scope: Hashable) -> Node:
+        """A directory that nothing below stands for, the only one of its scope."""
+        node = self._by_identity.get((scope, NOWHERE))
         if node is None:
-            node = Node(self._number(scope, identity), None, scope, True)
-            self._by_identity[scope, identity] = node
+            node = Node(self._number(scope, NOWHERE), NOWHERE, scope, True)
+            self._by_identity[scope, NOWHERE] = node
         return node
 
     def _number(self, scope: Hashable, identity: Identity) -> int:
@@ -112,7 +110,7 @@ class NodeTable:
         device, inode = identity
         slot = self._slots.get((scope, device))
         if slot is None and len(self._slots) < _MAX_SLOT:
-            slot = self._slots[scope, device] = len(self._slots) + (0 if self._slots else 1)
+            slot = self._slots[scope, device] = len(self._slots)
         if slot is not None and 1 < inode < 1 << _SLOT_SHIFT:
             number = slot << _SLOT_SHIFT | inode
             if number not in self._by_ino:
@@ -150,11 +148,6 @@ class NodeTable:
         self._drop_identity(node)
 
     def _drop_identity(self, node: Node) -> None:
-        if node.identity is not None:
-            key = (node.scope, node.identity)
-            if self._by_identity.get(key) is node:
-                del self._by_identity[key]
-            return
-        for key, known in list(self._by_identity.items()):
-            if known is node:
-                del self._by_identity[key]
+        key = (node.scope, node.identity)
+        if self._by_identity.get(key) is node:
+            del self._by_identity[key]

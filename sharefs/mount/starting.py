@@ -15,6 +15,8 @@ from sharefs.mount import main, points
 from sharefs.mount.handles import Handles
 from sharefs.mount.mirror import Mirror
 from sharefs.mount.operations import Operations
+from sharefs.mount.view import View
+from sharefs.mount.viewers import Viewers
 
 log: Final = logging.getLogger(__name__)
 
@@ -71,7 +73,9 @@ def _operations(request: Request, config: Config | None, handles: Handles) -> Op
         operations = Operations(tree, handles)
         operations.enable_acl = True  # the kernel reads POSIX ACLs and decides by them
         return operations
-    raise SharingError(Code.CANNOT, "the view is not there yet")
+    assert config is not None, "the view needs a configuration"
+    root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    return Operations(View(Viewers(config), root_fd, main.run_long), handles)
 
 
 def kernel_options(words: frozenset[str]) -> frozenset[str]:

@@ -18,7 +18,7 @@ from sharefs.mount.creation import MAIL_FOLDERS, Place, ownership
 from sharefs.mount.entries import TIMEOUT, entry_of
 from sharefs.mount.gate import Gate
 from sharefs.mount.handles import Handle
-from sharefs.mount.nodes import ROOT, Node, NodeTable
+from sharefs.mount.nodes import NOWHERE, ROOT, Node, NodeTable
 from sharefs.permissions.inherit import Facts
 
 MIRROR: Final = "mirror"  # the one scope of a mirror
@@ -77,7 +77,7 @@ class Tree:
         """Whose permissions something new in this directory copies."""
         holder = _facts(self.gate.status(parent))
         above = next(reversed(parent.names), None)
-        if above is None or above[1] not in MAIL_FOLDERS or above[0].identity is None:
+        if above is None or above[1] not in MAIL_FOLDERS or above[0].identity == NOWHERE:
             return Place(holder, holder)
         return Place(_facts(self.gate.status(above[0])), holder)
 
