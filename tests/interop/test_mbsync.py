@@ -3,6 +3,7 @@
 import hashlib
 import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -263,3 +264,36 @@ def test_a_public_mailbox_is_pulled_again_and_again(shared: Host) -> None:
     with shared.server.imap("bob") as client:
         client.select("Public/info", readonly=True)
         assert client.search(None, "UNSEEN")[1] == [b"1 2"]
+
+
+def test_two_users_at_the_same_time_lose_and_double_nothing(shared: Host) -> None:
+    """Both deliver near and far into one mailbox and synchronise while the other does."""
+    alice, bob = both(shared)
+    alice.run()
+    bob.run()
+    places = {"alice": "Work", "bob": "shared/alice/Work"}
+    want = {"Work 1", "Work 2"}
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        for turn in range(2):
+            for client in (alice, bob):
+                for number in range(20):
+                    subject = f"{client.user} {turn} {number}"
+                    client.deliver(places[client.user], subject)
+                    want.add(subject)
+            far = [f"far {turn} {number}" for number in range(20)]
+            want.update(far)
+            running = [pool.submit(alice.run), pool.submit(bob.run)]
+            with shared.server.imap("alice") as client_:
+                for subject in far:
+                    assert client_.append("Work", "", "", message(subject))[0] == "OK"
+            for one in running:
+                one.result()
+    for client in (alice, bob, alice, bob):
+        client.run()
+    files = list((shared.maildir("alice") / ".Work").glob("[cn]??/*"))
+    assert len(files) == len(want)
+    assert set(far_flags(shared, "alice", "Work")) == want
+    for client in (alice, bob):
+        mailbox = client.home / places[client.user]
+        assert len(list(mailbox.glob("[cn]??/*"))) == len(want)
+        assert set(client.messages(places[client.user])) == want

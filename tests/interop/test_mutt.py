@@ -34,11 +34,13 @@ set beep=no
 """
 
 
-def mutt(host: Host, program: str, user: str, mailbox: str, *, tls: bool = False) -> Terminal:
-    """program in a terminal as user, with that mailbox open."""
+def mutt(
+    host: Host, program: str, user: str, mailbox: str, *, tls: bool = False, rc: str = ""
+) -> Terminal:
+    """program in a terminal as user, with that mailbox open.  rc: more of its settings."""
     scheme, port = ("imaps", host.server.tls_port) if tls else ("imap", host.server.port)
     url = f"{scheme}://localhost:{port}/"
-    rc = RC.format(user=user, password=PASSWORD, cert=host.certificate, url=url)
+    rc = rc + RC.format(user=user, password=PASSWORD, cert=host.certificate, url=url)
     path = host.home(user) / "muttrc"
     path.write_text(rc)
     # As whoever runs the tests: mutt ends at once for a uid that has no name.
@@ -91,6 +93,20 @@ def test_a_shared_mailbox_is_read_and_flagged(shared: Host, program: str, tls: b
     with shared.server.imap("alice") as alice:
         alice.select("Work", readonly=True)
         assert alice.search(None, "SEEN")[1] == [b""]
+
+
+def test_mutt_idling_shows_new_mail_by_itself(shared: Host) -> None:
+    with mutt(shared, "mutt", "bob", "shared/alice/Work", rc="set imap_idle=yes\n") as terminal:
+        terminal.wait("Minutes of Tuesday")
+        with shared.server.imap("alice") as alice:
+            alice.append("Work", "", "", message("Minutes of Thursday"))
+        terminal.wait("Minutes of Thursday")
+        work = shared.maildir("alice") / ".Work"
+        next(iter(work.glob("[cn]??/*"))).unlink()
+        terminal.press("$")
+        wait_until(lambda: "Msgs:2" in terminal.screen(), 5, terminal.screen)
+        terminal.press("q")
+        terminal.wait_end()
 
 
 def test_deleting_needs_the_right_and_moves_nothing_without_it(shared: Host) -> None:
