@@ -148,12 +148,14 @@ class Account:
     def _open(self, target: Target, *, readonly: bool) -> Mailbox:
         if target.existence is Existence.NO_SELECT:
             raise nonexistent(target.name)
+        private = private_seen_dir(target.namespace, target.levels)
         with changes.refusals(target.name, "open"):
+            if private is not None or target.namespace.location.control_path is not None:
+                changes.make_own_root(self._context)
             mailbox = target.storage.open(target.levels, readonly=readonly)
             try:
                 target.demand_unmoved()
                 changes.demand_reachable(target.name, mailbox)
-                private = private_seen_dir(target.namespace, target.levels)
                 if private is None:
                     return mailbox
                 public = target.namespace.type == "public"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sharefs.account import shares
 from sharefs.account.context import Context, Target, explained, log
-from sharefs.account.opening import creation_for
+from sharefs.account.opening import creation_for, make_root
 from sharefs.acl import Acl
 from sharefs.errors import Code, SharingError
 from sharefs.names import flaw_of
@@ -304,6 +304,21 @@ def not_writable(target: Target) -> SharingError:
     detail = f"cannot write to {target.name}: {why}"
     log.error("%s", detail)
     return SharingError(Code.UNAVAILABLE, detail)
+
+
+def make_own_root(context: Context) -> None:
+    """Make the viewer's missing mail root before anything else of his is put below it.
+
+    His private \\Seen and control files for others' mailboxes often lie in his own mail root. If
+    they made it, it would not get the permissions that the rules for missing roots give it.
+    """
+    own = context.namespaces.inbox
+    if own is None or own.type != "private" or os.path.lexists(own.location.path):
+        return
+    try:
+        make_root(own.location)
+    except OSError as error:
+        log.warning("%s cannot be made: %s", own.location.path, explained(error))
 
 
 @contextlib.contextmanager

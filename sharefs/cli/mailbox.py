@@ -3,6 +3,7 @@
 The same rights are demanded as over IMAP.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from sharefs.cli._common.mail import Host, Who, user_options
 from sharefs.cli._common.output import echo, format_options, printable
 from sharefs.errors import Code, SharingError
 from sharefs.flags import System
+from sharefs.identity.groups import name_of as group_name
 from sharefs.namespaces.listing import NO_SELECT, Selection
 from sharefs.store.interface import Mailbox
 
@@ -321,7 +323,9 @@ def permissions(ctx: click.Context, who: Who, form: str, name: str) -> None:
 
     def action(account: Account) -> list[dict[str, Any]]:
         creation = account.permissions(name)
-        group = "left to the kernel" if creation.gid is None else str(creation.gid)
+        gid = os.getegid() if creation.group is None else creation.group
+        name_of_it = group_name(gid)
+        group = f"{gid}({name_of_it})" if name_of_it else str(gid)
         return [
             {
                 "For": what,

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import stat
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -65,6 +66,22 @@ def test_seen_is_each_viewers_own(shared: World) -> None:
     private = shared.home("bob") / "private" / "alice" / ".Work"
     assert private.is_dir()
     assert {path.stat().st_uid for path in private.iterdir()} == {UIDS["bob"]}
+
+
+def test_private_seen_does_not_make_the_viewers_mail_root_its_own_way() -> None:
+    """shared-mailboxes.txt keeps it in ~/Maildir/public; the rules for homes hold all the same."""
+    extra = "namespace public {\n mail_index_private_path = ~/Maildir/public\n}\n"
+    with world_in_tmp(extra) as world:
+        world.make_public(".info", "anyone lrs\n")
+
+        def look(account: Account) -> None:
+            with contextlib.closing(account.open_mailbox("Public/info")) as mailbox:
+                mailbox.sync()
+
+        world.as_user("bob", look)
+        root = world.maildir("bob")
+        assert stat.S_IMODE(root.stat().st_mode) == 0o2770
+        assert root.stat().st_gid == SHARED_GID
 
 
 def test_what_bob_puts_in_alice_can_read(shared: World) -> None:

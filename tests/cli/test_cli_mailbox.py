@@ -91,7 +91,7 @@ def test_permissions_say_what_would_be_made(shell: Shell, host: World) -> None:
     shell.ok("mailbox create -u bob Work")
     record = shell.ok("mailbox permissions -u bob --json Work/New").records
     assert record[0] == {
-        "for": "files", "mode": "0660", "group": "left to the kernel", "reason": "setgid",
+        "for": "files", "mode": "0660", "group": str(SHARED_GID), "reason": "setgid",
         "origin": str(host.maildir("bob")),
     }  # fmt: skip
     before = sorted(os.listdir(host.maildir("bob")))
