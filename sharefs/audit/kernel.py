@@ -56,15 +56,26 @@ def ask_kernel(
     while not complete and len(changes) < MAX_CHANGES:
         refused = next(one for one in told if not one.allowed)
         answer = refused.refusal
+        if answer is not None and answer.inode.read_only:
+            # Nothing there can be changed before that.
+            answer = Answer(answer.inode, Class.READ_ONLY, Want.WRITE)
         remedy = None if answer is None else remedy_of(answer, viewer)
         if answer is None or remedy is None:
             break
-        changes.append(Change(remedy.command, tuple(opened(answer, remedy, who, people, names))))
+        command = _remount(answer.inode, world) if remedy.remount else remedy.command
+        changes.append(Change(command, tuple(opened(answer, remedy, who, people, names))))
         viewer = remedy.applied_to(viewer)
         world = world.with_change(remedy.after, remounted=remedy.remount)
         told = [ask(question, viewer, world) for question in questions]
         complete = all(one.allowed for one in told)
     return KernelAnswer(layers, tuple(changes), complete, allowed)
+
+
+def _remount(inode: Inode, world: World) -> str:
+    mount = mount_of(inode.path, world.mounts)
+    if mount is None:
+        return f"mount the file system of {inode.path} writable"
+    return f"mount -o {'remount,bind,rw' if mount.read_only_bind else 'remount,rw'} {mount.point}"
 
 
 def _layers(told: Iterable[Told], names: Names, world: World) -> Iterator[Layer]:

@@ -18,13 +18,17 @@ _NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glust
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """One mount.  number: its id.  options: of the mount and of the file system together."""
+    """One mount.  number: its id.  options: of the mount and of the file system together.
+
+    read_only_bind: the mount is read-only, and its file system is not.
+    """
 
     number: int
     point: str
     kind: str
     source: str
     options: frozenset[str]
+    read_only_bind: bool = False
 
     @property
     def read_only(self) -> bool:
@@ -63,8 +67,12 @@ def parse_mounts(text: str) -> tuple[Mount, ...]:
         if len(fields) < 6 or len(tail) < 3 or not fields[0].isdigit():
             continue
         # A bind mount may be read-only although its file system is not; never the other way.
-        options = frozenset(fields[5].split(",")) | frozenset(tail[2].split(","))
-        found.append(Mount(int(fields[0]), _plain(fields[4]), tail[0], _plain(tail[1]), options))
+        own, system = frozenset(fields[5].split(",")), frozenset(tail[2].split(","))
+        bind = "ro" in own and "ro" not in system
+        options = own | system - ({"rw"} if bind else frozenset())
+        found.append(
+            Mount(int(fields[0]), _plain(fields[4]), tail[0], _plain(tail[1]), options, bind)
+        )
     return tuple(found)
 
 

@@ -106,18 +106,18 @@ def questions_for(
         case Operation.READ:
             yield from _reading(box)
         case Operation.FLAG:
-            yield from _reading(box)
+            yield from _opening(box)
             yield from _changing_names(box, "change flags")
         case Operation.SEEN if box.private_seen is not None:
-            yield from _reading(box)
+            yield from _opening(box)
             yield from _own_seen(box.private_seen)
         case Operation.SEEN:
-            yield from _reading(box)
+            yield from _opening(box)
             yield from _changing_names(box, "change the \\Seen flag")
         case Operation.INSERT | Operation.POST:
             yield from _adding(box)
         case Operation.EXPUNGE:
-            yield from _reading(box)
+            yield from _opening(box)
             yield from _expunging(box)
         case Operation.CREATE:
             yield from _making(box)
@@ -155,11 +155,15 @@ def nearest_directory(path: Path) -> Path:
     return path
 
 
-def _reading(box: MailboxFiles) -> Iterator[Question]:
+def _opening(box: MailboxFiles) -> Iterator[Question]:
     for name in ("cur", "new"):
         yield Question(Verb.LOOK, str(box.path / name), "list the messages")
     if box.control != box.path:
         yield Question(Verb.LOOK, str(box.control), "read the message numbers")
+
+
+def _reading(box: MailboxFiles) -> Iterator[Question]:
+    yield from _opening(box)
     for name in ("cur", "new"):
         for path in file_kinds(str(box.path / name)):
             yield Question(Verb.READ, path, "read messages like this one")
@@ -201,8 +205,7 @@ def _deleting(box: MailboxFiles) -> Iterator[Question]:
         return
     doomed = str(box.root / "..sharefs-explain")
     yield Question(Verb.RENAME, str(box.path), "take the mailbox away", doomed)
-    for name in ("cur", "new", "tmp", ""):
-        yield Question(Verb.EMPTY, str(box.path / name).rstrip("/"), "remove what is in it")
+    # Taking it away is enough: what then cannot be emptied stays hidden until its owner's turn.
 
 
 def _administering(box: MailboxFiles) -> Iterator[Question]:

@@ -27,7 +27,6 @@ class Verb(enum.StrEnum):
     CREATE_IN = "create files in"  # open(2) with O_CREAT | O_EXCL of a free name in a directory
     CREATE = "create"  # the same, for a name of one's choice
     REMOVE = "remove"  # unlink(2) or rmdir(2)
-    EMPTY = "remove files from"  # unlink(2) of everything in a directory
     RENAME = "rename"  # rename(2) to other, which must be free
     LINK = "link"  # link(2) into the directory other
     CHMOD = "change the mode of"
@@ -152,6 +151,14 @@ class _Asking:
     def check(self, inode: Inode, want: Want) -> None:
         self.add(access.check(inode, self.who, want))
 
+    def look_into(self, inode: Inode) -> None:
+        """Listing and searching are two calls, and two entries of an ACL may grant one each."""
+        both = access.check(inode, self.who, Want.READ | Want.SEARCH)
+        each = [access.check(inode, self.who, want) for want in (Want.READ, Want.SEARCH)]
+        if both or not all(each):
+            self.add(both)
+        self.steps += each if not both else []
+
     def same_mount(self, one: str, other: str) -> None:
         first, second = (mount_of(path, self.world.mounts) for path in (one, other))
         if first != second or os.stat(one).st_dev != os.stat(other).st_dev:
@@ -178,7 +185,7 @@ def _put(question: Question, asking: _Asking) -> None:
         case Verb.READ:
             asking.check(asking.reach(path), Want.READ)
         case Verb.LOOK:
-            asking.check(asking.directory(path), Want.READ | Want.SEARCH)
+            asking.look_into(asking.directory(path))
         case Verb.WRITE:
             asking.check(asking.reach(path), Want.WRITE)
         case Verb.CREATE_IN:
@@ -193,8 +200,6 @@ def _put(question: Question, asking: _Asking) -> None:
             asking.add(access.can_remove(parent, inode, who))
             if inode.is_directory and _has_entries(inode.path):
                 raise _Refused(obstacle=f"{inode.path} is not empty")
-        case Verb.EMPTY:
-            asking.check(asking.directory(path), Want.READ | Want.WRITE | Want.SEARCH)
         case Verb.RENAME:
             _put_rename(question, asking)
         case Verb.LINK:

@@ -54,3 +54,6 @@ class ViewerContext(Context):
             enabled=self.settings.acl_enabled,
             linker_is_owner=self.settings.sharefs_symlink_owner == "linker",
         )
+
+    def _log_refusal(self, *about: object) -> None:
+        """What the viewer would be refused is the answer here, and no news for the log."""

@@ -215,8 +215,8 @@ def _walk(
 ) -> Inode | None:
     """Ask every directory on the way.  Returns the last component, None after a refusal."""
     pending = [part for part in reversed(path.split("/")) if part]
-    if path.endswith("/") and path.strip("/"):
-        pending.insert(0, ".")  # what stands before a slash must be a directory
+    slash = path.endswith("/")  # then what stands before it must be, or lead to, a directory
+    follow = follow or slash
     here = _inode_or_missing("/", look)
     trail = ["/"]  # the directories above, for ".."
     links = 0
@@ -250,6 +250,8 @@ def _walk(
             trail = ["/"]
             here = _inode_or_missing("/", look)
         pending += [part for part in reversed(target.split("/")) if part]
+    if slash and not here.is_directory:
+        raise _Missing(path)
     return here
 
 
