@@ -173,9 +173,8 @@ class Context:
         existence = self.existence(found)
         mailbox = self.acl_mailbox(found)
         effective = self.policy.rights_of(self.viewer, mailbox)
-        if found.namespace.type != "private" and (
-            existence is Existence.ABSENT or not effective.rights & VISIBLE
-        ):
+        hidden = existence is Existence.ABSENT or not effective.rights & VISIBLE
+        if hidden and found.levels and found.namespace.type != "private":
             self._log_refusal(found, mailbox)
         return Target(found, mailbox, effective, existence, identity)
 
