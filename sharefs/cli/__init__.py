@@ -17,14 +17,17 @@ from sharefs.errors import Code, SharingError
 # Command -> module:attribute.  Loading all of them would make every start slow.
 COMMANDS: Final = {
     "acl": "sharefs.cli.acl:acl",
+    "apply": "sharefs.cli.apply:apply",
     "config": "sharefs.cli.config:config",
     "explain": "sharefs.cli.explain:explain",
     "mailbox": "sharefs.cli.mailbox:mailbox",
     "map": "sharefs.cli.map:map_",
     "mount": "sharefs.cli.mount:mount",
+    "plan": "sharefs.cli.plan:plan",
     "predict": "sharefs.cli.predict:predict",
     "serve": "sharefs.cli.serve:serve",
     "share": "sharefs.cli.share:share",
+    "undo": "sharefs.cli.undo:undo",
     "user": "sharefs.cli.user:user",
 }
 

@@ -11,7 +11,16 @@ from typing import Final
 
 from sharefs.errors import SharingError
 from sharefs.repair.change import IN_DIRECTORY, Aspect, Change, Kind
-from sharefs.repair.deed import Picture, observed, perform, pinned, put_back, sweep, take_picture
+from sharefs.repair.deed import (
+    Picture,
+    observed,
+    perform,
+    pinned,
+    put_back,
+    sweep,
+    take_picture,
+    way_back,
+)
 from sharefs.repair.edit import Changed
 from sharefs.repair.journal import Checkpoint, Entry, Journal, Stage, boot_id
 
@@ -254,11 +263,27 @@ def _settle_undo(journal: Journal) -> None:
 
 
 def check_undo(journal: Journal) -> Report:
-    """What undo() would do at most, without changing anything but doubts in the journal."""
+    """What undo() would do, without changing anything: done counts what would be taken back."""
     report = Report()
-    for entry in journal.history.entries.values():
-        report.done += entry.stage is not Stage.UNDONE
-        report.already += entry.stage is Stage.UNDONE
+    seen: set[tuple[str, Aspect]] = set()
+    for entry in reversed(journal.history.entries.values()):
+        change = entry.change
+        if entry.stage is Stage.UNDONE:
+            report.already += 1
+            continue
+        key = (change.path, change.aspect)
+        if key not in seen:
+            seen.add(key)
+            try:
+                with _pinned_again(change, journal) as handle:
+                    if change.kind in _FILES:
+                        way_back(change, handle, entry.picture)
+                    elif (got := observed(change, handle)) not in (change.new, change.old):
+                        _demand_old(change.inverse(), got)
+            except (OSError, SharingError) as error:
+                report.refused.append(Refusal(change.inverse(), reason_of(error)))
+                continue
+        report.done += 1
     return report
 
 
@@ -288,7 +313,7 @@ def _demand_old(change: Change, got: str | None) -> None:
     if got == change.new:
         raise _Already("it is so already")
     want = change.old or "nothing"
-    raise Changed(f"it is {got or 'nothing'} now and was {want} when the plan was made")
+    raise Changed(f"it is {got or 'nothing'} now, and {want} was expected")
 
 
 def reason_of(error: OSError | SharingError) -> str:

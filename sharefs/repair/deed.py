@@ -199,27 +199,30 @@ def put_back(change: Change, handle: int, picture: Picture | None) -> None:
 
     If nobody changed the file since, it becomes what it was, octet for octet, times included.  In
     the sharing map, which changes with every share on the host, else only our key is undone.
+    Raises Changed.
     """
-    before = None if picture is None else picture.content
-    after = edited(change, before)
     with _locked(change, handle):
-        present = take_picture(change, handle)
-        if present is not None and present.content == after:
-            if picture is None:
-                fsops.unlink(_name(change), dir_fd=handle)
-            else:
-                fsops.replace_dressed(_name(change), picture.content, picture.dress, dir_fd=handle)
-            return
-        if (None if present is None else present.content) == before:
-            return
-        if change.kind is not Kind.MAP_ENTRY or present is None:
-            raise Changed(
-                f"{change.path} was changed by somebody else since; what was changed here: {change}"
-            )
-        if is_done(change.inverse(), present.content):
-            return
-        content = edited(change.inverse(), present.content)
-        fsops.replace_dressed(_name(change), content, _without_time(present.dress), dir_fd=handle)
+        back = way_back(change, handle, picture)
+        if back is None:
+            fsops.unlink(_name(change), dir_fd=handle, missing_ok=True)
+        else:
+            fsops.replace_dressed(_name(change), back.content, back.dress, dir_fd=handle)
+
+
+def way_back(change: Change, handle: int, picture: Picture | None) -> Picture | None:
+    """What put_back() would make of the file.  None: it would go.  Raises Changed."""
+    before = None if picture is None else picture.content
+    present = take_picture(change, handle)
+    content = None if present is None else present.content
+    if content in (before, edited(change, before)):
+        return picture
+    if change.kind is not Kind.MAP_ENTRY or present is None:
+        raise Changed(
+            f"{change.path} was changed by somebody else since; what was changed here: {change}"
+        )
+    undone = is_done(change.inverse(), present.content)
+    content = present.content if undone else edited(change.inverse(), present.content)
+    return Picture(content, _without_time(present.dress))
 
 
 @contextlib.contextmanager

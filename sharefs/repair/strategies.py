@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from sharefs.permissions.access import Inode, Want, check
-from sharefs.permissions.posix_acl import AclEntry, Tag
+from sharefs.permissions.posix_acl import AclEntry, PosixAcl, Tag
 from sharefs.permissions.remedy import minimal_acl
 from sharefs.repair.facts import Home, Mailbox, Need, Person, Placed, Role
 from sharefs.repair.plan_file import Note
@@ -22,6 +22,7 @@ from sharefs.repair.wish import (
     Node,
     Wish,
     is_extended,
+    limited,
     masked,
     with_users,
     without_group_and_others,
@@ -392,21 +393,18 @@ def _closed_to_others(node: Node) -> Wish | None:
     return Wish(Finding.LEAK, mode=node.mode & ~0o007 | node.mode & keep)
 
 
-def _others_closed(node: Node) -> tuple[AclEntry, ...]:
-    """The access ACL without read and write for others; a mask that limited entries is applied
-    to them first, since a new mask will be computed."""
-    acl = node.acl
-    mask = next((entry.bits for entry in acl if entry.tag is Tag.MASK), 7)
-    limited = (Tag.USER, Tag.GROUP, Tag.GROUP_OBJ)
-    closed = []
-    for entry in acl:
-        if entry.tag in limited:
-            closed.append(replace(entry, bits=entry.bits & mask))
-        elif entry.tag is Tag.OTHER:
-            closed.append(replace(entry, bits=entry.bits & 1 if node.inode.is_directory else 0))
-        else:
-            closed.append(entry)
-    return masked(tuple(closed))
+def _others_closed(node: Node) -> PosixAcl:
+    """The access ACL without read and write for others.
+
+    The mask is applied to what it limits, since a new one will be computed.
+    """
+    keep = 1 if node.inode.is_directory else 0
+    return masked(
+        tuple(
+            replace(entry, bits=entry.bits & keep) if entry.tag is Tag.OTHER else entry
+            for entry in limited(node.acl)
+        )
+    )
 
 
 def _names(people: list[Person]) -> str:

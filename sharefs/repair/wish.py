@@ -65,7 +65,7 @@ def changes_for(node: Node, wish: Wish) -> Iterator[Change]:
     want_mode = mode if wish.mode is None else wish.mode
     if wish.acl is not None:
         want = masked(wish.acl)
-        if acl_text(want) != acl_text(node.acl):
+        if acl_text(limited(want)) != acl_text(limited(node.acl)):
             if is_extended(want) or is_extended(node.acl):
                 yield _change(node, Kind.SETFACL, acl_text(node.acl), acl_text(want), wish)
                 mode = mode & 0o7000 | bits_of(want)
@@ -98,6 +98,22 @@ def masked(acl: PosixAcl) -> PosixAcl:
                 mask |= entry.bits
         plain.append(AclEntry(Tag.MASK, mask))
     return tuple(sorted(plain, key=lambda entry: (entry.tag, entry.qualifier or 0)))
+
+
+def limited(acl: PosixAcl) -> PosixAcl:
+    """With the mask applied to the entries that it limits, and computed anew.
+
+    What a default ACL hands to a new file has x in entries, which the file's mask then takes away.
+    """
+    mask = next((entry.bits for entry in acl if entry.tag is Tag.MASK), 7)
+    return masked(
+        tuple(
+            replace(entry, bits=entry.bits & mask)
+            if entry.tag in (Tag.USER, Tag.GROUP, Tag.GROUP_OBJ)
+            else entry
+            for entry in acl
+        )
+    )
 
 
 def is_extended(acl: PosixAcl) -> bool:

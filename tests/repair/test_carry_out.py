@@ -173,7 +173,7 @@ def test_what_changed_since_is_refused(root: Path) -> None:
     assert [one.change for one in got.refused] == [changes[0], changes[2]]
     assert got.already == 1  # the link is gone, as it should be
     report = run(root, changes)
-    assert report.refused[0].reason == "it is 0711 now and was 0700 when the plan was made"
+    assert report.refused[0].reason == "it is 0711 now, and 0700 was expected"
     assert report.done == 1  # of the same batch; the first refusal ends it after that
     take_back(root)
     assert trees(root) == before

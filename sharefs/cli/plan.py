@@ -1,0 +1,203 @@
+"""`sharefs plan`: say, change by change, what would make the kernel agree with the ACLs."""
+
+import datetime
+import grp
+import os
+import pwd
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from sharefs import fsops
+from sharefs.account import Account
+from sharefs.cli._common.acting import run_as
+from sharefs.cli._common.mail import Host, Who, user_options
+from sharefs.cli._common.output import printable
+from sharefs.errors import Code, SharingError
+from sharefs.identity.model import MailUser
+from sharefs.permissions.inherit import DEFAULTS
+from sharefs.repair.change import Change
+from sharefs.repair.facts import Person
+from sharefs.repair.gather import walk
+from sharefs.repair.plan_file import Note, plan_lines
+from sharefs.repair.planner import plan_home
+from sharefs.repair.strategies import Name, Options
+from sharefs.repair.survey import describe, home_of, person_of
+
+
+@click.command()
+@user_options()
+@click.argument("strategy", type=click.Choice([name.value for name in Name]))
+@click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False),
+              help="Write the plan there, for `sharefs apply`.  It must not exist.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as it would be written.")
+@click.option("--group", metavar="GROUP", help="groups: take this group for every share.")
+@click.option("--uid", metavar="USER", help="single-uid: whose all mail shall be.")
+@click.option("--gid", metavar="GROUP", help="single-uid: its group.  Default: that of --uid.")
+@click.pass_context
+def plan(
+    ctx: click.Context, who: Who, strategy: str, output: str | None, as_json: bool,
+    group: str | None, uid: str | None, gid: str | None,
+) -> None:  # fmt: skip
+    """Plan the changes that make the kernel allow what the ACLs promise, and nothing more.
+
+    Nothing is changed.  The plan is a text file, one change a line: read it, delete what you do
+    not want, then `sharefs apply` it.  Lines with a "note" say what no change can cure.
+
+    \b
+    Strategies:
+      groups      setgid, and one group for each circle of people who share a mailbox;
+                  everybody in the circle must be in the group already
+      posix-acl   POSIX ACL entries for each user, and defaults for what comes later
+      single-uid  all mail belongs to --uid; the ACLs alone decide
+      mount       everything is closed; `sharefs mount` serves, and the ACLs alone decide
+
+    \b
+    Examples:
+      sharefs plan -u alice posix-acl
+      sharefs plan -A groups -o /root/groups.plan
+      sharefs plan -A single-uid --uid vmail -o /root/vmail.plan
+
+    \b
+    Exit status: 0 a plan, maybe an empty one; 1 a plan, but something in it needs more than
+    changes of permissions (see its notes); 2 usage; 65-77 as everywhere.
+    """
+    options = _options(Name(strategy), group, uid, gid)
+    host = Host.of(ctx)
+    notes: list[Note] = []
+    people = _people(host, notes)
+    owners = list(host.chosen(who))
+    made = f"{datetime.datetime.now().astimezone().isoformat(timespec='seconds')} for " + (
+        "everybody" if who.everybody else ", ".join(user.name for user in owners[:10])
+    )
+    changes = _changes(host, owners, people, Name(strategy), options, notes)
+    count = 0
+
+    def counted() -> Iterator[Change]:
+        nonlocal count
+        for change in changes:
+            count += 1
+            yield change
+
+    lines = plan_lines(strategy, made, notes, counted())
+    if output is not None:
+        _write(output, lines)
+        click.echo(f"{count} changes in {output}; read it, then: sharefs apply {output}", err=True)
+    elif as_json:
+        for line in lines:
+            click.echo(line, nl=False)
+    else:
+        for change in counted():
+            click.echo(str(change))
+        click.echo(f"{count} changes", err=True)
+    for note in notes:
+        click.echo(f"sharefs: {printable(note.path)}: {printable(note.text)}", err=True)
+    host.end()
+    if any(note.blocking for note in notes):
+        sys.exit(1)
+
+
+def _options(strategy: Name, group: str | None, uid: str | None, gid: str | None) -> Options:
+    if strategy is Name.SINGLE_UID and uid is None:
+        raise click.UsageError("single-uid needs --uid: whose shall all mail be?")
+    if strategy is not Name.SINGLE_UID and (uid or gid):
+        raise click.UsageError("--uid and --gid are for single-uid")
+    if strategy is not Name.GROUPS and group:
+        raise click.UsageError("--group is for groups")
+    options = Options(group=_gid(group) if group else None)
+    if uid:
+        options.uid, options.gid = _uid(uid)
+    if gid:
+        options.gid = _gid(gid)
+    if 0 in (options.uid, options.gid, options.group):
+        raise click.UsageError("nobody's mail is root's, nor its group's")
+    return options
+
+
+def _uid(text: str) -> tuple[int, int | None]:
+    if text.isascii() and text.isdigit():
+        return int(text), None
+    try:
+        entry = pwd.getpwnam(text)
+    except KeyError:
+        raise click.UsageError(f"this host knows no user {text!r}") from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _gid(text: str) -> int:
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        return grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise click.UsageError(f"this host knows no group {text!r}") from None
+
+
+def _people(host: Host, notes: list[Note]) -> dict[str, Person]:
+    """Everybody whom the user databases list; who cannot be looked up is noted."""
+    people = {}
+    for name in host.users.iterate():
+        try:
+            people[name] = person_of(host.users.lookup(name))
+        except SharingError as refusal:
+            notes.append(Note(name, f"left out: {refusal.detail}"))
+    return people
+
+
+def _changes(
+    host: Host, owners: list[MailUser], people: dict[str, Person], strategy: Name,
+    options: Options, notes: list[Note],
+) -> Iterator[Change]:  # fmt: skip
+    group_names = {entry.gr_gid: entry.gr_name for entry in grp.getgrall()}
+    for user in owners:
+        try:
+            described = _described(host, user)
+            _know(host, described, people, notes)
+            people.setdefault(user.name, person_of(user))
+            home = home_of(people[user.name], described, people, group_names, notes)
+            if home is not None:
+                yield from plan_home(strategy, home, walk(home.root, notes), options, notes)
+        except SharingError as refusal:
+            notes.append(Note(user.name, f"not planned for: {refusal.detail}"))
+        except OSError as error:
+            where = error.filename or user.name
+            notes.append(Note(str(where), f"not planned for: {error.strerror}"))
+
+
+def _described(host: Host, user: MailUser) -> dict[str, Any]:
+    return run_as(user, host.users, lambda homes: describe(Account.open(host.config, user, homes)))
+
+
+def _know(
+    host: Host, described: dict[str, Any], people: dict[str, Person], notes: list[Note]
+) -> None:
+    """Users whom an ACL names and no listing does: databases need not be able to list."""
+    for mailbox in described["mailboxes"]:
+        for identifier, *_ in mailbox.get("acl", ()):
+            name = str(identifier).removeprefix("user=")
+            if not str(identifier).startswith("user=") or name in people:
+                continue
+            try:
+                people[name] = person_of(host.users.lookup(name))
+            except SharingError as refusal:
+                text = f"{mailbox['name']} is shared with {name}: {refusal.detail}"
+                notes.append(Note(str(mailbox["path"]), text, False))
+
+
+def _write(output: str, lines: Iterator[str]) -> None:
+    try:
+        fd = fsops.create_file(output, DEFAULTS)
+    except FileExistsError:
+        raise SharingError(Code.ALREADY_EXISTS, f"{output} exists; plans replace nothing") from None
+    except OSError as error:
+        raise SharingError(Code.UNAVAILABLE, f"{output}: {error.strerror}") from error
+    try:
+        with open(fd, "w", encoding="ascii") as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        fsops.unlink(output, missing_ok=True)
+        raise

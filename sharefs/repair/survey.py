@@ -1,0 +1,122 @@
+"""What one owner's account says of his mailboxes, and the home that a planner is given.
+
+The first half runs as the owner and its result travels as JSON; the second is the planner's, who
+believes nothing of it that would let him touch what is not the owner's.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sharefs.account import Account
+from sharefs.acl import Acl, Entry
+from sharefs.errors import SharingError
+from sharefs.identifiers import Identifier
+from sharefs.identity.model import MailUser
+from sharefs.repair.facts import Home, Mailbox, Person, needs_of
+from sharefs.repair.gather import nodes_above
+from sharefs.repair.plan_file import Note
+from sharefs.rights import Rights
+
+
+def describe(account: Account) -> dict[str, Any]:
+    """The mail root and every mailbox in it with its ACL.  JSON data only.
+
+    Mailboxes whose ACL cannot be read come with a "problem" instead of an "acl".
+    """
+    settings = account.settings
+    inbox = account.find("INBOX")
+    root = "" if inbox is None else str(inbox.namespace.location.path)
+    mailboxes = []
+    for listed in account.list("", ["*"]):
+        found = account.find(listed.name)
+        if found is None or found.namespace.type != "private" or not found.levels:
+            continue
+        path = str(found.namespace.storage.mailbox_path(found.levels))
+        one: dict[str, Any] = {"name": listed.name, "path": path}
+        try:
+            one["acl"] = [_entry_fields(entry) for entry in _acl_of(account, listed.name)]
+        except SharingError as refusal:
+            one["problem"] = refusal.detail
+        mailboxes.append(one)
+    private_seen = any(
+        space.type == "shared" and space.location.index_private_path is not None
+        for space in settings.namespaces
+    )
+    return {
+        "root": root,
+        "mailboxes": mailboxes,
+        "private_seen": private_seen,
+        "acl_enabled": settings.acl_enabled,
+    }
+
+
+def _acl_of(account: Account, name: str) -> Iterable[Entry]:
+    try:
+        return account.stored_acl(name, override=True).entries
+    except SharingError as refusal:
+        if not account.exists(name):  # listed before it is made
+            return ()
+        raise refusal from None
+
+
+def _entry_fields(entry: Entry) -> list[Any]:
+    parts = (entry.rights, entry.negative)
+    texts = [None if rights is None else rights.file() for rights in parts]
+    return [entry.identifier.file(), *texts, entry.is_global]
+
+
+def _entry_of(fields: list[Any]) -> Entry:
+    name, positive, negative, is_global = fields
+    return Entry(
+        Identifier.parse_file(name).identifier,
+        None if positive is None else Rights.parse_file(positive),
+        None if negative is None else Rights.parse_file(negative),
+        bool(is_global),
+    )
+
+
+def person_of(user: MailUser) -> Person:
+    return Person(
+        user.name, user.uid, user.gid, frozenset(user.gids), user.acl_user, user.acl_groups
+    )
+
+
+def home_of(
+    owner: Person,
+    described: Mapping[str, Any],
+    people: Mapping[str, Person],
+    group_names: Mapping[int, str],
+    notes: list[Note],
+) -> Home | None:
+    """The home, ready to be planned for.  None: there is nothing to plan; a note says why.
+
+    Raises OSError if the directories above the root cannot be looked at.
+    """
+    given = str(described["root"])
+    root = os.path.realpath(given)
+    if not given or not os.path.isdir(root):
+        notes.append(Note(given or owner.name, f"{owner.name} has no mail root yet", False))
+        return None
+    mailboxes = []
+    for one in described["mailboxes"]:
+        path = _within(root, given, str(one["path"]))
+        if path is None:
+            continue
+        if "acl" not in one:
+            notes.append(Note(path, f"treated as shared with nobody: {one['problem']}"))
+        acl = Acl(tuple(_entry_of(fields) for fields in one.get("acl", ())))
+        needs = {}
+        if described["acl_enabled"]:
+            seen = bool(described["private_seen"])
+            needs = needs_of(acl, owner, people.values(), private_seen=seen)
+        mailboxes.append(Mailbox(str(one["name"]), path, needs))
+    return Home(owner, root, nodes_above(root), tuple(mailboxes), people, group_names)
+
+
+def _within(root: str, given: str, path: str) -> str | None:
+    """A mailbox's path below the resolved root; None if it is a link or lies elsewhere."""
+    relative = os.path.relpath(path, given)
+    real = os.path.normpath(os.path.join(root, relative))
+    inside = real == root or real.startswith(root + os.sep)
+    return real if inside and os.path.realpath(real) == real and os.path.isdir(real) else None
