@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharefs.account import changes, shares, tree
+from sharefs.account import changes, directories, shares, tree
 from sharefs.account.context import Context, Target
 from sharefs.account.explain import Step, explain
 from sharefs.account.opening import creation_for, private_seen_dir
@@ -287,6 +287,24 @@ class Account:
                 owner = found.namespace.owner
             if owner is not None:
                 yield listed.name, owner, target.rights
+
+    # --- directories that programs make by themselves (the mount) --------------------------
+
+    def demand_place(self, name: str) -> None:
+        """Needs k above a new mailbox's name.  Raises NO_PERMISSION, CANNOT."""
+        directories.demand_place(self._context, name)
+
+    def made(self, name: str) -> None:
+        """Somebody made a mailbox's directory: it gets a copy of its parent's ACL.  Needs k."""
+        directories.made(self._context, name)
+
+    def gone(self, name: str) -> None:
+        """Somebody removed a mailbox's directory: list cache and map follow."""
+        directories.gone(self._context, name)
+
+    def replace_acl(self, name: str, octets: bytes) -> AclChange:
+        """A whole new ACL file.  Needs a.  Raises INVALID if it does not parse."""
+        return directories.replace_acl(self._context, name, octets)
 
     # --- the sharing map -----------------------------------------------------------------
 

@@ -106,7 +106,7 @@ def make(
     if parent is None:
         return
     try:
-        copied = _copy_acl(context, found, parent)
+        copied = copy_acl(context, found, parent)
     except BaseException:
         with contextlib.suppress(SharingError, OSError):
             found.namespace.storage.delete(found.levels)
@@ -115,7 +115,7 @@ def make(
         derive(shares.shares_of(context, found.namespace))
 
 
-def _copy_acl(context: Context, found: Found, parent: AclMailbox) -> bool:
+def copy_acl(context: Context, found: Found, parent: AclMailbox) -> bool:
     """Write the parent's own entries to a new mailbox, once.  Returns whether there were any."""
     directory = parent.acl_dir
     if directory is None and not parent.default_name:

@@ -143,7 +143,7 @@ def change_acl(
 
     force: False refuses, with SharingError(CANNOT), what would leave nobody to undo it.
     """
-    owner = _owner_of(context, target)
+    owner = owner_of(context, target)
     mailbox = target.mailbox
     if mailbox.acl_dir is None:
         raise SharingError(
@@ -171,7 +171,7 @@ def change_acl(
     return AclChange.of(outcome)
 
 
-def _owner_of(context: Context, target: Target) -> AclViewer | None:
+def owner_of(context: Context, target: Target) -> AclViewer | None:
     """The mailbox's owner as a viewer, groups unknown unless it is the viewer himself."""
     name = target.mailbox.true_owner
     if name is None:
