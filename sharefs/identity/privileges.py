@@ -1,22 +1,30 @@
 """Becoming one user, or nobody in an empty room, for good.  The only home of set*id and chroot.
 
 Rules of this file.  Groups, then gid, then uid: after the uid there is no right to do the rest.
-Real, effective and saved ids all change.  Nothing here is temporary, and what could be undone
-ends the process: os._exit() runs no handler that might still hold somebody's data.
+Real, effective and saved ids all change.  Nothing here is temporary (call_as() uses up a thread),
+and what could be undone ends the process: os._exit() runs no handler that might still hold
+somebody's data.
 Call these before any thread is started: the kernel keeps ids per thread, and only glibc's
 wrappers, which os.set*id uses, carry them over.
 """
 
 import ctypes
+import enum
+import errno
 import os
+import platform
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeVar
+
+T = TypeVar("T")
 
 # <linux/prctl.h>
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_KEEPCAPS: Final = 8
+_PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_CAP_AMBIENT: Final = 47
 _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
@@ -85,6 +93,106 @@ def enter_empty_root(path: Path) -> None:
     os.chdir("/")
 
 
+class Capability(enum.IntEnum):
+    """Those that a daemon of ours may want to keep.  Values are linux/capability.h's."""
+
+    CHOWN = 0
+    DAC_OVERRIDE = 1
+    DAC_READ_SEARCH = 2
+    FOWNER = 3
+    FSETID = 4
+    SETGID = 6
+    SETUID = 7
+    SYS_ADMIN = 21
+    SYS_RESOURCE = 24
+    MKNOD = 27
+
+
+def keep_capabilities(wanted: Iterable[Capability]) -> None:
+    """Give up every capability but these, for good; setuid programs give nothing either.
+
+    For a daemon that stays uid 0.  The bounding set goes too, so that no program it starts gets
+    more.  Raises OSError if the kernel refuses.
+    """
+    keep = set(wanted)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for number in range(_last_capability() + 1):
+        if number not in keep:
+            _prctl(_PR_CAPBSET_DROP, number)
+    _set_capabilities(_bits(keep), _bits(keep))
+
+
+def _last_capability() -> int:
+    return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
+
+
+def _bits(capabilities: Iterable[int]) -> int:
+    return sum(1 << number for number in capabilities)
+
+
+def _set_capabilities(effective: int, permitted: int) -> None:
+    """Of the calling thread; nothing is inheritable."""
+    header = _CapHeader(_CAPABILITY_VERSION_3, 0)
+    data = (_CapData * 2)()
+    for half in (0, 1):
+        data[half].effective = effective >> 32 * half & 0xFFFFFFFF
+        data[half].permitted = permitted >> 32 * half & 0xFFFFFFFF
+    if _libc.capset(ctypes.byref(header), data) != 0:
+        _raise_errno("capset")
+
+
+# Only the calling thread: glibc's setgroups(3) would change them all.
+_SYS_SETGROUPS: Final = {
+    "x86_64": 116, "aarch64": 159, "riscv64": 159, "loongarch64": 159, "ppc64le": 81,
+    "s390x": 206, "armv7l": 206, "i686": 206,
+}  # fmt: skip
+
+
+def call_as(uid: int, gid: int, groups: Iterable[int], work: Callable[[], T]) -> T:
+    """work() in a thread of its own that is this user to the file system, and nobody else is.
+
+    The thread's fsuid, fsgid and groups change (setfsuid(2)), and with the fsuid the kernel takes
+    its capabilities over files away: what the user may not touch work() cannot touch either.  The
+    thread ends afterwards.  access(2) still answers for the real uid.  Needs CAP_SETUID and
+    CAP_SETGID unless the ids are the process's own.  Raises what work() raises.
+    """
+    wanted = sorted({gid, *groups})
+    if not 0 < uid < _NO_CHANGE or not 0 < gid < _NO_CHANGE:
+        raise ValueError(f"refusing to act as {uid}:{gid}")
+    results: list[T] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            if os.geteuid() == 0:
+                _become_to_files(uid, gid, wanted)
+            results.append(work())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name=f"as {uid}")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def _become_to_files(uid: int, gid: int, groups: list[int]) -> None:
+    number = _SYS_SETGROUPS.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, f"setgroups(2) of one thread on {platform.machine()}")
+    array = (ctypes.c_uint32 * len(groups))(*groups)
+    if _libc.syscall(ctypes.c_long(number), ctypes.c_size_t(len(groups)), array) != 0:
+        _raise_errno("setgroups")
+    # These two report the old id, never an error: a second call tells whether the first worked.
+    for change, want in ((_libc.setfsgid, gid), (_libc.setfsuid, uid)):
+        change(ctypes.c_uint32(want))
+        if change(ctypes.c_uint32(_NO_CHANGE)) != want:
+            raise OSError(errno.EPERM, f"cannot act as {uid}:{gid} to the file system")
+
+
 def _demand_groups(wanted: list[int]) -> None:
     if sorted(os.getgroups()) != wanted:
         _end("the kernel did not take the group list")
@@ -113,10 +221,7 @@ def _close_ways_back(uid: int, gid: int) -> None:
 
 def _clear_capabilities() -> None:
     """Leaving uid 0 clears permitted and effective sets; inheritable ones would remain."""
-    header = _CapHeader(_CAPABILITY_VERSION_3, 0)
-    empty = (_CapData * 2)()
-    if _libc.capset(ctypes.byref(header), empty) != 0:
-        _raise_errno("capset")
+    _set_capabilities(0, 0)
 
 
 def _prctl(option: int, argument: int) -> None:
