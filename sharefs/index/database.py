@@ -11,9 +11,11 @@ from typing import Final
 from sharefs.index import place, schema, trigrams
 from sharefs.index.place import Unusable
 from sharefs.index.rows import Damaged
+from sharefs.index.sums import sum_of
 
 log = logging.getLogger(__name__)
 
+WRITING_TIME: Final = 2_000_000_000  # nanoseconds that a commit may take at most
 BUSY_PATIENCE: Final = 2.0  # seconds to wait for another process of the same uid
 
 # What says nothing about the file: others use it, or the file system has no room or no patience.
@@ -32,13 +34,16 @@ _PASSING: Final = frozenset(
 )
 
 
-def is_passing(error: sqlite3.Error) -> bool:
-    """Whether an error is the surroundings' fault, not the file's.
+# What a damaged file makes SQLite raise; the last one when it cannot even say what is wrong.
+DAMAGE: Final = (sqlite3.DatabaseError, Damaged, UnicodeDecodeError)
 
-    What is neither is a bug of ours and is none of sqlite3.DatabaseError.
-    """
+
+def is_damage(error: Exception) -> bool:
+    """Whether one of DAMAGE is the file's fault, not the surroundings' and not ours."""
+    if isinstance(error, sqlite3.ProgrammingError):
+        return False
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _PASSING
+    return code is None or code & 0xFF not in _PASSING
 
 
 class Database:
@@ -52,7 +57,7 @@ class Database:
         self.directory = directory
         self.label = label
         self.path: Path | None = None
-        self._inode = 0
+        self._inode = self._changed = 0
         self._uidvalidity = uidvalidity
         self.sql = self._open()
 
@@ -73,16 +78,19 @@ class Database:
         """Raises Unusable; sqlite3.Error if not even a new file will do."""
         for attempt in range(2):
             prepared = place.prepare(directory)
-            self._inode = prepared.inode
+            self._inode, self._changed = prepared.inode, prepared.changed
             sql = _connect(str(prepared.path))
             try:
                 self._adopt(sql, interrupted=prepared.interrupted)
-            except (sqlite3.DatabaseError, Damaged) as error:
+            except DAMAGE as error:
                 sql.close()
-                if attempt or (isinstance(error, sqlite3.Error) and is_passing(error)):
+                if attempt or not is_damage(error):
                     raise Unusable(f"{prepared.path}: {error}") from error
                 self._put_aside(directory, error)
                 continue
+            except BaseException:
+                sql.close()
+                raise
             self.path = prepared.path
             return sql
         raise AssertionError("a second attempt returns or raises")
@@ -99,23 +107,23 @@ class Database:
             return
         if (application, version) != (schema.APPLICATION_ID, schema.VERSION):
             raise Damaged(f"it is of version {version}, not {schema.VERSION}")
-        known = dict(sql.execute("SELECT name, value FROM meta").fetchall())
-        if known.get(schema.UIDVALIDITY) != self._uidvalidity:
-            raise Damaged(
-                f"it is about UIDVALIDITY {known.get(schema.UIDVALIDITY)}, the mailbox has"
-                f" {self._uidvalidity}"
-            )
+        if _get(sql, schema.SCHEMA) != _schema_sum(sql):
+            raise Damaged("its tables are defined otherwise")
+        if (about := _get(sql, schema.UIDVALIDITY)) != self._uidvalidity:
+            raise Damaged(f"it is about UIDVALIDITY {about}, the mailbox has {self._uidvalidity}")
         if interrupted:
             (answer,) = sql.execute("PRAGMA quick_check(1)").fetchone()
             if answer != "ok":
                 raise Damaged(f"after an interrupted write: {answer}")
-        if known.get(schema.INODE) != self._inode:
-            # A copy, perhaps an old one.  What it says of messages is checked anyway, but changes
-            # that were numbered after it was made must not be outnumbered again.
-            log.info("the index of %s was put there from elsewhere", self.label)
+        late = self._changed - _get(sql, schema.WRITTEN) > WRITING_TIME and not interrupted
+        if late or _get(sql, schema.INODE) != self._inode:
+            # A copy, perhaps an old one.  What it says of messages is checked anyway, but numbers
+            # that were given to changes after it was made must not be given again.
+            log.info("the index of %s was put there by somebody else", self.label)
             sql.execute("BEGIN IMMEDIATE")
             _set(sql, schema.INODE, self._inode)
-            _set(sql, schema.MODSEQ, max(int(known.get(schema.MODSEQ, 0)), clock_modseq()))
+            _set(sql, schema.MODSEQ, max(_get(sql, schema.MODSEQ), clock_modseq()))
+            _set(sql, schema.WRITTEN, time.time_ns())
             sql.execute("COMMIT")
 
     def _created(self, sql: sqlite3.Connection) -> sqlite3.Connection:
@@ -130,7 +138,8 @@ class Database:
         trigrams.note_sums(sql)
         for name, value in (
             (schema.UIDVALIDITY, self._uidvalidity),
-            (schema.MAILBOX, self.label),
+            (schema.SCHEMA, _schema_sum(sql)),
+            (schema.WRITTEN, time.time_ns()),
             (schema.INODE, self._inode),
             (schema.MODSEQ, clock_modseq()),
             (schema.DEAD, 0),
@@ -185,6 +194,7 @@ class Database:
         self.sql.execute("BEGIN IMMEDIATE")
         try:
             yield self.sql
+            _set(self.sql, schema.WRITTEN, time.time_ns())
             self.sql.execute("COMMIT")
         except BaseException:
             if self.sql.in_transaction:
@@ -192,10 +202,8 @@ class Database:
             raise
 
     def get(self, name: str) -> int:
-        row = self.sql.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        if row is None or not isinstance(row[0], int):
-            raise Damaged(f"meta has no number {name}")
-        return row[0]
+        """Raises Damaged."""
+        return _get(self.sql, name)
 
     def set(self, name: str, value: int) -> None:
         _set(self.sql, name, value)
@@ -220,6 +228,7 @@ def _connect(name: str) -> sqlite3.Connection:
     sql = sqlite3.connect(
         name, timeout=BUSY_PATIENCE, isolation_level=None, check_same_thread=False
     )
+    sql.text_factory = _decoded
     sql.execute("PRAGMA trusted_schema = OFF")
     sql.execute("PRAGMA cell_size_check = ON")
     sql.execute("PRAGMA secure_delete = OFF")  # the mail itself is not shredded either
@@ -227,8 +236,25 @@ def _connect(name: str) -> sqlite3.Connection:
     return sql
 
 
-def _set(sql: sqlite3.Connection, name: str, value: int | str) -> None:
-    sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+def _decoded(octets: bytes) -> str:
+    """Text, of which a damaged file may hold any octets: its sum will tell."""
+    return octets.decode("utf-8", "surrogateescape")
+
+
+def _get(sql: sqlite3.Connection, name: str) -> int:
+    row = sql.execute("SELECT value, sum FROM meta WHERE name = ?", (name,)).fetchone()
+    if row is None or not isinstance(row[0], int) or row[1] != sum_of(name, row[0]):
+        raise Damaged(f"its {name} is missing or has a wrong sum")
+    return row[0]
+
+
+def _set(sql: sqlite3.Connection, name: str, value: int) -> None:
+    sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (name, value, sum_of(name, value)))
+
+
+def _schema_sum(sql: sqlite3.Connection) -> int:
+    rows = sql.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name, type")
+    return sum_of(*rows.fetchall())
 
 
 def clock_modseq() -> int:

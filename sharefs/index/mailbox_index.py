@@ -15,7 +15,7 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sharefs.errors import Code, SharingError
 from sharefs.index import rows, schema, trigrams
-from sharefs.index.database import Database, clock_modseq, is_passing
+from sharefs.index.database import DAMAGE, Database, clock_modseq, is_damage
 from sharefs.index.harvest import Harvest, harvest
 from sharefs.index.narrow import narrow, needs_heads, needs_texts
 from sharefs.index.query import Leaf, Narrowed, Query
@@ -48,8 +48,8 @@ def _mending(
     def mended(index: "MailboxIndex", /, *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return method(index, *args, **kwargs)
-        except (sqlite3.DatabaseError, Damaged) as error:
-            if isinstance(error, sqlite3.Error) and is_passing(error):
+        except DAMAGE as error:
+            if not is_damage(error):
                 raise
             index.start_anew(error)
         return method(index, *args, **kwargs)
@@ -157,7 +157,7 @@ class MailboxIndex:
         try:
             return self._catch_up(deadline)
         except sqlite3.OperationalError as error:
-            if not is_passing(error):
+            if is_damage(error):
                 raise
             log.warning("the index of %s cannot be written: %s", self._database.label, error)
             return False
@@ -311,10 +311,16 @@ class MailboxIndex:
         self._ready()
         with self._database.writing() as sql:
             modseq = self._next_modseq()
-            sql.executemany(
-                "UPDATE messages SET modseq = ? WHERE uid = ?", [(modseq, uid) for uid in uids]
-            )
+            rows.note_changes(sql, [uid for uid in uids if uid in self._indexed], modseq)
         return modseq
+
+    @_mending
+    def changed_since(self, modseq: int) -> list[int]:
+        """Messages whose last known change has a higher modification sequence, ascending."""
+        self._ready()
+        return [
+            uid for uid in rows.changed_since(self._database.sql, modseq) if uid in self._indexed
+        ]
 
     # --- telling ---------------------------------------------------------------------------
 

@@ -29,10 +29,15 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A file that may be opened.  interrupted: a writer died and left a journal."""
+    """A file that may be opened.
+
+    changed: when its inode last was, in nanoseconds since 1970.  interrupted: a writer died and
+    left a journal.
+    """
 
     path: Path
     inode: int
+    changed: int
     interrupted: bool
 
 
@@ -45,14 +50,15 @@ def prepare(directory: Path) -> Prepared:
         fsops.make_dirs(directory, DEFAULTS)
         with fsops.directory(directory) as fd:
             _demand_private(directory, os.fstat(fd), _OTHERS_WRITE)
-            inode = _file(directory, fd)
-            return Prepared(directory / NAME, inode, _has_journal(directory, fd))
+            status = _file(directory, fd)
+            journal = _has_journal(directory, fd)
+            return Prepared(directory / NAME, status.st_ino, status.st_ctime_ns, journal)
     except OSError as error:
         raise Unusable(f"{directory}: {error.strerror or error}") from error
 
 
-def _file(directory: Path, dir_fd: int) -> int:
-    """The inode of the index file, which is made if it is missing."""
+def _file(directory: Path, dir_fd: int) -> os.stat_result:
+    """The index file, which is made if it is missing."""
     path = directory / NAME
     try:
         fd = fsops.open_file(NAME, dir_fd=dir_fd)
@@ -63,7 +69,7 @@ def _file(directory: Path, dir_fd: int) -> int:
         _demand_private(path, status, _OTHERS)
         if status.st_nlink != 1:
             raise Unusable(f"{path} has {status.st_nlink} names: it could be somebody else's too")
-        return status.st_ino
+        return status
     finally:
         os.close(fd)
 

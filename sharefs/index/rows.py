@@ -50,10 +50,11 @@ def write(
     for uid, identity, got in harvests:
         text = int(with_texts and got.texts is not None)
         row = (uid, identity, got.size, got.internaldate, got.sent, text)
-        facts.append((*row, sum_of(*row), modseq))
+        facts.append((*row, sum_of(*row)))
         words = (uid, *got.heads, got.left_out)
         heads.append((*words, sum_of(*words)))
-    many("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?)", facts)
+    many("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", facts)
+    note_changes(database, [uid for uid, _, _ in harvests], modseq)
     many("INSERT INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?)", heads)
     many(
         "INSERT INTO envelopes VALUES (?, ?)",
@@ -85,6 +86,22 @@ def write(
     if with_texts:
         trigrams.add(database, ((uid, *got.texts) for uid, _, got in harvests if got.texts))
         trigrams.note_sums(database)
+
+
+def note_changes(database: sqlite3.Connection, uids: Sequence[int], modseq: int) -> None:
+    database.executemany(
+        "INSERT OR REPLACE INTO changes VALUES (?, ?, ?)",
+        [(uid, modseq, sum_of(uid, modseq)) for uid in uids],
+    )
+
+
+def changed_since(database: sqlite3.Connection, modseq: int) -> Iterator[int]:
+    """Messages that changed after modseq.  Raises Damaged."""
+    for uid, last, total in database.execute("SELECT uid, modseq, sum FROM changes"):
+        if sum_of(uid, last) != total:
+            raise Damaged(f"the modification sequence of message {uid} has a wrong sum")
+        if last > modseq:
+            yield uid
 
 
 def _sealed(octets: bytes | None, uid: int, column: Column) -> bytes | None:

@@ -3,15 +3,16 @@
 Change VERSION with any change of meaning, here or in what is stored: an index of another version
 is built anew.  All sums are those of sums.py.
 
-meta        what the file is about; see the names below.
+meta        what the file is about, each value with its sum; see the names below.
 messages    one row for each indexed message.
     identity      Mailbox.identity_of(): the row is about this message or it is dropped
     size          RFC822.SIZE
     internaldate  seconds since 1970
     sent          day of the Date field as date.toordinal() (message.sent_day)
     text          1: its texts are in the text table; 0: they were left out, so a search reads it
-    modseq        modification sequence, above 0 (RFC 7162), when it was last known to change
-    sum           over the columns before modseq
+    sum           over the other columns
+changes     modseq: the modification sequence (RFC 7162) of a message's last change.  Rows as in
+            messages.  sum: over both columns
 heads       folded forms (message.header_forms) of the fields that are searched most, UTF-8,
             joined by LF.  NULL: there is no such field.  left_out: bits of LEFT_OUT; that field is
             too long to be kept, a search reads the header
@@ -31,10 +32,11 @@ APPLICATION_ID: Final = 0x53464958  # "SFIX", in the file's header, for file(1) 
 VERSION: Final = 1
 
 # Names in meta.
+SCHEMA: Final = "schema"  # a sum over the tables' definitions
 UIDVALIDITY: Final = "uidvalidity"
-MAILBOX: Final = "mailbox"  # the directory it is about, for people and for sweeping
 MODSEQ: Final = "modseq"  # the highest ever given to a change here
 INODE: Final = "inode"  # of this very file: a copy from a backup has another one
+WRITTEN: Final = "written"  # nanoseconds since 1970: a file that was changed later was put there
 DEAD: Final = "dead"  # messages whose rows are still in texts
 
 HEADS: Final = ("from", "to", "cc", "bcc", "subject")
@@ -60,12 +62,13 @@ END: Final = "\x02\x02"
 CREATE: Final = f"""
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
-CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE messages (
     uid INTEGER PRIMARY KEY, identity TEXT NOT NULL, size INTEGER NOT NULL,
     internaldate INTEGER NOT NULL, sent INTEGER NOT NULL, text INTEGER NOT NULL,
-    sum INTEGER NOT NULL, modseq INTEGER NOT NULL
+    sum INTEGER NOT NULL
 );
+CREATE TABLE changes (uid INTEGER PRIMARY KEY, modseq INTEGER NOT NULL, sum INTEGER NOT NULL);
 CREATE TABLE heads (
     uid INTEGER PRIMARY KEY, "from" BLOB, "to" BLOB, cc BLOB, bcc BLOB, subject BLOB,
     left_out INTEGER NOT NULL, sum INTEGER NOT NULL
@@ -85,4 +88,4 @@ CREATE TABLE text_sums (id INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
 CONFIGURE_TEXTS: Final = (("automerge", 0), ("crisismerge", 1900), ("hashsize", 64 << 20))
 
 # Tables with a row for each message, by uid.
-PER_MESSAGE: Final = ("messages", "heads", "envelopes", "structures", "fields")
+PER_MESSAGE: Final = ("messages", "changes", "heads", "envelopes", "structures", "fields")
