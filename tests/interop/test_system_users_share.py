@@ -5,8 +5,10 @@ Users, their groups and a PAM service are made for the test and removed after it
 
 import contextlib
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,24 +139,23 @@ def _system_users(top: Path, mark: str) -> Iterator[tuple[dict[str, str], dict[s
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SystemHost]:
+def system() -> Iterator[SystemHost]:
     mark = f"sfi{os.getpid()}"
-    top = tmp_path_factory.mktemp("system")
-    for door in (top, *top.parents):
-        if door.is_relative_to(tmp_path_factory.getbasetemp().parent):
-            door.chmod(door.stat().st_mode | 0o011)
+    top = Path(tempfile.mkdtemp(prefix="sharefs-interop-"))
+    top.chmod(0o755)
     make_dir(top / "home", 0o755, 0, 0)
     service = Path("/etc/pam.d") / mark
-    with _system_users(top, mark) as (names, uids, gid):
-        # "You probably want to make it mode 0770 and group sharedusers"
-        make_dir(top / "db", 0o770, 0, gid)
-        service.write_text("auth required pam_unix.so nodelay\naccount required pam_unix.so\n")
-        try:
+    try:
+        with _system_users(top, mark) as (names, uids, gid):
+            # "You probably want to make it mode 0770 and group sharedusers"
+            make_dir(top / "db", 0o770, 0, gid)
+            service.write_text("auth required pam_unix.so nodelay\naccount required pam_unix.so\n")
             config = CONFIG.format(service=mark, group=f"{mark}mail", top=top)
             with private_server(config, []) as server:
                 yield SystemHost(top, server, names, uids, gid)
-        finally:
-            service.unlink()
+    finally:
+        service.unlink(missing_ok=True)
+        shutil.rmtree(top, ignore_errors=True)
 
 
 def test_the_seeds_configuration_serves_system_users(system: SystemHost) -> None:
