@@ -16,6 +16,7 @@ from tests.support.dovecot import Dovecot, MailUser, private_dovecot
 
 OPEN_TMP_PREFIX: Final = "sharefs-test-"
 CLIENTS: Final = ("mbsync", "mutt", "neomutt", "tmux", "curl", "offlineimap", "getmail")
+BROWSERS: Final = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 
 def _missing(item: pytest.Item) -> str | None:
@@ -37,6 +38,8 @@ def _missing(item: pytest.Item) -> str | None:
         absent = [name for name in CLIENTS if shutil.which(name) is None]
         if absent:
             return f"needs {', '.join(absent)}"
+    if item.get_closest_marker("browser") and not any(map(shutil.which, BROWSERS)):
+        return f"needs one of {', '.join(BROWSERS)}"
     return None
 
 
