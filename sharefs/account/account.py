@@ -13,7 +13,7 @@ from pathlib import Path
 from sharefs.account import changes, directories, shares, tree
 from sharefs.account.context import Context, Target
 from sharefs.account.explain import Step, explain
-from sharefs.account.opening import creation_for, private_seen_dir
+from sharefs.account.opening import below, creation_for, index_places, private_seen_dir
 from sharefs.account.shares import AclChange, MapReport, ShownAcl
 from sharefs.acl import Acl, Change, Effective, Mode, Update
 from sharefs.config import Config, Settings
@@ -298,6 +298,10 @@ class Account:
         """Somebody made a mailbox's directory: it gets a copy of its parent's ACL.  Needs k."""
         directories.made(self._context, name)
 
+    def owner_of(self, name: str) -> str | None:
+        """Whose mailbox it really is, symbolic links resolved; None: nobody's.  Needs l."""
+        return directories.owner_of(self._context, name)
+
     def gone(self, name: str) -> None:
         """Somebody removed a mailbox's directory: list cache and map follow."""
         directories.gone(self._context, name)
@@ -354,12 +358,20 @@ class Account:
         mail = namespace.storage.mailbox_path(found.levels)
         paths: dict[str, Path | None] = {
             "mailbox": mail,
-            "control": _below(location.control_path, location.path, mail) or mail,
-            "index": _below(location.index_path, location.path, mail) or mail,
+            "control": below(location.control_path, location.path, mail) or mail,
+            "index": below(location.index_path, location.path, mail) or mail,
             "private": private_seen_dir(namespace, found.levels),
             "acl": namespace.storage.acl_directory(found.levels),
         }
         return {kind: str(path) for kind, path in paths.items() if path is not None}
+
+    def index_places(self, name: str) -> Sequence[Path]:
+        """Directories in which the viewer may keep an index of a mailbox, the best first.
+
+        The caller sees to it that they are the viewer's alone.  Empty: in memory.
+        """
+        found = self._context.locate(name)
+        return index_places(found, self.settings, self.user.home)
 
     def permissions(self, name: str) -> Creation:
         """What new files and directories in a mailbox get; of a missing one: what it would get.
@@ -371,13 +383,6 @@ class Account:
     def find(self, name: str) -> Found | None:
         """The namespace and storage name that a mailbox name means."""
         return self._context.namespaces.find(name)
-
-
-def _below(root: Path | None, mail_root: Path, mail: Path) -> Path | None:
-    """A mailbox's directory below another root, laid out as below the mail root."""
-    if root is None:
-        return None
-    return root / mail.relative_to(mail_root) if mail.is_relative_to(mail_root) else root
 
 
 def _is_real(listed: Listed) -> bool:

@@ -1,5 +1,6 @@
 """From settings to things that work: storages, subscriptions files, the sharing map."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Final, Literal
@@ -124,3 +125,45 @@ def private_seen_dir(namespace: Namespace, levels: tuple[str, ...]) -> Path | No
         return None
     stored = namespace.stored_name(levels)
     return root / ("." + stored if namespace.naming.layout.separator == "." else stored)
+
+
+def index_places(found: Found, settings: Settings, home: Path | None) -> list[Path]:
+    """Where a viewer may keep his own index of a mailbox, the best place first.
+
+    The index directory that the configuration names, if nobody else uses it; the private index of
+    a mailbox of others; the viewer's own directory for all indexes, by the mailbox's true place.
+    None of them is within a mailbox: what lies there is for everybody who shares it.
+    """
+    namespace, location = found.namespace, found.namespace.location
+    if "mail_index_path" in location.in_memory or not found.levels:
+        return []
+    mail = namespace.storage.mailbox_path(found.levels)
+    places: list[Path] = []
+    root = location.index_path
+    if root is not None and root != location.path and _is_ours_alone(root):
+        places.append(below(root, location.path, mail) or root)
+    private = private_seen_dir(namespace, found.levels)
+    if private is not None:
+        places.append(private)
+    own = settings.sharefs_index_path
+    if own.startswith("~/"):
+        own = "" if home is None else f"{home}{own[1:]}"
+    if own:
+        true_place = os.fsencode(os.path.realpath(mail))
+        places.append(Path(own) / hashlib.sha256(true_place).hexdigest()[:32])
+    return places
+
+
+def _is_ours_alone(path: Path) -> bool:
+    try:
+        status = path.stat()
+    except OSError:
+        return False
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o077
+
+
+def below(root: Path | None, mail_root: Path, mail: Path) -> Path | None:
+    """A mailbox's directory below another root, laid out as below the mail root."""
+    if root is None:
+        return None
+    return root / mail.relative_to(mail_root) if mail.is_relative_to(mail_root) else root

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -49,12 +49,12 @@ def is_damage(error: Exception) -> bool:
 class Database:
     """The connection, and the file behind it if there is one.
 
-    uidvalidity, label: of the mailbox.  Whoever opens one closes it.  directory None, or one that
-    place.prepare() refuses: in memory.
+    places: directories to keep it in, the best first; where place.prepare() refuses all of them,
+    it is in memory.  uidvalidity, label: of the mailbox.  Whoever opens one closes it.
     """
 
-    def __init__(self, directory: Path | None, uidvalidity: int, label: str) -> None:
-        self.directory = directory
+    def __init__(self, places: Sequence[Path], uidvalidity: int, label: str) -> None:
+        self._places = tuple(places)
         self.label = label
         self.path: Path | None = None
         self._inode = self._changed = 0
@@ -65,17 +65,16 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         self.path = None
-        if self.directory is not None:
+        for directory in self._places:
             try:
-                return self._open_file(self.directory)
+                return self._open_file(directory)
             except Unusable as error:
-                log.info("the index of %s is kept in memory: %s", self.label, error)
-            except sqlite3.Error as error:
-                log.warning("the index of %s is kept in memory: %s", self.label, error)
+                log.info("the index of %s is kept elsewhere: %s", self.label, error)
+        log.debug("the index of %s is kept in memory", self.label)
         return self._created(_connect(":memory:"))
 
     def _open_file(self, directory: Path) -> sqlite3.Connection:
-        """Raises Unusable; sqlite3.Error if not even a new file will do."""
+        """Raises Unusable, also if not even a new file will do."""
         for attempt in range(2):
             prepared = place.prepare(directory)
             self._inode, self._changed = prepared.inode, prepared.changed
@@ -153,12 +152,13 @@ class Database:
     def start_anew(self, why: object) -> None:
         """Set the index aside and begin an empty one."""
         self.sql.close()
-        if self.path is not None and self.directory is not None:
+        if self.path is not None:
+            directory = self.path.parent
             try:
-                self._put_aside(self.directory, why)
+                self._put_aside(directory, why)
             except Unusable as error:
-                log.warning("%s; the index of %s is kept in memory", error, self.label)
-                self.directory = None
+                log.warning("%s; the index of %s is kept elsewhere", error, self.label)
+                self._places = tuple(place for place in self._places if place != directory)
         else:
             log.info("the index of %s in memory is built anew: %s", self.label, why)
         self.sql = self._open()

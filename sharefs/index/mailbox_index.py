@@ -66,13 +66,13 @@ class MailboxIndex:
         self._forget_all()
 
     @classmethod
-    def open(cls, mailbox: Mailbox, directory: Path | None, *, label: str = "") -> "MailboxIndex":
-        """The index kept in directory, made if need be; None, or a place that is not this uid's
-        alone: in memory.  Reads next to nothing: rows are checked when first asked for.
+    def open(cls, mailbox: Mailbox, places: Sequence[Path], *, label: str = "") -> "MailboxIndex":
+        """The index kept in the first of these directories that is this uid's alone, made if need
+        be; in memory if none is.  Reads next to nothing: rows are checked when first asked for.
 
         label: what the mailbox is called in messages.  The mailbox stays the caller's to close.
         """
-        return cls(mailbox, Database(directory, mailbox.uidvalidity, label))
+        return cls(mailbox, Database(places, mailbox.uidvalidity, label))
 
     def close(self) -> None:
         """Harmless twice."""

@@ -30,7 +30,8 @@ def opened(root: Path) -> Iterator[MaildirMailbox]:
 def indexed(
     mailbox: MaildirMailbox, directory: Path | None, *, complete: bool = True
 ) -> Iterator[MailboxIndex]:
-    with contextlib.closing(MailboxIndex.open(mailbox, directory, label="test")) as index:
+    places = [directory] if directory else []
+    with contextlib.closing(MailboxIndex.open(mailbox, places, label="test")) as index:
         if complete:
             assert index.catch_up()
         yield index

@@ -158,7 +158,7 @@ def test_inbox_is_what_is_opened(tmp_path: Path) -> None:
     """close() is harmless twice, and the index never closes the mailbox."""
     fill(tmp_path / "Maildir", [b"Subject: x\n\nx\n"])
     with opened(tmp_path / "Maildir") as mailbox:
-        index = MailboxIndex.open(mailbox, tmp_path / "i", label=INBOX[0])
+        index = MailboxIndex.open(mailbox, [tmp_path / "i"], label=INBOX[0])
         assert index.catch_up()
         index.close()
         index.close()

@@ -301,7 +301,7 @@ def write_for_ever(root: Path, place: Path) -> NoReturn:
     try:
         with (
             opened(root) as mailbox,
-            contextlib.closing(MailboxIndex.open(mailbox, place)) as index,
+            contextlib.closing(MailboxIndex.open(mailbox, [place])) as index,
         ):
             while not index.catch_up(0.002):
                 pass
