@@ -66,3 +66,9 @@ def replace_acl(context: Context, name: str, octets: bytes) -> AclChange:
         shares_of(context, target.namespace),
     )  # fmt: skip
     return AclChange.of(outcome)
+
+
+def owner_of(context: Context, name: str) -> str | None:
+    """The true owner.  Raises NONEXISTENT for what the viewer may not know of."""
+    mailbox = context.known(name).mailbox
+    return (mailbox.owner if mailbox.true_owner is None else mailbox.true_owner) or None
