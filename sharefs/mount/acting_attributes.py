@@ -57,12 +57,12 @@ class AttributeActions(Tree):
         with self.gate.pinned(node) as fd:
             return [os.fsencode(name) for name in os.listxattr(f"/proc/self/fd/{fd}")]
 
-    def set_attribute(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
+    async def set_attribute(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
         demand_settable(name, caller)
         with self.gate.pinned(node) as fd:
             os.setxattr(f"/proc/self/fd/{fd}", name, value)
 
-    def remove_attribute(self, node: Node, name: bytes, caller: Caller) -> None:
+    async def remove_attribute(self, node: Node, name: bytes, caller: Caller) -> None:
         demand_settable(name, caller)
         with self.gate.pinned(node) as fd:
             os.removexattr(f"/proc/self/fd/{fd}", name)

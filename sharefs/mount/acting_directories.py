@@ -12,13 +12,13 @@ from sharefs.mount.tree import Tree
 class DirectoryActions(Tree):
     """See the module.  Each asks may_* first."""
 
-    def make_directory(self, parent: Node, name: str, caller: Caller) -> Node:
+    async def make_directory(self, parent: Node, name: str, caller: Caller) -> Node:
         self.may_create(parent, name, stat.S_IFDIR, caller)
         dir_fd = self.gate.directory(parent)
         fsops.make_owned_dir(name, self.owned(parent, caller, directory=True), dir_fd=dir_fd)
         return self.find(parent, name, caller)[0]
 
-    def remove_directory(self, parent: Node, name: str, caller: Caller) -> None:
+    async def remove_directory(self, parent: Node, name: str, caller: Caller) -> None:
         node, _ = self.find(parent, name, caller)
         self.may_remove(parent, name, node, caller)
         fsops.rmdir(name, dir_fd=self.gate.directory(parent))
@@ -36,7 +36,7 @@ class DirectoryActions(Tree):
         )  # fmt: skip
         return self.find(parent, name, caller)[0]
 
-    def remove_file(self, parent: Node, name: str, caller: Caller) -> None:
+    async def remove_file(self, parent: Node, name: str, caller: Caller) -> None:
         node, _ = self.find(parent, name, caller)
         self.may_remove(parent, name, node, caller)
         self.keep(node)

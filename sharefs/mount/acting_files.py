@@ -85,7 +85,7 @@ class FileActions(Tree):
         if mode & stat.S_ISUID or mode & group_execute == group_execute:
             fsops.drop_set_id(handle.fd)
 
-    def flush(self, handle: Handle) -> None:
+    async def flush(self, handle: Handle) -> None:
         """close(2) of one descriptor.  What the file system below has to say is said here."""
         os.close(os.dup(handle.fd))
 

@@ -18,12 +18,14 @@ class DirectoryOperations(Base):
         with answering:
             parent, caller = self.node(parent_inode), caller_of(ctx)
             own = demand_name(name)
-            node = self.tree.make_directory(parent, own, caller)
+            node = await self.tree.make_directory(parent, own, caller)
             return self.known(node, self.tree.entry(node, caller))
 
     async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         with answering:
-            self.tree.remove_directory(self.node(parent_inode), demand_name(name), caller_of(ctx))
+            await self.tree.remove_directory(
+                self.node(parent_inode), demand_name(name), caller_of(ctx)
+            )
 
     async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
         with answering:

@@ -49,7 +49,7 @@ class FileOperations(Base):
 
     async def flush(self, fh: int) -> None:
         with answering:
-            self.tree.flush(self.handles[fh])
+            await self.tree.flush(self.handles[fh])
 
     async def release(self, fh: int) -> None:
         with answering:
@@ -61,7 +61,7 @@ class FileOperations(Base):
     async def fsync(self, fh: int, datasync: bool) -> None:
         with answering:
             handle = self.handles[fh]
-            self.tree.flush(handle)
+            await self.tree.flush(handle)
             fd, sync = handle.fd, os.fdatasync if datasync else os.fsync
             await self.run_long(lambda: sync(fd))
 

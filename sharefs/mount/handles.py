@@ -19,7 +19,7 @@ class Handle:
     content: what is written to a file whose new content is looked at before it counts.
     """
 
-    __slots__ = ("caller", "content", "created", "fd", "flags", "names", "node")
+    __slots__ = ("caller", "changed", "content", "created", "fd", "flags", "names", "node")
 
     def __init__(
         self, fd: int, node: Node, caller: Caller, flags: int, *, created: bool = False
@@ -31,6 +31,7 @@ class Handle:
         self.created = created
         self.names: list[str] | None = None
         self.content: bytearray | None = None
+        self.changed = False
 
     @property
     def writable(self) -> bool:

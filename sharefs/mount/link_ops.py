@@ -41,4 +41,4 @@ class LinkOperations(Base):
 
     async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         with answering:
-            self.tree.remove_file(self.node(parent_inode), demand_name(name), caller_of(ctx))
+            await self.tree.remove_file(self.node(parent_inode), demand_name(name), caller_of(ctx))

@@ -75,11 +75,11 @@ class Tree:
 
     def place(self, parent: Node) -> Place:
         """Whose permissions something new in this directory copies."""
-        holder = _facts(self.gate.status(parent))
+        holder = facts_of(self.gate.status(parent))
         above = next(reversed(parent.names), None)
         if above is None or above[1] not in MAIL_FOLDERS or above[0].identity == NOWHERE:
             return Place(holder, holder)
-        return Place(_facts(self.gate.status(above[0])), holder)
+        return Place(facts_of(self.gate.status(above[0])), holder)
 
     def owned(self, parent: Node, caller: Caller, *, directory: bool = False) -> Ownership:
         return ownership(self.place(parent), caller.uid, caller.gid, directory=directory)
@@ -121,5 +121,5 @@ class Tree:
             self.gate.drop(node)
 
 
-def _facts(status: os.stat_result) -> Facts:
+def facts_of(status: os.stat_result) -> Facts:
     return Facts(status.st_mode, status.st_uid, status.st_gid, "")

@@ -8,6 +8,7 @@ import logging
 import pwd
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -130,12 +131,34 @@ class Viewer:
         return answer
 
 
+class _Homes:
+    """Home lookups for a thread that acts as a user: made by a thread that does not.
+
+    The thread must exist before any other acts as somebody: new threads inherit that.
+    """
+
+    def __init__(self, users: UserDatabase) -> None:
+        self._users = users
+        self._lookups = ThreadPoolExecutor(1, thread_name_prefix="homes")
+        self._lookups.submit(int).result()
+
+    def home_of(self, name: str) -> Path | None:
+        return self._lookups.submit(self._users.home_of, name).result()
+
+    def exists(self, name: str) -> bool:
+        return self._lookups.submit(self._users.exists, name).result()
+
+    def close(self) -> None:
+        self._lookups.shutdown()
+
+
 class Viewers:
     """Users by name, and who has which uid."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._users = UserDatabase(identity_settings(config))
+        self._homes = _Homes(UserDatabase(identity_settings(config)))
         self._known: dict[str, tuple[float, Viewer]] = {}
         self._index: tuple[float, dict[int, list[str]]] | None = None
 
@@ -159,6 +182,29 @@ class Viewers:
             self._known.clear()
         self._known[name] = (now, viewer)
         return viewer
+
+    def account_for_thread(self, viewer: Viewer) -> Account:
+        """An account of the viewer for one piece of work in another thread."""
+        return Account.open(self._config, viewer.user, self._homes)
+
+    def acting_for(self, viewer: Viewer, mailbox: str) -> MailUser:
+        """As whom the mailbox's own files are changed: its owner, in a public one the viewer.
+
+        Raises SharingError for an owner who is no user any more.
+        """
+        found = viewer.account.find(mailbox)
+        owner = found.namespace.owner if found is not None else None
+        if owner is None or owner == viewer.user.name:
+            return viewer.user
+        return self._users.lookup(owner)
+
+    def forget(self) -> None:
+        """Something was changed through us: ask again, for everybody."""
+        for _, viewer in self._known.values():
+            viewer.forget()
+
+    def close(self) -> None:
+        self._homes.close()
 
     def names_of(self, uid: int) -> list[str]:
         """Users with this uid; the superuser sees everybody who can be listed."""

@@ -23,8 +23,8 @@ class ExtendedOperations(Base):
         self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext
     ) -> None:
         with answering:
-            self.tree.set_attribute(self.node(inode), name, value, caller_of(ctx))
+            await self.tree.set_attribute(self.node(inode), name, value, caller_of(ctx))
 
     async def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         with answering:
-            self.tree.remove_attribute(self.node(inode), name, caller_of(ctx))
+            await self.tree.remove_attribute(self.node(inode), name, caller_of(ctx))

@@ -1,0 +1,223 @@
+"""Rights in the view: extended attributes of mailbox directories, and the ACL file itself.
+
+Whoever holds a may write them.  What is written is looked at as a whole before it counts: an ACL
+that does not parse changes nothing.  ACL file, list cache and sharing map change in one step.
+"""
+
+import errno
+import os
+from typing import Final
+
+from sharefs.acl import Mode
+from sharefs.errors import Code, SharingError
+from sharefs.identifiers import Identifier, Signed
+from sharefs.mount.acting_files import KEPT_FLAGS
+from sharefs.mount.caller import Caller
+from sharefs.mount.handles import Handle
+from sharefs.mount.nodes import Node
+from sharefs.mount.policy import ACL_FILE, Need, Spot
+from sharefs.mount.view_tree import Box, Seat, ViewTree
+from sharefs.rights import ADMIN, LOOKUP, Rights
+from sharefs.sharing.acl_text import format_acl
+from sharefs.sharing.files import MAX_SIZE
+
+PREFIX: Final = "user.sharefs."
+MYRIGHTS: Final = PREFIX + "myrights"
+OWNER: Final = PREFIX + "owner"
+EXPLAIN: Final = PREFIX + "explain"
+ACL: Final = PREFIX + "acl"
+ENTRY: Final = ACL + "."
+
+
+class AclChanges(ViewTree):
+    """See the module."""
+
+    # --- extended attributes -------------------------------------------------------------
+
+    def _with_attributes(self, node: Node, caller: Caller, need: Need) -> Box:
+        """The mailbox whose directory this is.  Raises OSError(ENODATA) for anything else."""
+        if node.place is None or not node.is_dir or node.place.spot is not Spot.MAILBOX:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        seat: Seat = node.place
+        self.demand(seat.box, caller, need)
+        return seat.box
+
+    def get_attribute(self, node: Node, name: bytes, caller: Caller) -> bytes:
+        word = os.fsdecode(name)
+        if not word.startswith(PREFIX):
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        admin = word == ACL or word.startswith(ENTRY)
+        box = self._with_attributes(node, caller, Need((ADMIN,)) if admin else _SEEN)
+        account = box.viewer.account
+        if word == MYRIGHTS:
+            return self.rights(box, caller).letters.encode()
+        if word == OWNER:
+            return (account.owner_of(box.mailbox) or "").encode()
+        if word == EXPLAIN:
+            steps = account.explain(box.mailbox)
+            return "".join(f"{step.verdict.value}: {step.text}\n" for step in steps).encode()
+        acl = account.stored_acl(box.mailbox, override=True)
+        if word == ACL:
+            return format_acl(acl)
+        signed = _identifier(word)
+        entry = acl.find(signed.identifier)
+        rights = None
+        if entry is not None:
+            rights = entry.negative if signed.negative else entry.rights
+        if rights is None:
+            raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
+        return rights.letters.encode()
+
+    def list_attributes(self, node: Node, caller: Caller) -> list[bytes]:
+        try:
+            box = self._with_attributes(node, caller, _SEEN)
+        except OSError as error:
+            if error.errno == errno.ENODATA:
+                return []
+            raise
+        names = [MYRIGHTS, OWNER, EXPLAIN]
+        if self.rights(box, caller).covers(ADMIN):
+            names.append(ACL)
+            for entry in box.viewer.account.stored_acl(box.mailbox, override=True).entries:
+                identifier = entry.identifier
+                names += [ENTRY + identifier.file()] if entry.rights is not None else []
+                names += [ENTRY + identifier.file(negative=True)] if entry.negative else []
+        return [os.fsencode(name) for name in names]
+
+    async def set_attribute(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
+        word = os.fsdecode(name)
+        if word == ACL:
+            box = self._with_attributes(node, caller, Need((ADMIN,)))
+            await self._replace(box, value)
+        elif word.startswith(ENTRY):
+            box, signed = self._with_attributes(node, caller, Need((ADMIN,))), _identifier(word)
+            rights = _rights(value)
+            await self.act(
+                box,
+                lambda account: account.set_acl(
+                    box.mailbox, signed.identifier, Mode.REPLACE, rights, negative=signed.negative
+                ),
+            )
+        else:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    async def remove_attribute(self, node: Node, name: bytes, caller: Caller) -> None:
+        word = os.fsdecode(name)
+        if not word.startswith(ENTRY):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        box, signed = self._with_attributes(node, caller, Need((ADMIN,))), _identifier(word)
+        self.get_attribute(node, name, caller)  # ENODATA if there is nothing to remove
+        await self.act(
+            box,
+            lambda account: account.delete_acl(
+                box.mailbox, signed.identifier, negative=signed.negative
+            ),
+        )
+
+    async def _replace(self, box: Box, octets: bytes) -> None:
+        if len(octets) > MAX_SIZE:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        await self.act(box, lambda account: account.replace_acl(box.mailbox, octets))
+
+    # --- the file ------------------------------------------------------------------------
+
+    def open_file(self, node: Node, flags: int, caller: Caller) -> Handle:
+        """Opened to be written, the ACL file is a copy in memory until it is closed."""
+        if flags & os.O_ACCMODE == os.O_RDONLY or self.seat(node).spot is not Spot.ACL:
+            return super().open_file(node, flags, caller)
+        self.may_open(node, flags, caller)
+        fd = self.gate.open_file(node, os.O_RDONLY)
+        try:
+            content = b"" if flags & os.O_TRUNC else os.pread(fd, MAX_SIZE + 1, 0)
+            handle = Handle(fd, node, caller, flags & KEPT_FLAGS)
+        except BaseException:
+            os.close(fd)
+            raise
+        handle.content = bytearray(content)
+        handle.changed = bool(flags & os.O_TRUNC)
+        return handle
+
+    def create_file(self, parent: Node, name: str, flags: int, caller: Caller) -> Handle:
+        seat = parent.place
+        if name != ACL_FILE or seat is None or seat.spot is not Spot.MAILBOX:
+            return super().create_file(parent, name, flags, caller)
+        self.may_create(parent, name, 0o100000, caller)
+        fd = os.memfd_create("acl", os.MFD_CLOEXEC)
+        try:
+            node = self.table.node_for(parent.scope, os.fstat(fd), False)
+            node.place = Seat(seat.box, Spot.ACL)
+            handle = Handle(fd, node, caller, flags & KEPT_FLAGS)
+        except BaseException:
+            os.close(fd)
+            raise
+        handle.content = bytearray()
+        handle.changed = True
+        return handle
+
+    def read(self, handle: Handle, offset: int, size: int) -> bytes:
+        if handle.content is None:
+            return super().read(handle, offset, size)
+        self.may_read(handle)
+        return bytes(handle.content[offset : offset + size])
+
+    def write(self, handle: Handle, offset: int, octets: bytes) -> int:
+        content = handle.content
+        if content is None:
+            return super().write(handle, offset, octets)
+        self.may_write(handle)
+        if handle.flags & os.O_APPEND:
+            offset = len(content)
+        if offset + len(octets) > MAX_SIZE:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        content.extend(bytes(max(0, offset - len(content))))
+        content[offset : offset + len(octets)] = octets
+        handle.changed = True
+        return len(octets)
+
+    async def flush(self, handle: Handle) -> None:
+        """close(2) puts the new ACL in force, or says EINVAL and leaves the old one."""
+        if handle.content is None:
+            await super().flush(handle)
+            return
+        if not handle.changed:
+            return
+        handle.changed = False
+        self.may_write(handle)
+        await self._replace(self.seat(handle.node).box, bytes(handle.content))
+
+    async def rename(
+        self, old: tuple[Node, str], new: tuple[Node, str], flags: int, caller: Caller
+    ) -> None:
+        """A program's new ACL file takes the old one's place: its content counts, if it parses."""
+        seat = new[0].place
+        if new[1] != ACL_FILE or seat is None or seat.spot is not Spot.MAILBOX:
+            await super().rename(old, new, flags, caller)
+            return
+        if flags & ~1:
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        node, _ = self.find(*old, caller)
+        if node.is_dir or self.seat(node).box is not seat.box:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        self.demand(seat.box, caller, Need((ADMIN,)))
+        fd = self.gate.open_file(node, os.O_RDONLY)
+        try:
+            octets = os.pread(fd, MAX_SIZE + 1, 0)
+        finally:
+            os.close(fd)
+        await self._replace(seat.box, octets)
+        await self.remove_file(*old, caller)
+
+
+_SEEN: Final = Need((LOOKUP,), errno.ENOENT)
+
+
+def _identifier(word: str) -> Signed:
+    return Identifier.parse_cli(word.removeprefix(ENTRY))
+
+
+def _rights(value: bytes) -> Rights:
+    """ "lrs"; a final newline, as echo writes it, is fine."""
+    try:
+        return Rights.parse(value.decode("ascii").rstrip("\n\0"))
+    except UnicodeDecodeError as error:
+        raise SharingError(Code.INVALID, f"{value!r} is no set of rights") from error

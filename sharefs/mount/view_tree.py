@@ -1,0 +1,403 @@
+"""The view: to each caller his own tree of mailboxes, under the rights of their ACLs.
+
+`/` holds the caller's own directory, `/<user>` a Maildir++ tree: INBOX itself, and every mailbox
+that the user may look up.  A directory of the view knows its mailbox and whose view it is in; the
+files below are opened by this process, so nobody's home must be open to others.  What policy says
+of rights is asked at every operation; callers who are neither the viewer nor root find nothing.
+"""
+
+import errno
+import logging
+import os
+import stat
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Final, TypeVar
+
+import pyfuse3
+
+from sharefs.account import Account
+from sharefs.errors import SharingError
+from sharefs.fsops import Ownership
+from sharefs.identity.privileges import call_as
+from sharefs.mount import policy
+from sharefs.mount.caller import Caller
+from sharefs.mount.creation import Place, owner_in_view, ownership
+from sharefs.mount.entries import TIMEOUT, entry_of, virtual_directory
+from sharefs.mount.handles import Handle
+from sharefs.mount.mirror import Mirror
+from sharefs.mount.nodes import NOWHERE, ROOT, Node
+from sharefs.mount.policy import Act, Spot
+from sharefs.mount.tree import RunLong
+from sharefs.mount.trusted import open_mailbox
+from sharefs.mount.viewers import Viewer, Viewers
+from sharefs.namespaces.patterns import INBOX
+from sharefs.rights import ALL, LOOKUP, Rights
+
+log: Final = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TOP_MODE: Final = 0o755
+HOME_MODE: Final = 0o700
+_STICKY: Final = stat.S_ISVTX  # the kernel would judge by it; here rights do
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Box:
+    """One mailbox in one viewer's view.  INBOX is the viewer's own directory."""
+
+    viewer: Viewer
+    mailbox: str
+
+    @property
+    def is_home(self) -> bool:
+        return self.mailbox == INBOX
+
+    def open(self) -> int:
+        """Its directory below.  Raises OSError, SharingError."""
+        site = self.viewer.site(self.mailbox)
+        return open_mailbox(site.root, site.directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a node of the view is: which mailbox, and which part of it."""
+
+    box: Box
+    spot: Spot
+
+
+class ViewTree(Mirror):
+    """See the module.  place of a directory's node: its Seat; None for the top."""
+
+    def __init__(
+        self, viewers: Viewers, root_fd: int, run_long: RunLong, *, timeout: float = TIMEOUT
+    ) -> None:
+        super().__init__(root_fd, run_long, timeout=timeout)
+        self.viewers = viewers
+        self._boxes: dict[tuple[Viewer, str], Box] = {}
+
+    # --- who -----------------------------------------------------------------------------
+
+    def seat(self, node: Node) -> Seat:
+        """Where a node belongs.  Raises FileNotFoundError for the top, which is no mailbox's."""
+        if node.is_dir:
+            if node.place is None:
+                raise missing()
+            seat: Seat = node.place
+            return seat
+        name = next(reversed(node.names), None)
+        if name is None:
+            seat = node.place
+            return seat
+        seat = self.seat_of(*name)
+        node.place = seat  # for when it has lost its last name
+        return seat
+
+    def seat_of(self, parent: Node, name: str, *, directory: bool = False) -> Seat:
+        above: Seat = parent.place
+        return Seat(above.box, policy.spot_of(above.spot, name, directory=directory))
+
+    def rights(self, box: Box, caller: Caller) -> Rights:
+        """The viewer's, if he is the caller.  Raises FileNotFoundError for anybody else."""
+        if caller.is_superuser:
+            return ALL
+        if caller.uid != box.viewer.uid:
+            raise missing()
+        return box.viewer.rights(box.mailbox)
+
+    def demand(self, box: Box, caller: Caller, need: policy.Need) -> None:
+        decision = policy.decide(self.rights(box, caller), need)
+        if not decision:
+            log.debug("uid %d on %s: %s", caller.uid, box.mailbox, decision.reason)
+            raise OSError(decision.errno, os.strerror(decision.errno))
+
+    def demand_act(self, act: Act, node: Node, caller: Caller) -> Seat:
+        seat = self.seat(node)
+        name = next(reversed(node.names), (node, ""))[1]
+        self.demand(seat.box, caller, policy.need_of(act, seat.spot, name))
+        return seat
+
+    async def act(self, box: Box, work: Callable[[Account], T]) -> T:
+        """Change what belongs to the mailbox besides messages, as its owner to the file system.
+
+        So that no link or swapped directory makes us write where the owner could not.  In a
+        thread: a lock may have to be waited for.
+        """
+        user = self.viewers.acting_for(box.viewer, box.mailbox)
+        account = self.viewers.account_for_thread(box.viewer)
+        try:
+            return await self.run_long(
+                lambda: call_as(user.uid, user.gid, user.gids, lambda: work(account))
+            )
+        finally:
+            self.viewers.forget()
+
+    def close(self) -> None:
+        super().close()
+        self.viewers.close()
+
+    # --- finding -------------------------------------------------------------------------
+
+    def find(self, parent: Node, name: str, caller: Caller) -> tuple[Node, os.stat_result | None]:
+        if parent.place is None:
+            return self._home(name, caller), None
+        seat: Seat = parent.place
+        rights = self.rights(seat.box, caller)
+        if seat.spot is Spot.MAILBOX:
+            if seat.box.is_home and name.startswith("."):
+                return self._mailbox(parent, seat.box, name, caller), None
+            if not rights.covers(LOOKUP):
+                raise missing()
+        status = os.stat(name, dir_fd=self.directory(parent), follow_symlinks=False)
+        spot = policy.spot_of(seat.spot, name, directory=stat.S_ISDIR(status.st_mode))
+        if spot is Spot.FOREIGN:
+            raise missing()
+        self.demand(seat.box, caller, policy.need_of(Act.SEE, spot, name))
+        node = self.node_of(parent, name, status)
+        if node.is_dir:
+            node.place = Seat(seat.box, spot)
+        return node, status
+
+    def directory(self, node: Node) -> int:
+        """Raises FileNotFoundError for a home without an INBOX below."""
+        if node.identity == NOWHERE:
+            raise missing()
+        return self.gate.directory(node)
+
+    def _home(self, name: str, caller: Caller) -> Node:
+        viewer = self.viewers.get(name)
+        if viewer is None or (caller.uid != viewer.uid and not caller.is_superuser):
+            raise missing()
+        box = self.box(viewer, INBOX)
+        try:
+            node = self._box_node(box)
+        except (OSError, SharingError) as error:
+            log.info("%s has no INBOX to show: %s", name, error)
+            node = self.table.virtual((viewer.user.name, "home"))
+            node.place = Seat(box, Spot.MAILBOX)
+        node.name_is(self.table[ROOT], name)
+        return node
+
+    def _mailbox(self, home: Node, own: Box, name: str, caller: Caller) -> Node:
+        viewer = own.viewer
+        mailbox = viewer.mailbox_of(name)
+        if mailbox is None:
+            raise missing()
+        box = self.box(viewer, mailbox)
+        self.demand(box, caller, policy.need_of(Act.SEE, Spot.MAILBOX))
+        if not viewer.exists(mailbox):
+            raise missing()
+        try:
+            node = self._box_node(box)
+        except SharingError as refusal:
+            raise missing() from refusal
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.EXDEV, errno.ENOTDIR):
+                raise
+            log.warning("%s of %s is not shown: %s", mailbox, viewer.user.name, error)
+            raise missing() from error
+        node.name_is(home, name)
+        return node
+
+    def box(self, viewer: Viewer, mailbox: str) -> Box:
+        """One object for each, so that nodes of one mailbox know it as the same."""
+        if len(self._boxes) > 10_000:
+            self._boxes.clear()
+        return self._boxes.setdefault((viewer, mailbox), Box(viewer, mailbox))
+
+    def _box_node(self, box: Box) -> Node:
+        fd = box.open()
+        status = os.fstat(fd)
+        node = self.table.node_for((box.viewer.user.name, box.mailbox), status, True)
+        node.place = Seat(box, Spot.MAILBOX)
+        node.opener = box.open
+        if node.fd >= 0:
+            os.close(fd)
+        else:
+            self.gate.lend(node, fd)
+        return node
+
+    def node_of(self, parent: Node, name: str, status: os.stat_result) -> Node:
+        node = super().node_of(parent, name, status)
+        if node.is_dir:
+            node.place = self.seat_of(parent, name, directory=True)
+        return node
+
+    # --- showing -------------------------------------------------------------------------
+
+    def entry(
+        self, node: Node, caller: Caller, status: os.stat_result | None = None
+    ) -> pyfuse3.EntryAttributes:
+        if node.place is None and node.is_dir:
+            return virtual_directory(node, 0, TOP_MODE, self.timeout)
+        if node.identity == NOWHERE:
+            return virtual_directory(node, self.seat(node).box.viewer.uid, HOME_MODE, 0)
+        entry = entry_of(node, status or self.gate.status(node), self.timeout)
+        if node.is_dir:
+            entry.st_mode &= ~_STICKY
+            seat: Seat = node.place
+            if seat.spot is Spot.MAILBOX and seat.box.is_home:
+                # Every path goes through here, and for each caller the answer is another one.
+                entry.entry_timeout = 0
+        return entry
+
+    def open_directory(self, node: Node) -> int:
+        if node.place is None or node.identity == NOWHERE:
+            return os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return super().open_directory(node)
+
+    def names(self, handle: Handle) -> list[str]:
+        node = handle.node
+        if node.place is None:
+            return self.viewers.names_of(handle.caller.uid)
+        seat = self.seat(node)
+        below = [] if node.identity == NOWHERE else os.listdir(handle.fd)
+        if seat.spot is not Spot.MAILBOX:
+            return below
+        shown = [name for name in below if not name.startswith(".")]
+        return shown + list(seat.box.viewer.directories()) if seat.box.is_home else shown
+
+    # --- creating ------------------------------------------------------------------------
+
+    def owned(self, parent: Node, caller: Caller, *, directory: bool = False) -> Ownership:
+        place = self.place(parent)
+        uid = place.source.uid if caller.is_superuser else owner_in_view(place, caller.uid)
+        return ownership(place, uid, caller.gid, directory=directory)
+
+    def place(self, parent: Node) -> Place:
+        seat: Seat = parent.place
+        if seat.spot is Spot.MAILBOX:
+            return super().place(parent)
+        place = super().place(parent)
+        above = next(reversed(parent.names))[0]
+        return replace(place, source=super().place(above).holder)
+
+    # --- law -----------------------------------------------------------------------------
+
+    def may_look(self, node: Node, caller: Caller) -> None:
+        if node.place is None and node.is_dir:
+            return
+        self.demand_act(Act.SEE, node, caller)
+
+    def may_list(self, node: Node, caller: Caller) -> None:
+        if node.place is None or node.identity == NOWHERE:
+            return
+        self.demand_act(Act.LIST, node, caller)
+
+    def may_open(self, node: Node, flags: int, caller: Caller) -> None:
+        if flags & os.O_ACCMODE != os.O_WRONLY:
+            self.demand_act(Act.OPEN, node, caller)
+        if flags & os.O_ACCMODE != os.O_RDONLY or flags & os.O_TRUNC:
+            self.demand_act(Act.WRITE, node, caller)
+
+    def may_read(self, handle: Handle) -> None:
+        if not handle.created:
+            self.demand_act(Act.OPEN, handle.node, handle.caller)
+
+    def may_write(self, handle: Handle) -> None:
+        if not handle.created:
+            self.demand_act(Act.WRITE, handle.node, handle.caller)
+            return
+        # What he made he may finish, as long as he may put messages here at all.
+        self.demand(self.seat(handle.node).box, handle.caller, policy.Need(policy.INSERTING))
+
+    def may_change(
+        self, node: Node, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields,
+        caller: Caller,
+    ) -> None:  # fmt: skip
+        if fields.update_size:
+            self.demand_act(Act.WRITE, node, caller)
+        if fields.update_atime or fields.update_mtime:
+            self.demand_act(Act.TOUCH, node, caller)
+        if fields.update_mode or fields.update_gid:
+            self.demand_act(Act.CHMOD, node, caller)
+        if fields.update_uid and not caller.is_superuser:
+            self.demand_act(Act.CHMOD, node, caller)
+            if attr.st_uid not in (caller.uid, self.gate.status(node).st_uid):
+                raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def may_create(self, parent: Node, name: str, kind: int, caller: Caller) -> None:
+        seat = self._parent_seat(parent)
+        if kind == stat.S_IFDIR:
+            spot = policy.spot_of(seat.spot, name, directory=True)
+            self.demand(seat.box, caller, policy.need_of(Act.MAKE_DIRECTORY, spot))
+        elif kind != stat.S_IFREG:
+            self.rights(seat.box, caller)
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        elif seat.spot is Spot.MAILBOX:
+            spot = policy.spot_of(seat.spot, name, directory=False)
+            self.demand(seat.box, caller, policy.need_of(Act.MAKE, spot))
+        else:
+            self.demand(seat.box, caller, policy.need_of_new(seat.spot, name))
+
+    def _parent_seat(self, parent: Node) -> Seat:
+        if parent.place is None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        if parent.identity == NOWHERE:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        seat: Seat = parent.place
+        return seat
+
+    def may_remove(self, parent: Node, name: str, node: Node, caller: Caller) -> None:
+        if parent.place is None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        seat = node.place if node.is_dir else self.seat_of(parent, name)
+        if node.is_dir and seat.box.is_home and seat.spot is not Spot.MAILBOX:
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))  # INBOX is there, always
+        self.demand(seat.box, caller, policy.need_of(Act.REMOVE, seat.spot, name))
+
+    def may_rename(
+        self, source: tuple[Node, str, Node], dest: tuple[Node, str], flags: int, caller: Caller
+    ) -> None:
+        old_parent, old_name, node = source
+        new_parent, new_name = dest
+        if flags & ~1:  # all but RENAME_NOREPLACE: an exchange is two of each at once
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        old_seat, new_seat = self._parent_seat(old_parent), self._parent_seat(new_parent)
+        if node.is_dir or Spot.MAILBOX in (old_seat.spot, new_seat.spot):
+            self._may_rename_other(source, dest, caller)
+            return
+        needs = policy.needs_of_rename(
+            policy.Named(old_seat.spot, old_name), policy.Named(new_seat.spot, new_name),
+            same_mailbox=old_seat.box is new_seat.box,
+        )  # fmt: skip
+        self._demand_all(needs, old_seat.box, new_seat.box, caller)
+        try:
+            victim, _ = self.find(new_parent, new_name, caller)
+        except FileNotFoundError:
+            return
+        if victim is not node:
+            self.may_remove(new_parent, new_name, victim, caller)
+
+    def _may_rename_other(
+        self, source: tuple[Node, str, Node], dest: tuple[Node, str], caller: Caller
+    ) -> None:
+        self.rights(self._parent_seat(source[0]).box, caller)
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def may_link(self, node: Node, dest: tuple[Node, str], caller: Caller) -> None:
+        parent, name = dest
+        new_seat = self._parent_seat(parent)
+        old_parent, old_name = next(reversed(node.names), (None, ""))
+        old_seat = self.seat(node)
+        if old_parent is None or Spot.MAILBOX in (new_seat.spot, old_parent.place.spot):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        needs = policy.needs_of_link(
+            policy.Named(old_parent.place.spot, old_name), policy.Named(new_seat.spot, name)
+        )
+        self._demand_all(needs, old_seat.box, new_seat.box, caller)
+
+    def _demand_all(
+        self, needs: Iterable[tuple[str, policy.Need]], old: Box, new: Box, caller: Caller
+    ) -> None:
+        for where, need in needs:
+            self.demand(old if where == "source" else new, caller, need)
+
+    def may_copy(self, node: Node, pinned: int, caller: Caller) -> bool:
+        return True  # the right r on its mailbox was demanded
+
+
+def missing() -> OSError:
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
