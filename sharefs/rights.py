@@ -7,6 +7,7 @@ letters on the command line (`lookup read write-seen`).
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -120,8 +121,9 @@ class Rights:
     def parse_names(cls, words: Iterable[str]) -> Rights:
         """Read rights as a person types them: long names, `all`, a role, letters, or `:name`.
 
-        Long names win over letters (`post` is the right, not p, o, s and t).  Raises
-        SharingError(INVALID).
+        Long names win over letters (`post` is the right, not p, o, s and t).  A word of letters
+        that repeats one or looks like a long name (`reed`, `writes`) is refused: a slip of the pen
+        must not give e.  Raises SharingError(INVALID).
         """
         rights = cls()
         for word in words:
@@ -134,6 +136,8 @@ class Rights:
             elif word.startswith(":"):
                 rights |= cls.named([_extra_name(word)])
             elif word and set(word) <= {*CANONICAL, *_VIRTUAL}:
+                if slip := _slip(word):
+                    raise SharingError(Code.INVALID, slip)
                 rights |= cls.parse(word)
             else:
                 known = ", ".join(["all", *ROLES, *_LETTER_OF])
@@ -230,3 +234,16 @@ ROLES: Final = {
     "editor": Rights("lrswtipe"),
     "manager": ALL,
 }
+
+
+def _slip(word: str) -> str:
+    """What is wrong with a word of letters that was hardly meant as one; "" if nothing is."""
+    known = difflib.get_close_matches(word, ["all", *_LETTER_OF, *ROLES], 1, cutoff=0.75)
+    in_order = set(word) <= {*CANONICAL} and word == _in_order(word)
+    if in_order or (not known and len(set(word)) == len(word)):
+        return ""
+    meant = f"did you mean {known[0]}? " if known else ""
+    return (
+        f"invalid right {word!r}: {meant}The letters {' '.join(word)} can be written apart,"
+        " if they are meant"
+    )

@@ -89,6 +89,19 @@ def test_people_may_say_it_in_words(words: list[str], want: str) -> None:
     assert Rights.parse_names(words) == Rights(want)
 
 
+@pytest.mark.parametrize("word", ["reed", "writes", "reda", "craeet", "lrll", "deletes"])
+def test_a_slip_of_the_pen_gives_no_rights(word: str) -> None:
+    """All of them are letters of rights, and most have e or x among them."""
+    with pytest.raises(SharingError, match=f"invalid right '{word}'"):
+        Rights.parse_names([word])
+    assert Rights.parse_names(word) == Rights.parse(word)  # letter by letter it is meant
+
+
+@given(standard_rights)
+def test_letters_in_their_order_are_always_letters(wanted: Rights) -> None:
+    assert Rights.parse_names([wanted.letters] if wanted else []) == wanted
+
+
 def test_extra_names_have_a_colon_on_the_command_line() -> None:
     assert Rights.parse_names(["l", ":foo", ":read"]) == Rights("lr", ("foo",))
 
