@@ -5,6 +5,7 @@ the viewer himself is never told of.
 """
 
 import enum
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from sharefs.account.opening import private_seen_dir
 from sharefs.acl import Effect
 from sharefs.errors import SharingError
 from sharefs.names import flaw_of
-from sharefs.namespaces.namespace import Found
+from sharefs.namespaces.namespace import Found, Namespace
 from sharefs.namespaces.templates import Owner
 from sharefs.permissions.access import Want
 from sharefs.permissions.explain import explain_access, own_credentials
@@ -45,6 +46,8 @@ def explain(context: Context, name: str) -> list[Step]:
     if found is None:
         return [Step(Verdict.NO, f"no namespace covers the name {name}")]
     steps = list(_namespace(found))
+    if not _owner_is_known(context, found.namespace):
+        return [*steps, Step(Verdict.NO, f"no user database knows {found.namespace.owner}")]
     flaw = flaw_of(found.levels, found.namespace.naming) if found.levels else None
     if flaw is not None:
         return [*steps, Step(Verdict.NO, f"the mailbox name {flaw}")]
@@ -65,6 +68,16 @@ def _namespace(found: Found) -> Iterator[Step]:
         f"{found.name} is {'/'.join(found.levels) or 'the root'} in the {namespace.type} namespace"
         f" {namespace.prefix!r}{owner}",
     )
+
+
+def _owner_is_known(context: Context, namespace: Namespace) -> bool:
+    """True also where the databases cannot be asked: then the next steps tell more."""
+    if namespace.type != "shared" or namespace.owner is None:
+        return True
+    try:
+        return context.homes.exists(namespace.owner)
+    except SharingError:
+        return True
 
 
 def _place(target: Target) -> Iterator[Step]:
@@ -121,10 +134,13 @@ def _shared_listing(context: Context, target: Target) -> Iterator[Step]:
     namespace = target.namespace
     if namespace.settings.list == "no":
         yield Step(Verdict.NO, f"namespace {namespace.prefix!r} has list = no")
-    lines = list_cache.read_list(namespace.location.control_dir / list_cache.FILE_NAME)
+    cache = namespace.location.control_dir / list_cache.FILE_NAME
+    lines = list_cache.read_list(cache)
     stored = namespace.stored_name(target.levels)
-    if lines is None:
-        yield Step(Verdict.NOTE, "there is no list cache (dovecot-acl-list)")
+    if lines is None and os.path.lexists(cache):
+        yield Step(Verdict.NOTE, f"the list cache {cache} may not be read; it can be done without")
+    elif lines is None:
+        yield Step(Verdict.NOTE, f"there is no list cache {cache}, or none within reach")
     elif all(line.name != stored for line in lines):
         yield Step(
             Verdict.NOTE,

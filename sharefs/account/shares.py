@@ -28,6 +28,7 @@ from sharefs.sharing.step import (
     change_sharing,
     check_map,
     derive,
+    unreadable_files,
     wanted_of,
 )
 
@@ -61,7 +62,7 @@ class MapReport:
     owner: str
     change: MapDiff
     unstorable: tuple[str, ...] = ()
-    unreadable: bool = False
+    unreadable: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def differences(self) -> Iterator[tuple[str, str, str]]:
@@ -72,8 +73,8 @@ class MapReport:
             yield "stale", str(key), "the map says so, no ACL does"
         for text in self.unstorable:
             yield "unstorable", text, "the map cannot hold a name with a slash"
-        if self.unreadable:
-            yield "unreadable", "", "an ACL file could not be read, so nothing is removed"
+        for flaw in self.unreadable:
+            yield "unreadable", "", f"{flaw}; nothing is removed until that is repaired"
 
     def lines(self) -> list[str]:
         """What a rebuild changed, for people."""
@@ -280,4 +281,5 @@ def rebuild_map(context: Context, *, dry_run: bool) -> MapReport:
                 f"the map of {owner} was not rebuilt: " + "; ".join(derived.warnings),
             )
         change, warnings = derived.map_change, derived.warnings
-    return MapReport(owner, change, unstorable, not wanted.complete, warnings)
+    unreadable = tuple(unreadable_files(shares, context.policy.reader))
+    return MapReport(owner, change, unstorable, unreadable, warnings)

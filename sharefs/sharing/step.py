@@ -15,6 +15,7 @@ from typing import Final
 from sharefs.acl import Acl, Entry
 from sharefs.errors import SharingError
 from sharefs.permissions.inherit import Creation
+from sharefs.sharing.acl_text import Severity
 from sharefs.sharing.files import AclReader, AclUpdate, Change, update_acl
 from sharefs.sharing.keys import MapDiff, Wanted, desired_keys, diff
 from sharefs.sharing.list_cache import CachedMailbox, is_listable, write_list
@@ -137,6 +138,15 @@ def wanted_of(shares: Shares, reader: AclReader) -> Wanted:
     return desired_keys(shares.owner, _acls((*shares.mailboxes(), *shares.elsewhere()), reader))
 
 
+def unreadable_files(shares: Shares, reader: AclReader) -> Iterator[str]:
+    """What is wrong with each of the owner's ACL files that cannot be read, its place first."""
+    for mailbox in (*shares.mailboxes(), *shares.elsewhere()):
+        file = reader.read(mailbox.acl_path)
+        if not file.readable:
+            errors = (flaw for flaw in file.problems if flaw.severity is Severity.ERROR)
+            yield str(next(errors, file.path))
+
+
 class _Finding:
     """wanted_of, as the map's lock calls it, remembering what it found for the report."""
 
@@ -154,9 +164,10 @@ class _Finding:
         if found is None:
             return
         if not found.complete:
+            flaw = next(unreadable_files(self._shares, self._reader), "an ACL file is unreadable")
             yield (
-                f"an ACL file of {owner} could not be read, so nothing was removed from the"
-                f" sharing map; `sharefs acl debug -u {owner}` names the file"
+                f"{flaw}; until that is repaired nothing is removed from the sharing map for"
+                f" {owner}; then `sharefs map rebuild -u {owner}`"
             )
         for key in sorted(found.unstorable):
             yield (

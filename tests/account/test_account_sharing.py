@@ -204,7 +204,9 @@ def test_an_unreadable_acl_takes_nothing_from_the_map(world: World) -> None:
     alice.set_acl("Work", user("bob"), Mode.REPLACE, LR)
     world.maildir("alice", ".Work", "dovecot-acl").write_text("user=bob Z\n")
     report = alice.rebuild_map()
-    assert [state for state, _, _ in report.differences()] == ["unreadable"]
+    ((state, _, detail),) = report.differences()
+    assert state == "unreadable"
+    assert f"{world.maildir('alice', '.Work', 'dovecot-acl')}:1:10: error: unknown right" in detail
     assert keys(world) == ["shared/shared-boxes/user/bob/alice"]
 
 
