@@ -29,8 +29,9 @@ import socket
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -92,11 +93,12 @@ class Transcript:
 
 
 class Connection:
-    """One client's socket, read line by line."""
+    """One client's socket, read line by line.  skips: any lines may come before the next."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
         self._unread = b""
+        self.skips = False
 
     def send(self, octets: bytes) -> None:
         self._socket.sendall(octets)
@@ -105,13 +107,10 @@ class Connection:
         """The next line without its CRLF; "(closed)" when the server hung up, None if none came."""
         deadline = time.monotonic() + patience
         while b"\r\n" not in self._unread:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return None
-            self._socket.settimeout(left)
+            self._socket.settimeout(max(0.0, deadline - time.monotonic()))
             try:
                 octets = self._socket.recv(65536)
-            except TimeoutError:
+            except (TimeoutError, BlockingIOError):
                 return None
             if not octets:
                 return "(closed)"
@@ -131,9 +130,9 @@ class _Player:
     here: Connection | None = None
     values: dict[str, str] = field(default_factory=dict)
     heard: list[str] = field(default_factory=list)
-    acted: float = 0.0
-    any_lines: bool = False
+    acted: float = 0.0  # when anybody last did something
     printed: list[str] = field(default_factory=list)
+    prints_more: bool = False
     status: int = 0
 
     # -- text ----------------------------------------------------------------------------------
@@ -185,7 +184,10 @@ class _Player:
                 self.say(line, literal)
             else:
                 self.ACTIONS.get(line.kind, _Player.run)(self, line)
-        self.check_status(Line(lines[-1].number, "", ""))
+        self.check_status(lines[-1])
+        for name, connection in self.connections.items():
+            if not connection.skips and (left := connection.line(0.0)) not in (None, "(closed)"):
+                raise self.fail(lines[-1], f"{name} heard this as well: {left}")
 
     def connection(self, line: Line) -> None:
         name, _, login = (word.strip() for word in line.text.rstrip("]").partition("="))
@@ -210,13 +212,12 @@ class _Player:
             octets = octets[:-2] + b"%d+}\r\n" % len(body) + body
         self.heard.append(f"C: {text}")
         self.acted = time.monotonic()
-        self.any_lines = False
         self.here.send(octets + b"\r\n")
 
     def hear(self, line: Line) -> None:
         assert self.here is not None, f"{self.script.path.name}: who hears {line.number}?"
         if line.text == "...":
-            self.any_lines = True
+            self.here.skips = True
             return
         limit = PROMPT if line.kind == "S<" else PATIENCE
         want = _plain(line.text) if line.kind == "S~" else line.text
@@ -227,9 +228,9 @@ class _Player:
             self.heard.append(f"S: {got}")
             if self.matches(want, _plain(got) if line.kind == "S~" else got):
                 break
-            if not self.any_lines or got == "(closed)":
+            if not self.here.skips or got == "(closed)":
                 raise self.fail(line, f"want {self.filled(line.text)}\n got {got}")
-        self.any_lines = False
+        self.here.skips = False
 
     def run(self, line: Line) -> None:
         self.check_status(line)
@@ -241,18 +242,18 @@ class _Player:
         self.printed = done.stdout.splitlines()
         self.status = done.returncode
         self.heard += [f"> {text}" for text in (done.stdout + done.stderr).splitlines()]
-        self.any_lines = False
+        self.prints_more = False
 
     def read_printed(self, line: Line) -> None:
         if line.text == "...":
-            self.any_lines = True
+            self.prints_more = True
             return
         while self.printed:
             got = self.printed.pop(0)
             if self.matches(line.text, got):
-                self.any_lines = False
+                self.prints_more = False
                 return
-            if not self.any_lines:
+            if not self.prints_more:
                 raise self.fail(line, f"want {self.filled(line.text)}\n got {got}")
         raise self.fail(line, f"not printed: {line.text}")
 
@@ -265,7 +266,7 @@ class _Player:
         """A command that nobody expects to fail has not failed, and printed what was told."""
         if self.status:
             raise self.fail(line, f"the command before ended with status {self.status}")
-        if self.printed and not self.any_lines:
+        if self.printed and not self.prints_more:
             raise self.fail(line, f"printed as well: {self.printed}")
         self.printed = []
 
@@ -318,5 +319,4 @@ def play(script: Transcript, world: World) -> None:
 def transcripts(directory: Path) -> Iterator[Transcript]:
     """All of a directory, by host and name."""
     found = [Transcript.read(path) for path in sorted(directory.glob("*.txt"))]
-    key: Callable[[Transcript], str] = lambda script: script.host  # noqa: E731
-    yield from sorted(found, key=key)
+    yield from sorted(found, key=attrgetter("host"))
