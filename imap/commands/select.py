@@ -46,7 +46,7 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
     selected = Selected(name, handle, view, examined, tuple(mailbox.keywords()))
     session.selected, session.state = selected, State.SELECTED
     session.queue_flags_line(selected)
-    session.untagged(b"OK ", session.permanent_flags(selected, rights), b" Flags permitted.")
+    session.queue_permanent_flags(selected, rights)
     session.untagged(b"%d EXISTS" % len(view))
     session.untagged(b"%d RECENT" % len(view.recent))
     unseen = _first_unseen(selected)

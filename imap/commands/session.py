@@ -205,9 +205,14 @@ class Session:
         if keywords != selected.keywords:
             selected.keywords = keywords
             self.queue_flags_line(selected)
+            # Without it a client does not know that it may set the new ones too.
+            self.queue_permanent_flags(selected, self.rights())
 
     def queue_flags_line(self, selected: Selected) -> None:
         self.untagged(b"FLAGS ", wire.flags((*SYSTEM_NAMES, *selected.keywords)))
+
+    def queue_permanent_flags(self, selected: Selected, rights: Rights) -> None:
+        self.untagged(b"OK ", self.permanent_flags(selected, rights), b" Flags permitted.")
 
     def permanent_flags(self, selected: Selected, rights: Rights) -> bytes:
         """PERMANENTFLAGS with brackets: only what this viewer may really change for good."""
