@@ -26,6 +26,16 @@ def test_a_mailbox_from_making_to_deleting(shell: Shell, host: World) -> None:
     assert shell.ok("mailbox list -u bob -s").lines == ["Sent"]
 
 
+def test_an_entry_that_makes_no_user_does_not_stop_the_others(shell: Shell, host: World) -> None:
+    users = host.top / "users"
+    users.write_text(f"aaa:{{PLAIN}}x:0:0::{host.home('bob')}::\n" + users.read_text())
+    shell.ok("mailbox create -u bob Work")
+    done = shell.run("mailbox list -A Work")
+    assert done.status == os.EX_UNAVAILABLE
+    assert done.lines == ["bob Work"]
+    assert done.err.startswith("sharefs(aaa): user aaa: uid 0")
+
+
 def test_one_refusal_does_not_stop_the_others(shell: Shell) -> None:
     done = shell.run("mailbox create -u bob A a//b B A")
     assert done.status == os.EX_CANTCREAT

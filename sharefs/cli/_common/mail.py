@@ -80,16 +80,18 @@ class Host:
         return cls(load(Path(path) if path else None, overrides=options.get("overrides", ())))
 
     def chosen(self, who: Who) -> Iterator[MailUser]:
-        """Raises UnknownUser for one name; a mask that fits nobody is SharingError(NONEXISTENT)."""
+        """Raises as names(), and for the first one whose entry makes no user."""
+        return map(self.users.lookup, self.names(who))
+
+    def names(self, who: Who) -> list[str]:
+        """Raises SharingError(NONEXISTENT) for a mask that fits nobody."""
         if not who.several:
-            yield self.users.lookup(who.mask or self._myself())
-            return
+            return [who.mask or self._myself()]
         mask = who.mask or "*"
         names = [name for name in self.users.iterate() if fnmatch.fnmatchcase(name, mask)]
         if not names:
             raise SharingError(Code.NONEXISTENT, f"no user database lists a user like {mask!r}")
-        for name in names:
-            yield self.users.lookup(name)
+        return names
 
     def act(self, user: MailUser, action: Callable[[Account], T]) -> T:
         """What action returns, done by a process that is the user.  JSON data only."""
@@ -98,18 +100,20 @@ class Host:
         )
 
     def each(self, who: Who, action: Callable[[Account], T]) -> Iterator[tuple[MailUser, T]]:
-        """act() for everybody chosen.  One user's refusal is reported and does not stop the rest.
+        """act() for everybody chosen.  One user's refusal is reported and does not stop the rest,
+        nor does an entry of a user database that makes no user.
 
         For a single user the refusal passes through.  After several, end() makes the last
         refusal the exit status, when all that was found has been printed.
         """
-        for user in self.chosen(who):
+        for name in self.names(who):
             try:
+                user = self.users.lookup(name)
                 got = self.act(user, action)
             except SharingError as refusal:
                 if not who.several:
                     raise
-                click.echo(f"sharefs({user.name}): {refusal.detail}", err=True)
+                click.echo(f"sharefs({name}): {refusal.detail}", err=True)
                 self._failed = refusal
                 continue
             yield user, got
