@@ -7,11 +7,13 @@ from typing import Any
 import click
 
 from sharefs.account import Account
-from sharefs.acl import Change, Mode, Update
+from sharefs.acl import AclViewer, Change, Mode, Update, effective
+from sharefs.cli._common import linking
 from sharefs.cli._common.mail import Host, Who, user_options
-from sharefs.cli._common.output import echo, format_options
+from sharefs.cli._common.output import echo, format_options, printable
+from sharefs.errors import Code, SharingError
 from sharefs.identifiers import Identifier, Kind, user
-from sharefs.rights import ROLES, Rights
+from sharefs.rights import NONE, ROLES, Rights
 
 _WORDS = ("anyone", "anonymous", "authenticated", "owner")
 
@@ -40,9 +42,10 @@ def share() -> None:
     Examples:
       sharefs share add -u alice Work bob --role reader
       sharefs share add -u alice Work '$staff' --role editor
-      sharefs share list -u alice
-      sharefs share list -u bob --to
+      sharefs share list --by alice
+      sharefs share list --to bob
       sharefs share remove -u alice Work bob
+      sharefs share link -u bob --with-children alice Work
     """
 
 
@@ -141,30 +144,188 @@ def _report(
 
 @share.command("list")
 @user_options()
-@click.option("--to", "to_me", is_flag=True, help="What others share with the user instead.")
+@click.option("--by", "owner", metavar="OWNER", help="What OWNER shares; the same as -u OWNER.")
+@click.option("--to", "viewer", metavar="[USER]", is_flag=False, flag_value="",
+              help="What is shared with USER, from everybody's ACL files; root only.  Without a"
+              " name: what the user of -u sees of it.")  # fmt: skip
+@click.option("--links", is_flag=True, help="Mailboxes of others that are linked into the tree.")
 @format_options
 @click.argument("mailboxes", metavar="[MAILBOX]...", nargs=-1)
 @click.pass_context
-def list_(ctx: click.Context, who: Who, to_me: bool, form: str, mailboxes: tuple[str, ...]) -> None:
+def list_(
+    ctx: click.Context, who: Who, owner: str | None, viewer: str | None, links: bool, form: str,
+    mailboxes: tuple[str, ...],
+) -> None:  # fmt: skip
     """List what the user shares with others, from the ACL files themselves.
 
-    With --to: what others share with the user, as far as the user can see it.
+    With --to USER: what anybody shares with USER, whether or not USER can see it.
+
+    \b
+    With --links: symbolic links to others' mailboxes, and how each is doing:
+      good       it leads to a mailbox; Missing says how many below it have no link
+      dangling   what it leads to is gone            loop  it leads to itself
+      closed     the kernel lets the user not in     inside  it leads into the user's own tree
+      no mailbox  it leads to something else
 
     \b
     Examples:
-      sharefs share list -u alice
-      sharefs share list -A --json
+      sharefs share list --by alice
+      sharefs share list --to bob
       sharefs share list -u bob --to
+      sharefs share list -A --links --json
     """
+    if owner is not None:
+        if who.mask or who.everybody:
+            raise click.UsageError("--by says whose shares; -u and -A say it too")
+        who = Who(owner, False)
     host = Host.of(ctx)
-    if to_me:
-        columns, records = host.records(who, ("Mailbox", "Owner", "Rights", "Role"), _received)
+    if links:
+        columns, records = host.records(who, LINK_COLUMNS, linking.listed)
+        names = _names_by_uid(host)
+        for record in records:
+            record["Owner"] = names.get(record["uid"], record["uid"])
+    elif viewer and os.geteuid() == 0:
+        columns, records = ("Mailbox", "Owner", "Rights", "Role"), _granted_to(host, viewer)
+    elif viewer is not None:
+        asked = Who(viewer, False) if viewer else who
+        columns, records = host.records(asked, ("Mailbox", "Owner", "Rights", "Role"), _received)
     else:
         columns, records = host.records(
             who, ("Mailbox", "With", "Rights", "Role"), lambda account: _given(account, mailboxes)
         )
     echo(columns, records, form)
     host.end()
+
+
+LINK_COLUMNS = ("Link", "State", "Owner", "Missing", "Target")
+
+
+def _names_by_uid(host: Host) -> dict[int, str]:
+    """Users who have a uid of their own; a uid of several says nothing."""
+    names: dict[int, list[str]] = {}
+    for name in host.users.iterate():
+        names.setdefault(host.users.lookup(name).uid, []).append(name)
+    return {uid: found[0] for uid, found in names.items() if len(found) == 1}
+
+
+def _granted_to(host: Host, name: str) -> list[dict[str, Any]]:
+    """What the ACL files of all owners give one user.  Names are the owners'."""
+    viewer = host.users.lookup(name)
+
+    def action(account: Account) -> list[dict[str, Any]]:
+        who = AclViewer(viewer.acl_user, viewer.acl_groups, owner_name=account.user.name,
+                        private_namespace=True)  # fmt: skip
+        found = []
+        for mailbox, acl in account.own_acls():
+            rights = effective(acl, who, NONE).rights
+            if rights:
+                found.append(
+                    {
+                        "Mailbox": mailbox,
+                        "Owner": account.user.name,
+                        "Rights": str(rights),
+                        "Role": role_of(rights),
+                    }
+                )
+        return found
+
+    everybody = host.each(Who(None, True), action)
+    found = [one for user, given in everybody if user.name != viewer.name for one in given]
+    return sorted(found, key=lambda one: (one["Owner"], one["Mailbox"]))
+
+
+@share.command()
+@user_options(everybody=False)
+@click.option("--with-children", is_flag=True, help="Link the mailboxes below it as well.")
+@click.option("--force", is_flag=True, help="Even if the ACL gives the user nothing.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be linked.")
+@click.argument("owner")
+@click.argument("mailbox")
+@click.argument("name", required=False)
+@click.pass_context
+def link(
+    ctx: click.Context, who: Who, with_children: bool, force: bool, dry_run: bool, owner: str,
+    mailbox: str, name: str | None,
+) -> None:  # fmt: skip
+    """Link OWNER's MAILBOX into the user's own tree as NAME.  Default: shared/OWNER.
+
+    With the Maildir++ layout every mailbox needs a link of its own: --with-children makes them.
+    The owner's ACL decides what the user may do there, through sharefs; another IMAP server may
+    take who linked a mailbox for its owner, so what the ACL does not show is not linked.
+
+    \b
+    Examples:
+      sharefs share link -u bob alice Work
+      sharefs share link -u bob --with-children alice Projects linked/alice
+    """
+    host = Host.of(ctx)
+    viewer = next(iter(host.chosen(who)))
+    got = host.act(
+        host.users.lookup(owner),
+        lambda account: linking.sources_of(account, mailbox, viewer, with_children),
+    )
+    sources = [one for one in got["sources"] if one["visible"] or force]
+    if not any(not one["levels"] for one in sources):
+        raise SharingError(
+            Code.NO_PERMISSION,
+            f"the ACL of {owner}'s {mailbox} does not show it to {viewer.name}: share it first"
+            f" (sharefs share add -u {owner} {mailbox} {viewer.name}), or use --force",
+        )
+    for one in got["sources"]:
+        if one not in sources:
+            click.echo(f"{one['name']} is not shown to {viewer.name}: not linked", err=True)
+
+    def action(account: Account) -> list[list[str]]:
+        separator = account.separator_of("INBOX")
+        as_name = name or separator.join(("shared", owner))
+        return linking.link(account, as_name, sources, dry_run)
+
+    _tell_links(host.act(viewer, action))
+
+
+@share.command()
+@user_options(everybody=False)
+@click.option("--with-children", is_flag=True, help="The links below it as well.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
+@click.argument("name")
+@click.pass_context
+def unlink(ctx: click.Context, who: Who, with_children: bool, dry_run: bool, name: str) -> None:
+    """Remove the link that shows another's mailbox as NAME.  The mailbox itself stays.
+
+    \b
+    Example:
+      sharefs share unlink -u bob --with-children shared/alice
+    """
+    host = Host.of(ctx)
+    viewer = next(iter(host.chosen(who)))
+    _tell_links(
+        host.act(viewer, lambda account: linking.unlink(account, name, with_children, dry_run))
+    )
+
+
+@share.command()
+@user_options()
+@click.option("--yes", is_flag=True, help="Do it.  Without, nothing is changed.")
+@click.pass_context
+def repair(ctx: click.Context, who: Who, yes: bool) -> None:
+    """Remove links that lead nowhere, and link what was made below linked mailboxes since.
+
+    Exit status 0; what is refused for one of several users becomes the status at the end.
+
+    \b
+    Examples:
+      sharefs share repair -u bob
+      sharefs share repair -A --yes
+    """
+    host = Host.of(ctx)
+    for _, done in host.each(who, lambda account: linking.repair(account, not yes)):
+        _tell_links(done)
+    host.end()
+
+
+def _tell_links(done: list[list[str]]) -> None:
+    for state, path, target in done:
+        click.echo(f"{state}: {printable(path)} -> {printable(target)}")
 
 
 def _given(account: Account, mailboxes: tuple[str, ...]) -> list[dict[str, Any]]:

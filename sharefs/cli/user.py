@@ -1,5 +1,6 @@
 """`sharefs user`: who somebody is to the mail system, and where each part of it was written."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -15,7 +16,43 @@ from sharefs.identity.passdb import AuthFailed, PasswordDatabase
 from sharefs.identity.userdb import UserDatabase
 
 
-@click.command(name="user", short_help="Show users: ids, home, groups and where each came from.")
+class _Users(click.Group):
+    """`user NAME` shows somebody; a word that is a subcommand is that."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["delete", "rename", "show"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in ("delete", "rename"):
+            module = importlib.import_module("sharefs.cli.user_sweep")
+            command = getattr(module, cmd_name)
+            assert isinstance(command, click.Command)
+            return command
+        return show if cmd_name == "show" else None
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in ("delete", "rename", "show", "-h", "--help"):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    name="user", cls=_Users,
+    short_help="Show users: ids, home, groups and where each came from; sweep grants.",
+)  # fmt: skip
+def user() -> None:
+    """Show users, and sweep the ACLs of others when one is renamed or deleted.
+
+    \b
+    Examples:
+      sharefs user alice
+      sharefs user 'a*' --json
+      sharefs user rename carol caroline
+      sharefs user delete carol --yes
+    """
+
+
+@click.command(name="show", short_help="Show users: ids, home, groups; `sharefs user NAME`.")
 @click.argument("names", metavar="USER...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object for each user and line.")
 @click.option(
@@ -27,7 +64,7 @@ from sharefs.identity.userdb import UserDatabase
     help="With --check-password: the client's address, for allow_nets.  Default: a local login.",
 )  # fmt: skip
 @click.pass_context
-def user(
+def show(
     ctx: click.Context,
     names: tuple[str, ...],
     as_json: bool,
