@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -71,10 +71,28 @@ def _children() -> set[int]:
     return found
 
 
+# Directories made by this process; another test run at the same moment has mounts of its own.
+_made: list[str] = []
+_make_directory = tempfile.mkdtemp
+
+
+def _make_and_remember(*args: Any, **kwargs: Any) -> Any:
+    _made.append(os.fsdecode(_make_directory(*args, **kwargs)))
+    return _made[-1]
+
+
+tempfile.mkdtemp = _make_and_remember
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _remember_tmp_path(tmp_path_factory: pytest.TempPathFactory) -> None:
+    _made.append(str(tmp_path_factory.getbasetemp()))
+
+
 def _our_mounts() -> set[str]:
-    base = f"{tempfile.gettempdir()}/"
+    ours = tuple(f"{path}/" for path in _made)
     points = {line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()}
-    return {point for point in points if point.startswith((f"{base}sharefs-", f"{base}pytest-"))}
+    return {point for point in points if f"{point}/".startswith(ours)}
 
 
 @pytest.fixture(autouse=True)
