@@ -13,7 +13,13 @@ from pathlib import Path
 from sharefs.account import changes, directories, shares, tree
 from sharefs.account.context import Context, Target
 from sharefs.account.explain import Step, explain
-from sharefs.account.opening import below, creation_for, index_places, private_seen_dir
+from sharefs.account.opening import (
+    below,
+    creation_for,
+    index_places,
+    own_index_root,
+    private_seen_dir,
+)
 from sharefs.account.shares import AclChange, MapReport, ShownAcl
 from sharefs.acl import Acl, Change, Effective, Mode, Update
 from sharefs.config import Config, Settings
@@ -372,6 +378,10 @@ class Account:
         """
         found = self._context.locate(name)
         return index_places(found, self.settings, self.user.home)
+
+    def index_root(self) -> Path | None:
+        """Where indexes without a better place are, a directory for each."""
+        return own_index_root(self.settings, self.user.home)
 
     def permissions(self, name: str) -> Creation:
         """What new files and directories in a mailbox get; of a missing one: what it would get.

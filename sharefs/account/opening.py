@@ -145,13 +145,19 @@ def index_places(found: Found, settings: Settings, home: Path | None) -> list[Pa
     private = private_seen_dir(namespace, found.levels)
     if private is not None:
         places.append(private)
-    own = settings.sharefs_index_path
-    if own.startswith("~/"):
-        own = "" if home is None else f"{home}{own[1:]}"
-    if own:
+    own = own_index_root(settings, home)
+    if own is not None:
         true_place = os.fsencode(os.path.realpath(mail))
-        places.append(Path(own) / hashlib.sha256(true_place).hexdigest()[:32])
+        places.append(own / hashlib.sha256(true_place).hexdigest()[:32])
     return places
+
+
+def own_index_root(settings: Settings, home: Path | None) -> Path | None:
+    """Where a viewer has a directory for each index that has no better place."""
+    path = settings.sharefs_index_path
+    if path.startswith("~/"):
+        return None if home is None else home / path[2:]
+    return Path(path) if path else None
 
 
 def _is_ours_alone(path: Path) -> bool:

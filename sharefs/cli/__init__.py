@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "apply": "sharefs.cli.apply:apply",
     "config": "sharefs.cli.config:config",
     "explain": "sharefs.cli.explain:explain",
+    "index": "sharefs.cli.index:index",
     "mailbox": "sharefs.cli.mailbox:mailbox",
     "map": "sharefs.cli.map:map_",
     "mount": "sharefs.cli.mount:mount",

@@ -5,7 +5,8 @@ message that is not indexed is read instead.  See docs/index.md.
 """
 
 from sharefs.index.mailbox_index import MailboxIndex
+from sharefs.index.place import drop
 from sharefs.index.rows import Column
 from sharefs.index.status import Status
 
-__all__ = ["Column", "MailboxIndex", "Status"]
+__all__ = ["Column", "MailboxIndex", "Status", "drop"]

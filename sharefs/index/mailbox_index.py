@@ -246,17 +246,30 @@ class MailboxIndex:
 
     # --- answering -------------------------------------------------------------------------
 
-    @_mending
     def rows(self, uids: Sequence[int], columns: Sequence[Column]) -> dict[int, tuple[Value, ...]]:
         """What the index has of these messages.  None for what was too long to be kept.
 
         uids: ascending.  A message that is not in the result must be read.
         """
+        try:
+            return self._rows(uids, columns)
+        except sqlite3.OperationalError as error:
+            self._out_of_order(error)
+            return {}
+
+    @_mending
+    def _rows(self, uids: Sequence[int], columns: Sequence[Column]) -> dict[int, tuple[Value, ...]]:
         self._ready()
         if not uids:
             return {}
         found = rows.rows_of(self._database.sql, uids, columns)
         return {uid: values for uid, values in found.items() if uid in self._indexed}
+
+    def _out_of_order(self, error: sqlite3.OperationalError) -> None:
+        """A busy file or a failing disk: answer without the index, and say so."""
+        if is_damage(error):
+            raise error
+        log.warning("the index of %s cannot be read: %s", self._database.label, error)
 
     def fetch(
         self, uids: Sequence[int], columns: Sequence[Column]
@@ -271,9 +284,16 @@ class MailboxIndex:
             for uid in some:
                 yield uid, found.get(uid)
 
-    @_mending
     def narrow(self, leaf: Leaf) -> Narrowed:
         """The messages that match, and those that must be looked at, of the whole mailbox."""
+        try:
+            return self._narrow(leaf)
+        except sqlite3.OperationalError as error:
+            self._out_of_order(error)
+            return Narrowed(frozenset(), frozenset(self._mailbox.uids()))
+
+    @_mending
+    def _narrow(self, leaf: Leaf) -> Narrowed:
         self._ready()
         sql = self._database.sql
         if needs_heads(leaf) and not self._checked_heads:

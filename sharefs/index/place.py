@@ -5,8 +5,10 @@ a file or a journal of his own in the way; the file belongs to the uid, is no li
 name and is for nobody else's eyes.  Whatever breaks a rule is not opened: the index is in memory.
 """
 
+import contextlib
 import os
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -92,6 +94,11 @@ def _demand_private(path: Path, status: os.stat_result, forbidden: int) -> None:
         raise Unusable(f"{path} has mode {stat.S_IMODE(status.st_mode):04o}: others could use it")
 
 
+def existing(places: Sequence[Path]) -> list[Path]:
+    """Those of places where there is an index, for who only wants to look at it."""
+    return [place for place in places if os.path.exists(place / NAME)]
+
+
 def set_aside(directory: Path) -> None:
     """Put a wrong index out of the way.  The one set aside before goes.  Raises OSError."""
     with fsops.directory(directory) as fd:
@@ -103,13 +110,18 @@ def set_aside(directory: Path) -> None:
 
 
 def drop(directory: Path) -> bool:
-    """Remove an index and what was set aside.  Returns whether there was one.  Raises OSError."""
+    """Remove an index, what was set aside, and the directory if nothing else is in it.
+
+    Returns whether there was one.  Raises OSError, and Unusable if it is not this uid's alone.
+    """
     try:
         with fsops.directory(directory) as fd:
             _demand_private(directory, os.fstat(fd), _OTHERS_WRITE)
             gone = fsops.unlink(NAME, dir_fd=fd, missing_ok=True)
             for name in (JOURNAL, BROKEN):
                 fsops.unlink(name, dir_fd=fd, missing_ok=True)
+        with contextlib.suppress(OSError):  # others keep files there too
+            fsops.rmdir(directory)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return gone
