@@ -326,8 +326,10 @@ class MaildirMailbox(Mailbox):
             name = os.path.basename(path)
             fd = folders[base in self.picture.folders.cur.files]
             sizes = sizes_of(base)
-            if sizes.stored is None:
-                sizes = Sizes(os.lstat(name, dir_fd=fd).st_size, sizes.virtual)
+            # Both sizes or neither: Dovecot 2.3, copying a file whose name has S= alone, takes that
+            # for the virtual size too, and then sends the message with bare LF.
+            if sizes.virtual is None and (virtual := self._sizes.get(uid)) is not None:
+                sizes = Sizes(os.lstat(name, dir_fd=fd).st_size, virtual)
             return saver.add_file(Entry(fd, name), flags, base, sizes, alike=alike)
 
         return self._reach(uid, add)
