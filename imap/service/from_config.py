@@ -100,14 +100,17 @@ def _listeners(
             continue
         if inet.ssl and not has_tls:
             warnings.append(
-                f"no {inet.name} on port {inet.port}: ssl is {found.ssl} or there is no"
-                " ssl_server_cert_file"
+                f"no {inet.name} on port {inet.port}: ssl is {found.ssl}, and TLS needs"
+                " ssl_server_cert_file and ssl_server_key_file (write them, or port = 0 for this"
+                " inet_listener)"
             )
             continue
         addresses = inet.addresses or found.listen
         listeners += [
             ListenerSettings(inet.name, address, inet.port, tls=inet.ssl) for address in addresses
         ]
+    if not has_tls and not found.auth_allow_cleartext:
+        warnings.append("without TLS, passwords are taken from this host only")
     by_place: dict[tuple[str, int], str] = {}
     for each in listeners:
         other = by_place.setdefault((each.address, each.port), each.name)

@@ -85,6 +85,11 @@ def serve(
     return Master(load_program, on_ready=on_ready).run()
 
 
+def warnings_of(path: Path | None, overrides: Sequence[str] = ()) -> Sequence[str]:
+    """What the server will not do as the configuration seems to want it.  Raises SharingError."""
+    return derive(load(path, overrides=overrides), foreground=False).warnings
+
+
 def pid_path(path: Path | None, overrides: Sequence[str] = ()) -> Path:
     """Where a server with this configuration writes its pid.  Raises SharingError."""
     return derive(load(path, overrides=overrides), foreground=False).settings.pid_path

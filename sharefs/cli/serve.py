@@ -1,5 +1,8 @@
 """sharefs serve: start, stop and reload the server."""
 
+import contextlib
+import errno
+import fcntl
 import importlib
 import os
 import signal
@@ -49,7 +52,9 @@ def serve(
 
 def _start(run: ModuleType, path: Path | None, overrides: tuple[str, ...]) -> None:
     """Start in the background.  The answer comes when the server is ready, or cannot start."""
-    load(path, overrides=overrides)  # what is wrong with the file is said here, on the terminal
+    # What is wrong with the file is said here, on the terminal.
+    for warning in run.warnings_of(path, overrides):
+        click.echo(f"sharefs: warning: {warning}", err=True)
     ready_out, ready_in = os.pipe()
     pid = os.fork()
     if not pid:
@@ -91,9 +96,17 @@ def _background(run: ModuleType, path: Path | None, overrides: tuple[str, ...], 
 
 
 def _running(pid_path: Path) -> int:
-    """The running server's pid.  Raises SharingError when there is none."""
+    """The running server's pid.  Raises SharingError when there is none.
+
+    A running master holds the file's lock; without it the number is what a crash left behind, and
+    may be anybody's by now.
+    """
     try:
-        pid = int(pid_path.read_text())
+        with pid_path.open() as file:
+            pid = int(file.read())
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                raise ProcessLookupError(errno.ESRCH, f"process {pid} does not hold its lock")
         os.kill(pid, 0)
     except (OSError, ValueError) as exc:
         detail = f"no server is running: {pid_path}: {getattr(exc, 'strerror', None) or exc}"

@@ -114,6 +114,12 @@ def test_in_the_background(open_tmp: Path) -> None:
         assert "no server is running" in got.stderr
         assert "Traceback" not in got.stderr
 
+        pid_file.parent.mkdir(exist_ok=True)
+        pid_file.write_text(f"{os.getpid()}\n")  # a crash left it, and the number is ours by now
+        got = sharefs(server, "serve", "--stop")
+        assert got.returncode == os.EX_TEMPFAIL
+        assert "does not hold its lock" in got.stderr
+
         got = sharefs(server, "serve")
         assert (got.returncode, got.stdout, got.stderr) == (0, "", "")
         pid = int(pid_file.read_text())
