@@ -3,7 +3,8 @@
 Every function takes a name and an optional dir_fd (None: the name is a path).  Rules of this file:
 nothing here follows a symbolic link in the last component unless it says so; every descriptor is
 close-on-exec; a name is created with O_EXCL or not at all; nobody ever sees a file with half its
-permissions, because it is made for the owner alone, then given its group, then its mode.
+permissions: where a group is to be given, it is made for the owner alone, then given its group, then
+its mode.
 
 The umask never matters here and is never touched: it belongs to the whole process.
 """
@@ -171,7 +172,10 @@ def create_file(
     with group_required it is removed again and GroupRefused raised.  Any other failure removes it.
     """
     flags |= os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(name, flags, 0o600, dir_fd=dir_fd)
+    # Only a group still to be chosen is a reason to keep others out for a moment: whoever waits for
+    # a lock file wants to look at it as soon as it is there.
+    first = creation.file_mode & 0o777 if creation.gid is None else 0o600
+    fd = os.open(name, flags, first, dir_fd=dir_fd)
     try:
         set_permissions(fd, name, creation, group_required=group_required)
     except BaseException:

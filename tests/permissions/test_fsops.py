@@ -54,12 +54,17 @@ def test_nobody_sees_a_file_before_its_permissions(
         real(fd, mode)
 
     monkeypatch.setattr(os, "fchmod", watch)
+    monkeypatch.setattr(os, "fchown", lambda fd, uid, gid: None)
     old = os.umask(0)
     try:
-        os.close(fsops.create_file(tmp_path / "f", OPEN))
+        os.close(fsops.create_file(tmp_path / "f", TEAM))
+        assert seen == [0o600]
+        # With the kernel's group there is nothing to wait for: a lock is to be looked at, too.
+        os.close(fsops.create_file(tmp_path / "lock", OPEN))
+        assert seen == [0o600]
     finally:
         os.umask(old)
-    assert seen == [0o600]
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == OPEN.file_mode
 
 
 def test_descriptors_are_close_on_exec(tmp_path: Path) -> None:
