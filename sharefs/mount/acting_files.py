@@ -43,7 +43,10 @@ class FileActions(Tree):
 
     def open_file(self, node: Node, flags: int, caller: Caller) -> Handle:
         self.may_open(node, flags, caller)
-        fd = self.gate.open_file(node, flags & KEPT_FLAGS)
+        kept = flags & KEPT_FLAGS
+        if flags & os.O_TRUNC and kept & os.O_ACCMODE == os.O_RDONLY:
+            kept |= os.O_RDWR  # open(2) truncates even so
+        fd = self.gate.open_file(node, kept)
         try:
             if flags & os.O_TRUNC:
                 os.ftruncate(fd, 0)

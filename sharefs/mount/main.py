@@ -12,8 +12,10 @@ from typing import Final, TypeVar
 import pyfuse3
 import trio
 
+from sharefs.identity.privileges import Capability, keep_capabilities
 from sharefs.mount.handles import Handles
 from sharefs.mount.operations import Operations
+from sharefs.mount.unmounter import Unmounter
 
 log: Final = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -21,6 +23,14 @@ T = TypeVar("T")
 DESCRIPTORS: Final = 1 << 18  # wanted; what the hard limit allows otherwise
 MAX_TASKS: Final = 64  # requests that may wait for threads at the same time
 MAX_THREADS: Final = 16
+
+
+# Opening what belongs to anybody, giving it owner, group, mode and times; and, for what is changed
+# in a user's name (call_as), becoming that user to the file system.
+NEEDED: Final = (
+    Capability.CHOWN, Capability.DAC_OVERRIDE, Capability.DAC_READ_SEARCH, Capability.FOWNER,
+    Capability.FSETID, Capability.SETGID, Capability.SETUID,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +63,28 @@ def raise_limits() -> int:
 
 
 def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], None]) -> None:
-    """Mount and answer until the end.  Unmounts.  Raises OSError or RuntimeError if it cannot."""
-    pyfuse3.init(operations, os.fspath(mounting.mountpoint), set(_options(mounting)))
+    """Mount and answer until the end.  Unmounts.  Raises OSError or RuntimeError if it cannot.
+
+    Root gives up every capability but NEEDED once the mount is there.
+    """
+    root = os.geteuid() == 0
+    unmounter = Unmounter(mounting.mountpoint) if root else None
     try:
-        on_ready()
-        trio.run(_answer)
+        pyfuse3.init(operations, os.fspath(mounting.mountpoint), set(_options(mounting)))
+        try:
+            if unmounter is not None:
+                unmounter.mounted()
+                keep_capabilities(NEEDED)
+            on_ready()
+            trio.run(_answer)
+        finally:
+            if unmounter is not None:
+                unmounter.end()
+                unmounter = None
+            pyfuse3.close(unmount=not root)
     finally:
-        pyfuse3.close(unmount=True)
+        if unmounter is not None:
+            unmounter.end()
         operations.close()
 
 

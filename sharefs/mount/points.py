@@ -54,7 +54,7 @@ def _unescape(text: str) -> str:
 def is_stale(mountpoint: Path) -> bool:
     """Whether a FUSE file system is mounted there whose process is gone."""
     try:
-        os.stat(mountpoint)
+        os.statvfs(mountpoint)  # never answered from the kernel's cache, as stat(2) may be
     except OSError as error:
         return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False

@@ -110,20 +110,20 @@ TABLE: Final[dict[tuple[Act, Spot], Need]] = {
     (Act.SEE, Spot.CUR): Need((LOOKUP,), errno.ENOENT),
     (Act.SEE, Spot.NEW): Need((LOOKUP,), errno.ENOENT),
     (Act.SEE, Spot.TMP): Need((LOOKUP,), errno.ENOENT),
-    (Act.SEE, Spot.MESSAGE): Need((READ,)),
-    (Act.SEE, Spot.TEMPORARY): Need((READ, *INSERTING)),
+    (Act.SEE, Spot.MESSAGE): Need((READ, *CHANGING, POST), why="names are told by listing alone"),
+    (Act.SEE, Spot.TEMPORARY): Need((READ, *CHANGING, POST)),
     (Act.SEE, Spot.ACL): Need((LOOKUP,), errno.ENOENT),
     (Act.SEE, Spot.CONTROL): Need((LOOKUP,), errno.ENOENT),
     (Act.LIST, Spot.MAILBOX): Need((LOOKUP,), errno.ENOENT),
     (Act.LIST, Spot.CUR): Need((READ,)),
     (Act.LIST, Spot.NEW): Need((READ,)),
-    (Act.LIST, Spot.TMP): Need((READ, *INSERTING)),
+    (Act.LIST, Spot.TMP): Need((READ, INSERT)),
     (Act.OPEN, Spot.MESSAGE): Need((READ,)),
-    (Act.OPEN, Spot.TEMPORARY): Need((READ, *INSERTING)),
+    (Act.OPEN, Spot.TEMPORARY): Need((READ,)),
     (Act.OPEN, Spot.ACL): Need((ADMIN,)),
     (Act.OPEN, Spot.CONTROL): Need((READ,)),
     (Act.WRITE, Spot.MESSAGE): Need((INSERT | EXPUNGE,), why="a message is replaced, not changed"),
-    (Act.WRITE, Spot.TEMPORARY): Need(INSERTING),
+    (Act.WRITE, Spot.TEMPORARY): Need((INSERT,)),
     (Act.WRITE, Spot.ACL): Need((ADMIN,)),
     (Act.WRITE, Spot.CONTROL): Need((READ,), why="goes to the viewer's own copy"),
     (Act.MAKE, Spot.CUR): Need((INSERT,)),
@@ -227,13 +227,15 @@ def needs_of_rename(old: Named, new: Named, *, same_mailbox: bool) -> Iterator[t
         return
     if not same_mailbox or old.spot is Spot.MESSAGE:
         yield "source", need_of(Act.REMOVE, old.spot, old.name)
+    if not same_mailbox:
         yield "source", need_of(Act.OPEN, old.spot)
     yield "dest", need_of_new(new.folder, new.name)
 
 
-def needs_of_link(old: Named, new: Named) -> Iterator[tuple[str, Need]]:
-    """A second name: the content must be readable, the name insertable."""
-    yield "source", need_of(Act.OPEN, old.spot)
+def needs_of_link(old: Named, new: Named, *, same_mailbox: bool) -> Iterator[tuple[str, Need]]:
+    """A second name, in another mailbox a second reader."""
+    if not same_mailbox:
+        yield "source", need_of(Act.OPEN, old.spot)
     yield "dest", need_of_new(new.folder, new.name)
 
 

@@ -69,7 +69,13 @@ def run(request: Request, config: Config | None, *, ready_fd: int = -1) -> None:
 
 def _operations(request: Request, config: Config | None, handles: Handles) -> Operations:
     if request.source is not None:
-        tree = Mirror(fsops.open_dir(request.source, follow=True), main.run_long)
+        try:
+            root_fd = fsops.open_dir(request.source, follow=True)
+        except OSError as exc:
+            raise SharingError(
+                Code.UNAVAILABLE, f"cannot mirror {request.source}: {exc.strerror}"
+            ) from exc
+        tree = Mirror(root_fd, main.run_long)
         operations = Operations(tree, handles)
         operations.enable_acl = True  # the kernel reads POSIX ACLs and decides by them
         return operations

@@ -385,8 +385,9 @@ class ViewTree(Mirror):
         if old_parent is None or Spot.MAILBOX in (new_seat.spot, old_parent.place.spot):
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         needs = policy.needs_of_link(
-            policy.Named(old_parent.place.spot, old_name), policy.Named(new_seat.spot, name)
-        )
+            policy.Named(old_parent.place.spot, old_name), policy.Named(new_seat.spot, name),
+            same_mailbox=old_seat.box is new_seat.box,
+        )  # fmt: skip
         self._demand_all(needs, old_seat.box, new_seat.box, caller)
 
     def _demand_all(

@@ -23,6 +23,7 @@ class Mount:
     process: subprocess.Popen[bytes]
     log_path: Path
     expected: list[str] = field(default_factory=list)
+    died: bool = False  # the test has ended the daemon its own way
 
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
@@ -65,7 +66,8 @@ def mounted(
     try:
         _wait_ready(mount)
         yield mount
-        _end(mount)
+        if not mount.died:
+            _end(mount)
     finally:
         _clean_up(mount)
 
@@ -81,11 +83,13 @@ def _wait_ready(mount: Mount) -> None:
         if mount.process.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"not mounted (status {mount.process.poll()}):\n{mount.log()}")
         time.sleep(0.01)
+    os.stat(mount.top)  # the daemon answers this, so it also listens to signals
 
 
 def _end(mount: Mount) -> None:
     """The daemon unmounts and ends when told to, and has nothing to complain of."""
-    mount.process.send_signal(signal.SIGTERM)
+    if mount.process.poll() is None:
+        mount.process.send_signal(signal.SIGTERM)
     status = mount.process.wait(ENDED)
     text = mount.log()
     assert status == 0, f"the daemon ended with {status}:\n{text}"

@@ -1,0 +1,149 @@
+"""Rights on file operations: each row of the table under bob's uid, with a right and without."""
+
+import errno
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from sharefs.rights import CANONICAL
+from tests.account.world import UIDS, World, world_in_tmp
+from tests.mount.rights_table import BODY, MESSAGES, READ_ME, ROWS, Row, opened, picture
+from tests.support.become import Child, Identity, start_as
+from tests.support.mount import Mount, mounted
+
+pytestmark = [pytest.mark.superuser, pytest.mark.fuse]
+
+BOB: Final = Identity(UIDS["bob"], UIDS["bob"])
+ALICE: Final = UIDS["alice"]
+
+
+def _without(row: Row) -> Iterator[str]:
+    """Sets of rights that lack one that the row needs; "p" and "i" stand in for each other."""
+    if row.name == "stat message":  # any right on messages will do
+        yield "lkxa"
+        return
+    for letter in row.rights or "l":
+        either = letter in "ip" and row.name in EITHER
+        lacking = letter + "ip" * (letter == "p" or either)
+        yield "".join(one for one in CANONICAL if one not in lacking)
+
+
+EITHER: Final = ("deliver to new with insert", "rename away to tmp")  # i or p will do
+CASES: Final = [
+    *((row, "l" + row.rights, True) for row in ROWS if not row.never),
+    *((row, rights, False) for row in ROWS if not row.never for rights in _without(row)),
+    *((row, CANONICAL, False) for row in ROWS if row.never),
+]
+IDS: Final = [f"{row.name}-{rights}-{'ok' if ok else row.refusal}" for row, rights, ok in CASES]
+
+
+def make_box(world: World, name: str, rights: str) -> Path:
+    """A mailbox of alice's, closed to all by its modes, that bob has these rights on."""
+    box = world.maildir("alice", "." + name)
+    for path in (box, box / "cur", box / "new", box / "tmp"):
+        path.mkdir(mode=0o700)
+    for message in MESSAGES:
+        (box / message).write_bytes(BODY)
+        (box / message).chmod(0o600)
+    (box / "dovecot-acl").write_text(f"user=bob {rights}\n")
+    for path in (box, *box.rglob("*")):
+        os.chown(path, ALICE, ALICE)
+    return box
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[tuple[World, Mount]]:
+    with world_in_tmp() as world:
+        for name, uid in UIDS.items():
+            os.chown(world.home(name), uid, uid)
+            world.home(name).chmod(0o700)
+            world.as_user(name, lambda account: account.create("Own"))
+            world.maildir(name).chmod(0o700)
+            (world.maildir(name) / "cur").mkdir(exist_ok=True, mode=0o700)
+            for folder in ("cur", "new", "tmp"):
+                (world.maildir(name) / folder).mkdir(exist_ok=True, mode=0o700)
+                os.chown(world.maildir(name) / folder, uid, uid)
+        for number, (_, rights, _) in enumerate(CASES):
+            make_box(world, f"Box{number}", rights)
+        with mounted(world.top, [], config=world.config_path) as mount:
+            yield world, mount
+
+
+def outcome(action: Callable[[], Any]) -> str:
+    try:
+        action()
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    return "done"
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=IDS)
+def test_each_operation_needs_its_rights(place: tuple[World, Mount], number: int) -> None:
+    world, mount = place
+    row, _, allowed = CASES[number]
+    below = world.maildir("alice", f".Box{number}")
+    before = picture(below)
+    own = picture(world.maildir("bob", "cur"))
+    shown = mount.top / "bob" / f".shared.alice.Box{number}"
+    got = BOB.run(outcome, lambda: row.do(shown))
+    if allowed:
+        assert got == "done"
+        return
+    assert got == row.refusal
+    assert picture(below).keys() - {"tmp/2000.M1P1.host", "tmp/2001.M1P1.host"} == before.keys()
+    changed = {name for name in before if picture(below)[name] != before[name]}
+    assert not changed
+    assert picture(world.maildir("bob", "cur")) == own
+
+
+def test_strangers_find_nothing(place: tuple[World, Mount]) -> None:
+    _, mount = place
+    carol = Identity(UIDS["carol"], UIDS["carol"])
+    shown = mount.top / "bob" / ".shared.alice.Box0"
+    BOB.run(os.listdir, shown)
+    for row in ROWS:
+        if row.name not in ("socket", "link to own mailbox", "move to own mailbox"):
+            got = carol.run(outcome, lambda: row.do(shown))  # noqa: B023  # run at once
+            assert got == "ENOENT", row.name
+
+
+def test_writing_through_an_older_handle_ends_with_the_right(place: tuple[World, Mount]) -> None:
+    world, mount = place
+    box = make_box(world, "Older", "lrite")
+    shown = mount.top / "bob" / ".shared.alice.Older" / READ_ME
+    reader, writer = os.pipe()
+
+    def write_twice() -> tuple[str, str]:
+        fd = os.open(shown, os.O_RDWR)
+        first = outcome(lambda: os.write(fd, b"first"))
+        os.write(writer, b"x")
+        time.sleep(1.2)
+        second = outcome(lambda: os.write(fd, b"again"))
+        os.close(fd)
+        return first, second
+
+    child: Child[tuple[str, str]] = start_as(BOB.uid, BOB.gid, (), write_twice)
+    with child:
+        os.read(reader, 1)
+        (box / "dovecot-acl").write_text("user=bob lr\n")
+        assert child.result() == ("done", "EACCES")
+    os.close(reader)
+    os.close(writer)
+    assert (box / READ_ME).read_bytes().startswith(b"first")
+    assert b"again" not in (box / READ_ME).read_bytes()
+
+
+def test_a_revoked_mailbox_is_gone_within_a_second(place: tuple[World, Mount]) -> None:
+    world, mount = place
+    box = make_box(world, "Revoked", "lr")
+    shown = mount.top / "bob" / ".shared.alice.Revoked"
+    assert BOB.run(outcome, lambda: os.listdir(shown / "cur")) == "done"
+    (box / "dovecot-acl").write_text("user=carol lr\n")
+    deadline = time.monotonic() + 1.0
+    while BOB.run(outcome, lambda: os.stat(shown)) != "ENOENT":
+        assert time.monotonic() < deadline + 0.2
+    assert BOB.run(outcome, lambda: opened(os.O_RDONLY)(shown / READ_ME)) == "ENOENT"
