@@ -20,7 +20,7 @@ from sharefs.config.known import (
 from sharefs.config.old_form import OldForm
 from sharefs.config.problems import Problems, nearest
 from sharefs.config.reader import Assign, Block
-from sharefs.config.scope import FILTERS, Scope
+from sharefs.config.scope import FILTERS, Scope, Value
 from sharefs.config.settings import SCHEMA
 from sharefs.config.variables import Form
 from sharefs.config.writer import Writer, label
@@ -77,7 +77,10 @@ class Builder:
             if kind in FILTERS:
                 self._check_filter(block)
             inner = scope.child(kind, name, block.place, self.writer.form_of(block.place))
+            before = {each: inner.last(each) for each in inner.values}
             self._items(block, inner)
+            if kind in ("passdb", "userdb"):
+                self._merged(inner, before)
             return
         found = setting_of(scope.kind, scope.name, kind)
         if found is not None and found[1].is_list:
@@ -106,6 +109,23 @@ class Builder:
         candidates = [*BLOCKS[scope.kind].children, *(KNOWN_BLOCKS if not scope.kind else ())]
         self.problems.error("unknown-block", block.place, f"there is no block `{kind}`{where}",
                             nearest(kind, candidates))  # fmt: skip
+
+    def _merged(self, scope: Scope, before: Mapping[str, Value | None]) -> None:
+        """Two databases under one name are one database, and the second takes the first's place.
+
+        It means that hardly ever: `passdb passwd-file` once for masters and once for users.
+        """
+        for name, old in before.items():
+            new = scope.last(name)
+            if old is None or new is None or new.item or new.text == old.text:
+                continue
+            self.problems.warning(
+                "merged-block",
+                new.place,
+                f"{label(scope)} continues the block at {scope.place}, whose {name} = {old.text}"
+                " has no effect any more",
+                f"call one of them otherwise: {scope.kind} NAME {{ driver = {scope.name} ... }}",
+            )
 
     def _group(self, block: Block, scope: Scope) -> None:
         """`ssl_server { cert_file = ... }`: settings with their common beginning taken out."""

@@ -64,6 +64,11 @@ FOUND = {
         INBOX + MAP + shared("mail_driver = sdbox", "mail_index_path = ~/i/%{owner_user}"),
         "dbox-per-user-index", ERROR, 15, "mail_index_private_path",
     ),
+    "a second database of one name": (
+        INBOX + "passdb passwd-file {\nmaster = yes\npasswd_file_path = /masters\n}\n"
+        "passdb passwd-file {\npasswd_file_path = /users\n}\n",
+        "merged-block", WARNING, 10, "passdb NAME { driver = passwd-file",
+    ),
     "one private index for all owners": (
         INBOX + MAP + shared("mail_index_private_path = ~/seen/"),
         "shared-files-without-owner", ERROR, 14,
