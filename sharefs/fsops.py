@@ -3,8 +3,8 @@
 Every function takes a name and an optional dir_fd (None: the name is a path).  Rules of this file:
 nothing here follows a symbolic link in the last component unless it says so; every descriptor is
 close-on-exec; a name is created with O_EXCL or not at all; nobody ever sees a file with half its
-permissions: where a group is to be given, it is made for the owner alone, then given its group, then
-its mode.
+permissions: where a group is to be given, it is made for the owner alone, then given its group,
+then its mode.
 
 The umask never matters here and is never touched: it belongs to the whole process.
 """
