@@ -399,6 +399,7 @@ def permissions(report: Report, top: Path, *, as_root: bool) -> None:
     report.title("what that looks like on disk")
     work = top / "mail" / "alice" / "Maildir" / ".Work"
     for path in (work.parent, work, work / "cur", work / "new"):
+        sys.stdout.flush()  # ls writes past our buffer
         subprocess.run(["ls", "-ln", path], check=False)
     for path in (work, work / "cur", work / "new", work / "tmp"):
         found = path.stat()
