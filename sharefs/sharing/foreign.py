@@ -4,7 +4,8 @@ The two differ from Dovecot in more than spelling.  Dovecot lets the entry of a 
 replace weaker ones (sharefs.acl); Cyrus and Courier add up whatever matches, and then take away
 whatever negative entries match.  So entries are computed anew: what a stronger entry no longer
 gives becomes a negative one, what weaker ones add is written out.  Where that cannot be done the
-translation gives less rather than more, and a Loss says so.
+translation gives less rather than more, and a Loss says so; only members of several groups may
+get more, which a Loss says too.
 
 | | Dovecot | Cyrus | Courier |
 |---|---|---|---|
@@ -18,7 +19,8 @@ translation gives less rather than more, and a Loss says so.
 """
 
 import enum
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -270,15 +272,7 @@ def adding(
         groups[name] = means, (entry.negative or NONE) | (everybody - means)
     for name, (means, less) in groups.items():
         rules += [Rule(group(name), means), Rule(group(name), less, negative=True)]
-        clash = [other for other, (gives, _) in groups.items() if other != name and gives & less]
-        if clash:
-            losses.append(
-                Loss(
-                    f"group={name}",
-                    f"members who are in {', '.join(clash)} too get less there: what one group"
-                    " takes away no other gives back",
-                )
-            )
+    losses += _of_several(acl, rules, list(groups))
     if Kind.GROUP_OVERRIDE in kinds:
         losses.append(
             Loss("group-override", "nothing there is stronger than a user: the entry was left out")
@@ -300,6 +294,19 @@ def adding(
     elif Kind.OWNER in kinds:
         losses.append(Loss("owner", "this mailbox has none, so the entry was left out"))
     return _without_extras(rules, losses)
+
+
+def _of_several(acl: Acl, rules: list[Rule], groups: list[str]) -> Iterator[Loss]:
+    """Members of two groups, or of all, for whom adding up comes to something else."""
+    several = [*itertools.combinations(groups, 2), tuple(groups)] if len(groups) > 1 else []
+    for names in dict.fromkeys(several):
+        viewer = AclViewer(_STRANGER, frozenset(names))
+        want, got = _means(acl, viewer), sum_of(rules, viewer, NONE)
+        who = f"members of {' and '.join(names)}"
+        if want - got:
+            yield Loss(who, f"{want - got} stays away from them there")
+        if got - want:
+            yield Loss(who, f"they get {got - want} more there")
 
 
 _STRANGER: Final = "\0nobody in particular"
