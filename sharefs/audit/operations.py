@@ -6,7 +6,7 @@ stand for all files of a mailbox.
 
 import enum
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -81,6 +81,7 @@ class MailboxFiles:
     control: where its uidlist is.  acl_dir: where its ACL file is, if it may have one.
     private_seen: the viewer's own directory for \\Seen, if it is his own.  root: the mail root.
     is_automatic: it is not there yet, and is made when it is first used.
+    samples: files that stand for all in cur and in new, if that was found out already.
     """
 
     path: Path
@@ -90,6 +91,13 @@ class MailboxFiles:
     private_seen: Path | None = None
     is_link: bool = False
     is_automatic: bool = False
+    samples: Mapping[str, Sequence[str]] | None = None
+
+    def files_in(self, folder: str) -> Sequence[str]:
+        """One message file of each kind."""
+        if self.samples is not None:
+            return self.samples.get(folder, ())
+        return file_kinds(str(self.path / folder))
 
 
 def questions_for(
@@ -165,7 +173,7 @@ def _opening(box: MailboxFiles) -> Iterator[Question]:
 def _reading(box: MailboxFiles) -> Iterator[Question]:
     yield from _opening(box)
     for name in ("cur", "new"):
-        for path in file_kinds(str(box.path / name)):
+        for path in box.files_in(name):
             yield Question(Verb.READ, path, "read messages like this one")
 
 
@@ -174,7 +182,7 @@ def _changing_names(box: MailboxFiles, purpose: str) -> Iterator[Question]:
     cur = str(box.path / "cur")
     yield Question(Verb.CREATE_IN, cur, purpose)
     for folder in ("cur", "new"):
-        for path in file_kinds(str(box.path / folder)):
+        for path in box.files_in(folder):
             target = f"{cur}/sharefs-explain:2,"
             yield Question(Verb.RENAME, path, f"{purpose} of messages like this one", target)
 
@@ -195,7 +203,7 @@ def _adding(box: MailboxFiles) -> Iterator[Question]:
 def _expunging(box: MailboxFiles) -> Iterator[Question]:
     yield Question(Verb.CREATE_IN, str(box.path / "cur"), "remove messages")
     for folder in ("cur", "new"):
-        for path in file_kinds(str(box.path / folder)):
+        for path in box.files_in(folder):
             yield Question(Verb.REMOVE, path, "remove messages like this one")
 
 

@@ -18,6 +18,7 @@ from sharefs.errors import Code, SharingError
 COMMANDS: Final = {
     "acl": "sharefs.cli.acl:acl",
     "apply": "sharefs.cli.apply:apply",
+    "audit": "sharefs.cli.audit:audit",
     "config": "sharefs.cli.config:config",
     "explain": "sharefs.cli.explain:explain",
     "index": "sharefs.cli.index:index",

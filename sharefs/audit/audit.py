@@ -1,0 +1,189 @@
+"""`sharefs audit` without its command line: facts are gathered, rules applied, findings come out.
+
+Only reads.  Findings are yielded as they are found; what they were found in is forgotten.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, NoReturn
+
+from sharefs.audit.facts import Account, HostFacts, Known, ProcessFacts, RootFacts, UserFacts
+from sharefs.audit.findings import Finding
+from sharefs.audit.gather import Gatherer, Selection
+from sharefs.audit.people import login_accounts, mail_processes, users_of
+from sharefs.audit.rules import judge_host, judge_root
+from sharefs.audit.viewing import ViewerContext
+from sharefs.config import Config, ConfigError, Severity
+from sharefs.errors import Code, SharingError
+from sharefs.identifiers import Kind
+from sharefs.identity import groups
+from sharefs.identity.userdb import UserDatabase
+
+DEFAULT_MBOX_LOCKS: Final = "dotlock fcntl"  # Dovecot's mbox_write_locks
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an audit is.  owners: users done; of: users to do; entries: looked at."""
+
+    owners: int
+    of: int
+    entries: int
+
+
+@dataclass(slots=True)
+class Audit:
+    """One run.
+
+    only: names of users to audit; empty: all that can be listed.  namespaces: the same for
+    namespaces.  accounts, processes: of this host; None: find them out.
+    """
+
+    config: Config
+    database: UserDatabase
+    only: Sequence[str] = ()
+    namespaces: frozenset[str] = frozenset()
+    accounts: list[Account] | None = None
+    processes: list[ProcessFacts] | None = None
+    progress: Callable[[Progress], None] | None = None
+    users: int = 0
+    mailboxes: int = 0
+    entries: int = 0
+    _exists: dict[str, bool] = field(default_factory=dict)
+
+    def run(self) -> Iterator[Finding]:
+        """Every finding.
+
+        Raises ConfigError if the configuration has errors and therefore nobody's mail is found;
+        SharingError(UNAVAILABLE) if no user can be listed.
+        """
+        accounts = login_accounts() if self.accounts is None else self.accounts
+        bad: dict[str, str] = {}
+        users = list(users_of(self.database, self._names(), bad, accounts))
+        if not users and not bad:
+            self._raise_nobody()
+        chosen = [user for user in users if not self.only or user.name in self.only]
+        self.users = len(chosen)
+        facts = HostFacts(
+            problems=self.config.problems,
+            users=tuple(users),
+            accounts=tuple(accounts),
+            access_groups=_access_groups(self.config),
+            processes=tuple(mail_processes() if self.processes is None else self.processes),
+            known=self._known(users),
+            unlisted=() if self.only else tuple(
+                database.label for database in self.database.unlisted
+            ),
+        )  # fmt: skip
+        selection = Selection(self.namespaces)
+        gatherer = Gatherer(self.config, self.database, users, accounts, selection, self._tick, bad)
+        gatherer.prepare()
+        facts = self._with_map(facts, users)
+        done: set[str] = set()
+        for root in gatherer.owners(chosen):
+            self._learn_names(root)
+            self.mailboxes += len(root.boxes)
+            done.add(root.owner)
+            self._report(len(done))
+            yield from judge_root(root, facts)
+        if not self.namespaces:
+            crossing = tuple(gatherer.crossing)
+            yield from judge_host(replace(facts, bad_users=bad, crossing=crossing))
+
+    def _raise_nobody(self) -> NoReturn:
+        if any(problem.severity is Severity.ERROR for problem in self.config.problems):
+            raise ConfigError(self.config.problems)
+        raise SharingError(
+            Code.UNAVAILABLE,
+            "no user database lists a user; name those to be audited with --user",
+        )
+
+    def _names(self) -> list[str]:
+        """Everybody: comparisons need those too who are not audited themselves."""
+        names = list(self.database.iterate())
+        return names + [name for name in self.only if name not in names]
+
+    def _known(self, users: list[UserFacts]) -> Known:
+        return Known(
+            frozenset(user.name for user in users),
+            self._exists,
+            frozenset(name for user in users for name in user.user.acl_groups),
+            frozenset(user.user.acl_user for user in users),
+        )
+
+    def _learn_names(self, root: RootFacts) -> None:
+        """Whether those exist whom the ACLs of this root name."""
+        for box in root.boxes:
+            for entry in () if box.acl is None else box.acl.acl.entries:
+                name = entry.identifier.name
+                if entry.identifier.kind is Kind.USER and name not in self._exists:
+                    try:
+                        self._exists[name] = self.database.exists(name)
+                    except SharingError:
+                        self._exists[name] = True  # nobody can tell, so nothing is said
+
+    def _with_map(self, facts: HostFacts, users: list[UserFacts]) -> HostFacts:
+        """The sharing map as a whole, as the first usable account has it."""
+        for user in users:
+            try:
+                context = ViewerContext(self.config, user.user, self.database)
+            except SharingError:
+                continue
+            facts = replace(
+                facts, allow_anyone=context.settings.imap_acl_allow_anyone,
+                mbox=tuple(_mbox(context)),
+            )  # fmt: skip
+            if context.share_map is None:
+                return facts
+            place = str(context.settings.sharing_map and context.settings.sharing_map.path)
+            try:
+                shared = context.share_map.all()
+            except SharingError as refusal:
+                return replace(facts, map_flaws=((place, refusal.detail),))
+            return replace(facts, gone=tuple(sorted(self._gone(shared))))
+        return facts
+
+    def _gone(self, shared: Iterable[str]) -> Iterator[str]:
+        for owner in shared:
+            try:
+                if not self.database.exists(owner):
+                    yield owner
+            except SharingError:
+                continue
+
+    def _tick(self, entries: int) -> None:
+        self.entries += entries
+
+    def _report(self, owners: int) -> None:
+        if self.progress is not None:
+            self.progress(Progress(owners, self.users, self.entries))
+
+
+def _access_groups(config: Config) -> dict[int, str]:
+    """gid -> where mail_access_groups names it.  Users' own fields are not looked at."""
+    settings = config.settings()
+    found: dict[int, str] = {}
+    origin = settings.origin("mail_access_groups")
+    for name in settings.mail_access_groups:
+        try:
+            found[groups.group_of(name, str(origin)).gid] = f"mail_access_groups at {origin}"
+        except SharingError:
+            continue  # the loader's own check has said so
+    return found
+
+
+def _mbox(context: ViewerContext) -> Iterator[tuple[str, str]]:
+    """mbox files behind symbolic links, where only dotlocks are taken."""
+    texts = context.settings.texts
+    locks = texts.get("mbox_write_locks", DEFAULT_MBOX_LOCKS).replace(",", " ").split()
+    if set(locks) - {"dotlock", "dotlock_try"}:
+        return
+    for namespace in context.namespaces.fixed:
+        location = namespace.location
+        if location.driver != "mbox":
+            continue
+        for path in (location.path, location.inbox_path or Path("/")):
+            if os.path.islink(path):
+                yield str(path), f"a link to {os.readlink(path)}, mbox_write_locks = {locks}"

@@ -1,0 +1,174 @@
+"""ACL against kernel, for every user at once: users that nothing tells apart are asked about once.
+
+Only reads.  Two users get the same answer if the ACL and the permissions on the way mention
+neither of them, or mention the same groups of both; so a host with a thousand users and one group
+needs a handful of answers for each mailbox.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sharefs.acl import Acl
+from sharefs.audit.facts import Account, Judged, UserFacts
+from sharefs.audit.operations import MailboxFiles, Operation, questions_for
+from sharefs.audit.questions import Question, Told, Verb, World, ask
+from sharefs.identifiers import Kind
+from sharefs.permissions.access import Credentials, Inode
+from sharefs.permissions.explain import describe
+from sharefs.permissions.posix_acl import Tag
+from sharefs.rights import READ, Rights
+from sharefs.sharing.files import acl_path
+from sharefs.sharing.policy import AclMailbox, Policy, Viewer
+
+# Which operation a right is good for; k and p have no file of their own to try it on.
+OPERATIONS: Final = {
+    "r": Operation.READ,
+    "w": Operation.FLAG,
+    "i": Operation.INSERT,
+    "e": Operation.EXPUNGE,
+    "x": Operation.DELETE,
+    "a": Operation.ADMINISTER,
+}
+# Ids that no file belongs to: what they may do, everybody may.
+_STRANGER: Final = Credentials(2**32 - 17, 2**32 - 17)
+_MAX_MEMO: Final = 64  # partitions of the users; most mailboxes of a host share a few
+
+
+@dataclass(frozen=True, slots=True)
+class Mentioned:
+    """Everybody whom the ACL and the permissions of one mailbox tell apart."""
+
+    names: frozenset[str]
+    acl_groups: frozenset[str]
+    uids: frozenset[int]
+    gids: frozenset[int]
+
+
+def mentioned(
+    acl: Acl, owner: str, inodes: Iterable[Inode], ids: Iterable[tuple[int, int]]
+) -> Mentioned:
+    """ids: (uid, gid) of files whose inodes are not at hand.  Pure."""
+    names, groups, uids, gids = {owner}, set[str](), set[int](), set[int]()
+    for entry in acl.entries:
+        match entry.identifier.kind:
+            case Kind.USER:
+                names.add(entry.identifier.name)
+            case Kind.GROUP | Kind.GROUP_OVERRIDE:
+                groups.add(entry.identifier.name)
+            case _:
+                pass
+    for inode in inodes:
+        uids.add(inode.uid)
+        gids.add(inode.gid)
+        for item in inode.acl or ():
+            if item.tag is Tag.USER and item.qualifier is not None:
+                uids.add(item.qualifier)
+            elif item.tag is Tag.GROUP and item.qualifier is not None:
+                gids.add(item.qualifier)
+    for uid, gid in ids:
+        uids.add(uid)
+        gids.add(gid)
+    return Mentioned(frozenset(names), frozenset(groups), frozenset(uids), frozenset(gids))
+
+
+class Comparison:
+    """Compares for one set of users; asks about one mailbox after the other."""
+
+    def __init__(self, users: Sequence[UserFacts], accounts: Sequence[Account]) -> None:
+        self._users = users
+        ours = {user.who.uid for user in users}
+        self._outsiders = [account for account in accounts if account.who.uid not in ours]
+        self._memo: dict[Mentioned, list[list[UserFacts]]] = {}
+
+    def classes(self, by: Mentioned) -> list[list[UserFacts]]:
+        """The users in classes that `by` cannot tell apart."""
+        known = self._memo.get(by)
+        if known is None:
+            if len(self._memo) >= _MAX_MEMO:
+                self._memo.clear()
+            classes: dict[object, list[UserFacts]] = {}
+            for user in self._users:
+                classes.setdefault(_key(user, by), []).append(user)
+            known = self._memo[by] = list(classes.values())
+        return known
+
+    def judged(
+        self,
+        box: MailboxFiles,
+        own: AclMailbox,
+        shared: AclMailbox,
+        policy: Policy,
+        by: Mentioned,
+        world: World,
+    ) -> Iterator[Judged]:
+        """What each class may do.  own: as its owner sees the mailbox; shared: as others do."""
+        for members in self.classes(by):
+            first = members[0]
+            is_owner = bool(own.owner) and first.name == own.owner
+            viewer = Viewer(first.user.acl_user, first.user.acl_groups)
+            rights = policy.rights_of(viewer, own if is_owner else shared).rights
+            denied = dict(self._denied(box, rights, first.who, world))
+            leaked = ""
+            if first.shell is not None and not is_owner and not rights.covers(READ):
+                leaked = readable_by(box, first.shell, world)
+            people = tuple(member.name for member in members)
+            if rights or leaked or is_owner:
+                yield Judged(people, rights, denied, leaked, is_owner)
+
+    @staticmethod
+    def _denied(
+        box: MailboxFiles, rights: Rights, who: Credentials, world: World
+    ) -> Iterator[tuple[str, str]]:
+        if not rights:
+            return
+        if box.acl_dir is not None and box.samples is not None and "acl" in box.samples:
+            question = Question(Verb.READ, str(acl_path(box.acl_dir)), "know the rights")
+            told = ask(question, who, world)
+            if not told.allowed:
+                yield "l", _why(told, who)
+                return
+        for letter, operation in OPERATIONS.items():
+            if letter not in rights.letters:
+                continue
+            for question in questions_for(operation, box):
+                told = ask(question, who, world)
+                if not told.allowed:
+                    yield letter, _why(told, who)
+                    break
+
+    def outsiders(self, box: MailboxFiles, world: World) -> list[str]:
+        """Login accounts that are no mail users and may read the messages."""
+        return [account.name for account in self._outsiders if readable_by(box, account.who, world)]
+
+
+def readable_by(box: MailboxFiles, who: Credentials, world: World) -> str:
+    """The message that somebody may read, and by which class; "" if there is none."""
+    for folder in ("cur", "new"):
+        for path in box.files_in(folder):
+            told = ask(Question(Verb.READ, path, "read it"), who, world)
+            if told.allowed:
+                return f"{path} by {told.steps[-1].decided_by.value}"
+    return ""
+
+
+def readable_by_everybody(box: MailboxFiles, world: World) -> str:
+    return readable_by(box, _STRANGER, world)
+
+
+def _key(user: UserFacts, by: Mentioned) -> object:
+    who, shell = user.who, user.shell
+    gids = frozenset(gid for gid in by.gids if who.in_group(gid))
+    shells = None if shell is None else frozenset(gid for gid in by.gids if shell.in_group(gid))
+    acl_user = user.user.acl_user
+    named = acl_user if acl_user in by.names or user.name in by.names else None
+    return (
+        named, user.user.acl_groups & by.acl_groups, who.uid if who.uid in by.uids else None,
+        gids, shells,
+    )  # fmt: skip
+
+
+def _why(told: Told, who: Credentials) -> str:
+    if told.refusal is not None:
+        return describe(told.refusal, who)
+    return told.obstacle or f"{told.missing} does not exist"

@@ -1,0 +1,112 @@
+"""Settings that cannot work, or mean something else than they seem to.  Pure."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from sharefs.audit.facts import HostFacts, RootFacts
+from sharefs.audit.findings import Finding, Severity, rule
+from sharefs.audit.rules.access import people
+from sharefs.config import Severity as ConfigSeverity
+
+AREA: Final = "configuration"
+
+configuration = rule(
+    "configuration", Severity.WARNING, AREA, "The configuration has a flaw",
+    "The loader's own checks: what the documentation of shared mailboxes warns of.",
+)  # fmt: skip
+unusable_place = rule(
+    "place-unusable", Severity.WARNING, AREA, "A configured place cannot be used",
+    "Control files, indexes or the sharing map cannot be written there by the user's mail process.",
+)  # fmt: skip
+user_unusable = rule(
+    "user-unusable", Severity.WARNING, AREA, "A user cannot log in as the databases have him",
+    "A login of this user fails, and this audit does not see his mail.",
+)  # fmt: skip
+users_unlisted = rule(
+    "users-unlisted", Severity.NOTICE, AREA, "A user database cannot list its users",
+    "This audit sees only users that can be listed, or are named with --user.",
+)  # fmt: skip
+shell_has_group = rule(
+    "access-group-in-shells", Severity.WARNING, AREA,
+    "A group for mail processes is a login shell's group too",
+    "mail_access_groups is meant for groups that only mail processes have; with a shell that has"
+    " one, its user goes round every ACL.",
+)  # fmt: skip
+process_lacks_group = rule(
+    "process-lacks-group", Severity.WARNING, AREA, "A running mail process lacks an access group",
+    "It was started before the setting was made, or by something that does not know it: shared"
+    " mail is closed to it.",
+)  # fmt: skip
+mbox_link = rule(
+    "mbox-link-dotlock", Severity.WARNING, AREA, "An mbox behind a link with dotlocks only",
+    "The lock file lies beside the link and protects nothing: two writers corrupt the mbox.",
+)  # fmt: skip
+
+
+def find_problems(facts: HostFacts) -> Iterator[Finding]:
+    severities = {
+        ConfigSeverity.ERROR: Severity.CRITICAL,
+        ConfigSeverity.WARNING: Severity.WARNING,
+        ConfigSeverity.UNIMPLEMENTED: Severity.NOTICE,
+    }
+    for problem in facts.problems:
+        yield configuration(
+            f"{problem.place} {problem.check}".strip(), problem.message,
+            remedy=problem.remedy or "see docs/configuration.md",
+            severity=severities[problem.severity],
+        )  # fmt: skip
+
+
+def find_users(facts: HostFacts) -> Iterator[Finding]:
+    for name, why in sorted(facts.bad_users.items()):
+        yield user_unusable(name, why, remedy="correct the entry of the user", user=name)
+    for database in facts.unlisted:
+        yield users_unlisted(database, "its users cannot be listed", remedy="name them with --user")
+
+
+def find_places(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
+    for setting, why in root.unusable:
+        yield unusable_place(
+            f"{root.owner or root.namespace}: {setting}", why,
+            remedy="give the user's mail process write permission there, by group and setgid",
+            user=root.owner,
+        )  # fmt: skip
+
+
+def find_shells_with_groups(facts: HostFacts) -> Iterator[Finding]:
+    for gid, origin in sorted(facts.access_groups.items()):
+        names = [account.name for account in facts.accounts if account.who.in_group(gid)]
+        if names:
+            yield shell_has_group(
+                f"group {gid}", f"{origin}", f"login shells of {people(names)} have it",
+                remedy="use a group without members for mail_access_groups",
+            )  # fmt: skip
+
+
+def find_processes(facts: HostFacts) -> Iterator[Finding]:
+    uids = {user.who.uid: user.name for user in facts.users}
+    for process in facts.processes:
+        if process.uid not in uids or process.delivers:
+            continue
+        missing = sorted(set(facts.access_groups) - process.gids)
+        if missing:
+            yield process_lacks_group(
+                f"process {process.name} of {uids[process.uid]}",
+                f"pid {process.pid} lacks group {', '.join(map(str, missing))}",
+                remedy="restart the mail server", user=uids[process.uid],
+            )  # fmt: skip
+
+
+def find_mbox(facts: HostFacts) -> Iterator[Finding]:
+    for path, why in facts.mbox:
+        yield mbox_link(path, why, remedy="add fcntl to mbox_write_locks and mbox_read_locks")
+
+
+ROOT_RULES: Final = (find_places,)
+HOST_RULES: Final = (
+    find_problems,
+    find_users,
+    find_shells_with_groups,
+    find_processes,
+    find_mbox,
+)

@@ -1,0 +1,139 @@
+"""File systems, strange entries, locks, and what could not be looked at.  Pure."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from sharefs.audit.facts import BoxFacts, HostFacts, RootFacts
+from sharefs.audit.findings import Finding, Severity, rule
+
+AREA: Final = "host"
+STALE: Final = 600.0  # seconds; every lock of ours and of Dovecot's is overridden before that
+
+group_of_directory = rule(
+    "mount-grpid", Severity.NOTICE, AREA, "The file system gives every file its directory's group",
+    "Files get the directory's group without setgid, so directories made elsewhere behave"
+    " differently after a move.",
+)  # fmt: skip
+network = rule(
+    "mount-network", Severity.NOTICE, AREA, "Mail is on a network file system",
+    "The server has a say: it may squash root, ignore groups beyond the 16th, and lock badly."
+    " What this audit says of permissions is the client's half.",
+)  # fmt: skip
+no_acls = rule(
+    "mount-noacl", Severity.WARNING, AREA, "The file system is mounted without POSIX ACLs",
+    "Entries for single users have no effect there.",
+)  # fmt: skip
+read_only = rule(
+    "mount-read-only", Severity.WARNING, AREA, "Mail is on a read-only file system",
+    "Nothing can be delivered, flagged or deleted.",
+)  # fmt: skip
+foreign = rule(
+    "foreign-entry", Severity.NOTICE, AREA, "Entries in a mail root that no mail program made",
+    "Some programs take them for mailboxes, count them for quota, or trip over them.",
+)  # fmt: skip
+marker = rule(
+    "marker-in-root", Severity.WARNING, AREA, "maildirfolder is in a mail root",
+    "It says that this is a subfolder: deliverers then count quota wrongly and look above it.",
+)  # fmt: skip
+stale_lock = rule(
+    "stale-lock", Severity.NOTICE, AREA, "A lock file has been left behind",
+    "The first who wants the lock waits until it counts as stale.",
+)  # fmt: skip
+unreadable = rule(
+    "unreadable", Severity.WARNING, AREA, "Something could not be looked at",
+    "What is there was not audited.",
+)  # fmt: skip
+changed = rule(
+    "changed-meanwhile", Severity.NOTICE, AREA, "Something went away while it was looked at",
+    "Mail in use changes; run the audit again if it matters.",
+)  # fmt: skip
+orphan_child = rule(
+    "orphan-child", Severity.NOTICE, AREA, "A mailbox whose parent does not exist",
+    "Left over when the parent was deleted; clients show a level that cannot be opened.",
+)  # fmt: skip
+
+
+def find_mount(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
+    mount = root.mount
+    if mount is None or root.inode is None:
+        return
+    where = f"{root.path} on {mount.point}"
+    evidence = f"{mount.point}: {mount.describe()}"
+    if mount.read_only or root.inode.read_only:
+        yield read_only(where, evidence, remedy="mount it writable", user=root.owner)
+    if mount.acls_off:
+        yield no_acls(where, evidence, remedy="mount it with acl", user=root.owner)
+    if mount.group_of_directory:
+        yield group_of_directory(where, evidence, remedy="nothing, if it is meant so",
+                                 user=root.owner)  # fmt: skip
+    if mount.is_network:
+        yield network(where, evidence, remedy="try what matters as the user himself",
+                      user=root.owner)  # fmt: skip
+
+
+def find_entries(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
+    if root.foreign:
+        yield foreign(
+            str(root.path), "not known: " + ", ".join(root.foreign),
+            remedy="move them elsewhere", user=root.owner,
+        )  # fmt: skip
+    if root.marker:
+        yield marker(
+            str(root.path), f"{root.path}/maildirfolder", remedy="remove it",
+            commands=(f"rm {root.path}/maildirfolder",), user=root.owner,
+        )  # fmt: skip
+
+
+def find_troubles(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
+    for trouble in root.troubles:
+        found = changed if trouble.vanished else unreadable
+        yield found(
+            trouble.path, trouble.why,
+            remedy="look again" if trouble.vanished else "run the audit as root, or mend it",
+            user=root.owner,
+        )  # fmt: skip
+
+
+def find_orphans(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
+    names = {box.levels for box in root.boxes}
+    lonely = sorted(
+        box.name for box in root.boxes if len(box.levels) > 1 and box.levels[:-1] not in names
+    )
+    if lonely:
+        yield orphan_child(
+            f"{root.owner or root.namespace}: {root.path}", ", ".join(lonely[:10]),
+            remedy="make the parent again, or move them", user=root.owner,
+        )  # fmt: skip
+
+
+def find_locks_of_root(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
+    yield from _locks(str(root.path), root.locks, root.owner, "")
+
+
+def find_locks(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
+    yield from _locks(str(box.path), box.locks, box.owner, box.name)
+
+
+def _locks(
+    path: str, locks: tuple[tuple[str, float], ...], owner: str, name: str
+) -> Iterator[Finding]:
+    """locks: names and how old they are, in seconds."""
+    for lock, age in locks:
+        if age > STALE:
+            yield stale_lock(
+                f"{path}/{lock}", f"it is {age / 60:.0f} minutes old",
+                remedy="remove it if no process holds it", commands=(f"rm {path}/{lock}",),
+                mailbox=name, user=owner,
+            )  # fmt: skip
+
+
+def find_foreign(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
+    if box.foreign:
+        yield foreign(
+            box.subject, f"in {box.path}: " + ", ".join(box.foreign),
+            remedy="move them elsewhere", mailbox=box.name,
+        )  # fmt: skip
+
+
+BOX_RULES: Final = (find_locks, find_foreign)
+ROOT_RULES: Final = (find_mount, find_entries, find_troubles, find_orphans, find_locks_of_root)

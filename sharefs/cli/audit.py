@@ -1,0 +1,109 @@
+"""`sharefs audit`: everything about permissions and sharing that is wrong on this host."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sharefs.audit.audit import Audit
+from sharefs.audit.audit import Progress as Done
+from sharefs.audit.findings import Finding, Severity
+from sharefs.audit.output import FORMATS, render
+from sharefs.config import examine
+from sharefs.errors import SharingError
+from sharefs.identity.from_config import identity_settings
+from sharefs.identity.userdb import UserDatabase
+
+COULD_NOT_RUN = 2
+NEVER = "never"
+
+
+@click.command()
+@click.option("--user", "-u", "users", metavar="USER", multiple=True,
+              help="Audit only this user's mailboxes.  May be repeated.")  # fmt: skip
+@click.option("--namespace", "namespaces", metavar="NAME", multiple=True,
+              help="Audit only this namespace of the configuration.  May be repeated.")  # fmt: skip
+@click.option("--json", "form", flag_value="json", help="Same as --format json.")
+@click.option("--format", "-f", "form", type=click.Choice(FORMATS), default="text",
+              show_default=True, help="How to print the findings.")  # fmt: skip
+@click.option("--fail-on", type=click.Choice([each.word for each in Severity] + [NEVER]),
+              default=Severity.WARNING.word, show_default=True,
+              help="The least severity that makes the exit status 1.")  # fmt: skip
+@click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
+@click.pass_context
+def audit(
+    ctx: click.Context,
+    users: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    form: str,
+    fail_on: str,
+    quiet: bool,
+) -> None:
+    """Look for everything that is wrong with permissions and sharing.  Changes nothing.
+
+    Reads the configuration, all users that the user databases list, and every mailbox, in one
+    pass and never through symbolic links; then compares what the ACLs grant with what the kernel
+    allows, the ACLs with list caches and sharing map, and every file with the rule that it should
+    have been made by.  Works on hosts that run Dovecot: it reads /etc/dovecot/dovecot.conf too.
+    Run it as root; who is not sees his own mail only.
+
+    Each finding has a stable id (docs/audit.md), a severity, evidence, and a remedy.
+
+    Exit status: 0 nothing at or above --fail-on, 1 findings, 2 it could not run.
+
+    \b
+    Examples:
+      sharefs audit
+      sharefs audit --user alice --fail-on notice
+      sharefs audit --format sarif > audit.sarif
+      sharefs audit --format prometheus > /var/lib/node_exporter/sharefs.prom
+    """
+    options = ctx.find_root().obj or {}
+    path = options.get("config_path")
+    try:
+        config = examine(Path(path) if path else None, overrides=options.get("overrides", ()))
+        database = UserDatabase(identity_settings(config))
+        with _progress(quiet=quiet) as report:
+            run = Audit(config, database, users, frozenset(namespaces), progress=report)
+            findings = list(run.run())
+    except SharingError as refusal:
+        click.echo(f"sharefs: the audit could not run: {refusal.detail}", err=True)
+        ctx.exit(COULD_NOT_RUN)
+    except OSError as error:
+        click.echo(f"sharefs: the audit could not run: {error}", err=True)
+        ctx.exit(COULD_NOT_RUN)
+    counts = {"users": run.users, "mailboxes": run.mailboxes, "entries": run.entries}
+    click.echo(render(findings, form, counts), nl=False)
+    if _fails(findings, fail_on):
+        ctx.exit(1)
+
+
+def _fails(findings: list[Finding], fail_on: str) -> bool:
+    if fail_on == NEVER:
+        return False
+    least = next(each for each in Severity if each.word == fail_on)
+    return any(finding.severity <= least for finding in findings)
+
+
+@contextlib.contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[Done], None] | None]:
+    """A bar on standard error, if somebody watches it."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("users"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[entries]} entries"), TimeRemainingColumn(),
+        console=console, transient=True,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("audit", total=None, entries=0)
+
+        def report(done: Done) -> None:
+            bar.update(task, total=done.of, completed=done.owners, entries=done.entries)
+
+        yield report

@@ -1,0 +1,441 @@
+"""Every rule of the audit: a host on which it finds something; and a clean one, with nothing."""
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sharefs.audit.facts import Account, HostFacts, ProcessFacts, RootFacts
+from sharefs.audit.findings import RULES, Finding, Severity
+from sharefs.audit.mounts import Mount
+from sharefs.audit.rules import judge_host, judge_root
+from sharefs.config import Problem
+from sharefs.config import Severity as ConfigSeverity
+from sharefs.errors import Place
+from sharefs.names import Layout
+from sharefs.permissions.access import Credentials, Inode
+from tests.account.world import SHARED_GID, UIDS, World, picture_of, world_in_tmp
+from tests.audit.auditing import audited, one, rules, share
+
+pytestmark = pytest.mark.superuser
+
+BOB_SHELL = Account("bob", Credentials(UIDS["bob"], UIDS["bob"]), ("bob",))
+
+
+def box(host: World, *below: str) -> Path:
+    return host.maildir("alice", ".Work", *below)
+
+
+def messages(host: World) -> list[Path]:
+    return [*box(host).glob("new/*"), *box(host).glob("cur/*")]
+
+
+def test_a_clean_host_has_no_findings() -> None:
+    with world_in_tmp(groups={"bob": "staff"}) as host:
+        share(host)
+        share(host, "Work/Deep", "carol", "lr")
+        share(host, "Private", letters="")
+        host.as_user("bob", lambda account: account.create("Box"))
+        before = picture_of(host.top)
+        assert audited(host, accounts=[BOB_SHELL]) == []
+        assert picture_of(host.top) == before
+
+
+# --- situations on disk -------------------------------------------------------------------------
+
+
+def acl_without_access(host: World) -> None:
+    box(host, "cur").chmod(0o2700)
+
+
+def world_readable(host: World) -> None:
+    for path in (host.home("alice"), host.maildir("alice"), box(host), box(host, "new")):
+        path.chmod(0o2775)
+    for path in messages(host):
+        path.chmod(0o664)
+
+
+def owner_locked_out_by_acl(host: World) -> None:
+    box(host, "dovecot-acl").write_text("owner ls\nuser=bob lr\n")
+
+
+def owner_locked_out_by_kernel(host: World) -> None:
+    for path in (box(host, "cur"), box(host, "new")):
+        os.chown(path, UIDS["carol"], UIDS["carol"])
+        path.chmod(0o700)
+
+
+def no_administrator(host: World) -> None:
+    box(host, "dovecot-acl").write_text("owner lrs\nuser=bob lr\n")
+
+
+def chgrp_fails(host: World) -> None:
+    root = host.maildir("alice")
+    os.chown(root, UIDS["alice"], SHARED_GID + 1)
+    root.chmod(0o770)
+
+
+def setgid_missing(host: World) -> None:
+    for path in (
+        host.maildir("alice"),
+        box(host),
+        *(box(host, name) for name in ("cur", "new", "tmp")),
+    ):
+        path.chmod(0o770)
+
+
+def setgid_lost(host: World) -> None:
+    box(host, "cur").chmod(0o770)
+
+
+def mailbox_differs(host: World) -> None:
+    box(host).chmod(0o2750)
+
+
+def files_differ(host: World) -> None:
+    messages(host)[0].chmod(0o666)
+
+
+def deliverer_umask(host: World) -> None:
+    messages(host)[0].chmod(0o600)
+
+
+def root_cannot_be_made(host: World) -> None:
+    home = host.home("carol")
+    os.chown(home, 0, 0)
+    home.chmod(0o755)
+
+
+def hard_link(host: World) -> None:
+    share(host, "Other", letters="")
+    os.link(messages(host)[0], host.maildir("alice", ".Other", "cur", "linked:2,S"))
+    host.maildir("alice", ".Other").chmod(0o2700)
+
+
+def wrong_owner(host: World) -> None:
+    os.chown(messages(host)[0], 4242, SHARED_GID)
+
+
+def malformed(host: World) -> None:
+    box(host, "dovecot-acl").write_text("user=bob lrZ\n")
+
+
+def doubtful(host: World) -> None:
+    box(host, "dovecot-acl").write_text("user=bob\tlr\nuser=carol  lr\n")
+
+
+def orphan(host: World) -> None:
+    box(host, "dovecot-acl").write_text("user=zebedee lr\n")
+
+
+def domain(host: World) -> None:
+    box(host, "dovecot-acl").write_text("user=bob@example.org lr\n")
+
+
+def broad(host: World) -> None:
+    box(host, "dovecot-acl").write_text("anyone lr\n")
+
+
+def never_matches(host: World) -> None:
+    box(host, "dovecot-acl").write_text("group=nobody-has-it lr\n")
+
+
+def cache_incomplete(host: World) -> None:
+    host.maildir("alice", "dovecot-acl-list").unlink()
+
+
+def cache_stale(host: World) -> None:
+    with host.maildir("alice", "dovecot-acl-list").open("a") as file:
+        file.write("1 Gone\n")
+
+
+def cache_broken(host: World) -> None:
+    host.maildir("alice", "dovecot-acl-list").write_text("nonsense\n")
+
+
+def map_missing(host: World) -> None:
+    host.map_path.write_text("")
+
+
+def map_stale(host: World) -> None:
+    with host.map_path.open("a") as file:
+        file.write("shared/shared-boxes/user/carol/alice\n1\n")
+
+
+def map_gone(host: World) -> None:
+    with host.map_path.open("a") as file:
+        file.write("shared/shared-boxes/user/carol/zebedee\n1\n")
+
+
+def map_unstorable(host: World) -> None:
+    box(host, "dovecot-acl").write_text("group=a/b lr\n")
+
+
+def map_broken(host: World) -> None:
+    host.map_path.unlink()
+    host.map_path.mkdir()
+
+
+def linked(host: World, name: str, target: str | Path) -> None:
+    host.as_user("bob", lambda account: account.create("Mine"))
+    host.maildir("bob", name).symlink_to(target)
+
+
+def dangling(host: World) -> None:
+    linked(host, ".Away", host.top / "not/there")
+
+
+def loop(host: World) -> None:
+    linked(host, ".Loop", host.maildir("bob", ".Loop"))
+
+
+def crossing(host: World) -> None:
+    share(host, "Secret", letters="")
+    linked(host, ".Secret", host.maildir("alice", ".Secret"))
+
+
+def without_children(host: World) -> None:
+    share(host, "Work/Deep")
+    linked(host, ".Linked", box(host))
+
+
+def outside(host: World) -> None:
+    place = host.top / "elsewhere"
+    (place / "cur").mkdir(parents=True)
+    linked(host, ".Else", place)
+
+
+def foreign(host: World) -> None:
+    host.maildir("alice", "report.pdf").write_bytes(b"")
+    box(host, "notes.txt").write_bytes(b"")
+
+
+def marker(host: World) -> None:
+    host.maildir("alice", "maildirfolder").write_bytes(b"")
+
+
+def stale_lock(host: World) -> None:
+    lock = box(host, "dovecot-uidlist.lock")
+    lock.write_bytes(b"1:elsewhere")
+    os.utime(lock, (time.time() - 7200,) * 2)
+
+
+def orphan_child(host: World) -> None:
+    share(host, "Gone/Child", letters="")
+
+
+SITUATIONS: list[tuple[Callable[[World], None], str]] = [
+    (acl_without_access, "acl-without-access"),
+    (world_readable, "world-readable-mail"),
+    (owner_locked_out_by_acl, "owner-locked-out"),
+    (owner_locked_out_by_kernel, "owner-locked-out"),
+    (no_administrator, "no-administrator"),
+    (chgrp_fails, "chgrp-will-fail"),
+    (setgid_missing, "setgid-missing"),
+    (setgid_lost, "setgid-lost"),
+    (mailbox_differs, "mailbox-differs"),
+    (files_differ, "files-differ"),
+    (deliverer_umask, "deliverer-umask"),
+    (root_cannot_be_made, "root-cannot-be-made"),
+    (hard_link, "hard-link-across-permissions"),
+    (wrong_owner, "wrong-owner"),
+    (malformed, "acl-malformed"),
+    (doubtful, "acl-doubtful"),
+    (orphan, "orphan-identifier"),
+    (domain, "identifier-domain"),
+    (broad, "broad-identifier"),
+    (never_matches, "entry-never-matches"),
+    (cache_incomplete, "list-cache-incomplete"),
+    (cache_stale, "list-cache-stale"),
+    (cache_broken, "list-cache-broken"),
+    (map_missing, "map-missing"),
+    (map_stale, "map-stale"),
+    (map_gone, "map-owner-gone"),
+    (map_unstorable, "map-unstorable"),
+    (map_broken, "map-broken"),
+    (dangling, "link-dangling"),
+    (loop, "link-loop"),
+    (crossing, "link-without-acl"),
+    (without_children, "link-without-children"),
+    (outside, "link-outside"),
+    (foreign, "foreign-entry"),
+    (marker, "marker-in-root"),
+    (stale_lock, "stale-lock"),
+    (orphan_child, "orphan-child"),
+]
+
+
+@pytest.mark.parametrize(
+    ("situation", "rule"), SITUATIONS, ids=[made.__name__ for made, _ in SITUATIONS]
+)
+def test_what_is_wrong_is_found(situation: Callable[[World], None], rule: str) -> None:
+    with world_in_tmp() as host:
+        share(host)
+        assert audited(host) == []
+        situation(host)
+        before = picture_of(host.top)
+        findings = audited(host)
+        assert picture_of(host.top) == before
+        assert rule in rules(findings)
+        for finding in findings:
+            assert finding.subject
+            assert finding.evidence
+            assert finding.remedy
+            assert finding.rule in RULES
+
+
+def test_evidence_names_right_person_and_component() -> None:
+    with world_in_tmp() as host:
+        share(host)
+        acl_without_access(host)
+        found = one(audited(host), "acl-without-access")
+        assert found.subject == "alice: Work"
+        assert found.user == "bob"
+        assert f"bob: rwie refused: {box(host, 'cur')} lacks" in found.evidence[0]
+
+
+def test_a_line_is_named_with_its_column() -> None:
+    with world_in_tmp() as host:
+        share(host)
+        malformed(host)
+        found = one(audited(host), "acl-malformed")
+        assert f"{box(host, 'dovecot-acl')}:1:12" in found.subject
+
+
+def test_linked_child_in_the_own_tree_is_no_crossing() -> None:
+    """An entry for the linker is what limits him, so then nothing is said."""
+    with world_in_tmp() as host:
+        share(host)
+        linked(host, ".Work", box(host))
+        assert "link-without-acl" not in rules(audited(host))
+
+
+# --- what depends on shells, accounts and processes -----------------------------------------------
+
+
+def leak(host: World) -> None:
+    """The mail is open to a group that is bob's at his shell, too."""
+    share(host, who="carol")
+
+
+def test_a_shell_in_the_group_reads_around_the_acl() -> None:
+    with world_in_tmp() as host:
+        leak(host)
+        shell = Account("bob", Credentials(UIDS["bob"], 100, frozenset({SHARED_GID})), ("mail",))
+        assert "access-without-acl" not in rules(audited(host, accounts=[BOB_SHELL]))
+        found = one(audited(host, accounts=[shell]), "access-without-acl")
+        assert found.severity is Severity.CRITICAL
+        assert found.evidence[0].startswith("bob can read ")
+        assert found.evidence[0].endswith("by group")
+
+
+def test_accounts_that_are_no_mail_users() -> None:
+    with world_in_tmp() as host:
+        share(host)
+        stranger = Account("backup", Credentials(34, 34, frozenset({SHARED_GID})))
+        found = one(audited(host, accounts=[stranger]), "readers-beyond-sharees")
+        assert found.evidence == ("backup can read the messages",)
+
+
+def test_groups_for_mail_processes_that_shells_have() -> None:
+    with world_in_tmp(f"mail_access_groups = {SHARED_GID}\n") as host:
+        share(host)
+        shell = Account("bob", Credentials(UIDS["bob"], 100, frozenset({SHARED_GID})))
+        found = one(audited(host, accounts=[shell]), "access-group-in-shells")
+        assert "sharefs.conf" in found.evidence[0]
+        lacking = ProcessFacts(77, "imap", UIDS["bob"], frozenset({100}), 0o77, False)
+        having = ProcessFacts(78, "imap", UIDS["bob"], frozenset({SHARED_GID}), 0o77, False)
+        assert one(audited(host, processes=[lacking, having]), "process-lacks-group").evidence == (
+            f"pid 77 lacks group {SHARED_GID}",
+        )
+
+
+def test_a_deliverer_that_runs_with_a_bad_umask() -> None:
+    with world_in_tmp() as host:
+        bad = ProcessFacts(9, "procmail", UIDS["bob"], frozenset(), 0o077, True)
+        good = ProcessFacts(10, "procmail", UIDS["bob"], frozenset(), 0o007, True)
+        assert "umask 0077" in one(audited(host, processes=[bad]), "deliverer-umask").evidence[0]
+        assert audited(host, processes=[good]) == []
+
+
+def test_places_that_cannot_be_used() -> None:
+    with world_in_tmp("namespace inbox {\n mail_control_path = /proc/none/%{user}\n}\n") as host:
+        found = [each for each in audited(host) if each.rule == "place-unusable"]
+        assert {each.user for each in found} >= set(UIDS)
+        assert all("mail_control_path" in each.subject for each in found)
+
+
+def test_users_that_cannot_be_used() -> None:
+    with world_in_tmp() as host:
+        with (host.top / "users").open("a") as file:
+            file.write("eve:{PLAIN}x:0:0::/home/eve::\n")
+        found = one(audited(host), "user-unusable")
+        assert found.subject == "eve"
+
+
+def test_databases_that_cannot_list() -> None:
+    with world_in_tmp(
+        "userdb static {\n fields {\n uid = 5\n gid = 5\n home = /h/%{user}\n }\n}\n"
+    ) as host:
+        assert "users-unlisted" in rules(audited(host))
+
+
+def test_one_user_only() -> None:
+    with world_in_tmp() as host:
+        share(host)
+        acl_without_access(host)
+        assert "acl-without-access" not in rules(audited(host, only=["bob"]))
+        assert "acl-without-access" in rules(audited(host, only=["alice"]))
+
+
+# --- the rest, from facts alone -------------------------------------------------------------------
+
+ROOT = RootFacts(
+    "alice", "inbox", "private", Path("/m"), Layout.MAILDIRPP,
+    inode=Inode("/m", stat.S_IFDIR | 0o2770, 1, 1),
+)  # fmt: skip
+
+
+def from_mount(*options: str, kind: str = "ext4") -> list[Finding]:
+    mount = Mount(1, "/m", kind, "/dev/x", frozenset(options))
+    facts = RootFacts(
+        ROOT.owner, ROOT.namespace, ROOT.type, ROOT.path, ROOT.layout, inode=ROOT.inode,
+        mount=mount,
+    )  # fmt: skip
+    return list(judge_root(facts, HostFacts()))
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "rule"),
+    [
+        (("ro",), "ext4", "mount-read-only"),
+        (("rw", "grpid"), "xfs", "mount-grpid"),
+        (("rw", "bsdgroups"), "ext4", "mount-grpid"),
+        (("rw", "noacl"), "ext4", "mount-noacl"),
+        (("rw",), "nfs4", "mount-network"),
+        (("rw",), "fuse.sshfs", "mount-network"),
+    ],
+)
+def test_mounts(options: tuple[str, ...], kind: str, rule: str) -> None:
+    assert rules(from_mount(*options, kind=kind)) == {rule}
+
+
+def test_mounts_that_change_nothing() -> None:
+    assert from_mount("rw", "nosuid", "noexec", "relatime") == []
+
+
+def test_flaws_of_the_configuration_and_mbox_links() -> None:
+    problem = Problem(ConfigSeverity.WARNING, Place("/f", 3), "it is wrong", "do it", "some-check")
+    facts = HostFacts(problems=(problem,), mbox=(("/var/mail/bob", "a link to /x"),))
+    found = list(judge_host(facts))
+    assert rules(found) == {"configuration", "mbox-link-dotlock"}
+    assert one(found, "configuration").subject == "/f:3 some-check"
+
+
+def test_every_rule_is_tested() -> None:
+    """A rule without a test here, or a name in the tests that is no rule."""
+    text = Path(__file__).read_text() + (Path(__file__).parent / "test_audit_trees.py").read_text()
+    assert [name for name in RULES if f'"{name}"' not in text] == []
