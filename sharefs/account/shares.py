@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sharefs.account.context import Context, Target
@@ -42,7 +42,10 @@ class ShownAcl:
 
 @dataclass(frozen=True, slots=True)
 class AclChange:
-    """What a change did.  warnings: derived places that are out of step now, with remedies."""
+    """What a change did.
+
+    warnings: derived places that are out of step now, with remedies; why it has no effect.
+    """
 
     before: Acl
     after: Acl
@@ -169,7 +172,22 @@ def change_acl(
         acl_path(mailbox.acl_dir), apply, creation_for(target.found, context.settings),
         shares_of(context, target.namespace), always=True,
     )  # fmt: skip
-    return AclChange.of(outcome)
+    change = AclChange.of(outcome)
+    return replace(change, warnings=(*change.warnings, *_without_effect(context, target, update)))
+
+
+def _without_effect(context: Context, target: Target, update: Update) -> Iterator[str]:
+    """Why a change that was made does not change what anybody may do."""
+    if not context.settings.acl_enabled or target.mailbox.ignored:
+        yield (
+            f"ACLs are not obeyed for {target.name} (acl_driver is not set, or acl_ignore is):"
+            " whoever reaches it may do everything with it"
+        )
+        return
+    for entry in target.mailbox.settings:
+        if entry.identifier == update.identifier:
+            who = update.identifier.file()
+            yield f"{entry.place}: the entry for {who} in the configuration outweighs this one"
 
 
 def owner_of(context: Context, target: Target) -> AclViewer | None:

@@ -69,9 +69,9 @@ def _stored(context: Context, namespace: Namespace) -> Iterator[StoredMailbox]:
         if namespace.type != "private" and not os.access(namespace.location.path, os.R_OK):
             yield from _cached(namespace)
     except SharingError as refusal:
-        log.warning("mailboxes of %r cannot be listed: %s", namespace, refusal)
+        log.warning("namespace %s cannot be listed: %s", namespace.settings.name, refusal.detail)
     except OSError as error:
-        log.warning("mailboxes of %r cannot be listed: %s", namespace, explained(error))
+        log.warning("namespace %s cannot be listed: %s", namespace.settings.name, explained(error))
 
 
 def _cached(namespace: Namespace) -> Iterator[StoredMailbox]:

@@ -139,10 +139,13 @@ def wanted_of(shares: Shares, reader: AclReader) -> Wanted:
 
 
 def unreadable_files(shares: Shares, reader: AclReader) -> Iterator[str]:
-    """What is wrong with each of the owner's ACL files that cannot be read, its place first."""
+    """What is wrong with each of the owner's ACL files that cannot be read, its place first.
+
+    One without a name stands for mailboxes out of sight; there is no file to name.
+    """
     for mailbox in (*shares.mailboxes(), *shares.elsewhere()):
         file = reader.read(mailbox.acl_path)
-        if not file.readable:
+        if mailbox.name and not file.readable:
             errors = (flaw for flaw in file.problems if flaw.severity is Severity.ERROR)
             yield str(next(errors, file.path))
 
@@ -164,10 +167,15 @@ class _Finding:
         if found is None:
             return
         if not found.complete:
-            flaw = next(unreadable_files(self._shares, self._reader), "an ACL file is unreadable")
+            flaw = next(unreadable_files(self._shares, self._reader), "")
+            why = (
+                f"{flaw}; until that is repaired"
+                if flaw
+                else f"not every mailbox of {owner} can be seen from here, so"
+            )
             yield (
-                f"{flaw}; until that is repaired nothing is removed from the sharing map for"
-                f" {owner}; then `sharefs map rebuild -u {owner}`"
+                f"{why} nothing is removed from the sharing map; `sharefs map rebuild -u {owner}`"
+                " makes it exact"
             )
         for key in sorted(found.unstorable):
             yield (

@@ -138,3 +138,22 @@ def test_acls_that_are_not_in_use() -> None:
     with world_in_tmp("acl_driver =\n") as world:
         world.account("alice").create("Work")
         assert rights(world, "bob", "shared/alice/Work") == ALL
+
+
+def test_a_change_without_effect_says_so() -> None:
+    with world_in_tmp(BLOCKS + "acl_driver =\n") as world:
+        world.make_public(".info", "")
+        alice = world.account("alice")
+        alice.create("Work")
+        (told,) = alice.set_acl("Work", user("bob"), Mode.REPLACE, LR).warnings
+        assert told.startswith("ACLs are not obeyed for Work (acl_driver is not set")
+
+
+def test_an_entry_that_the_configuration_outweighs_says_so() -> None:
+    block = "namespace inbox {\n  acl user=bob {\n    rights = l\n  }\n}\n"
+    with world_in_tmp(block) as world:
+        alice = world.account("alice")
+        alice.create("Work")
+        (told,) = alice.set_acl("Work", user("bob"), Mode.REPLACE, LR).warnings
+        assert "the entry for user=bob in the configuration outweighs this one" in told
+        assert alice.set_acl("Work", user("carol"), Mode.REPLACE, LR).warnings == ()
