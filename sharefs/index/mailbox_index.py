@@ -31,6 +31,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 SLICE: Final = 1000  # messages in one transaction
+FEW: Final = 250  # messages that are cheaper checked one by one
 FETCH_AT_ONCE: Final = 1000  # messages whose rows are in memory together
 # Texts are left out where the index would grow beyond this share of the mail it is about.
 SHARE_LIMIT: Final = 0.5
@@ -135,7 +136,8 @@ class MailboxIndex:
         self._vanished, self._ahead = gone, ahead
 
     def _drop_vanished(self) -> None:
-        gone = self._indexed.difference(self._mailbox.uids())
+        changes = self._mailbox.changes_since(self._generation)
+        gone = self._indexed.intersection(changes.expunged)
         self._indexed -= gone
         self._textless -= gone
         self._vanished += gone
@@ -156,10 +158,8 @@ class MailboxIndex:
         deadline = None if budget is None else time.monotonic() + budget
         try:
             return self._catch_up(deadline)
-        except sqlite3.OperationalError as error:
-            if is_damage(error):
-                raise
-            log.warning("the index of %s cannot be written: %s", self._database.label, error)
+        except DAMAGE as error:
+            self._out_of_order(error, "written")
             return False
 
     @_mending
@@ -253,8 +253,8 @@ class MailboxIndex:
         """
         try:
             return self._rows(uids, columns)
-        except sqlite3.OperationalError as error:
-            self._out_of_order(error)
+        except DAMAGE as error:
+            self._out_of_order(error, "read")
             return {}
 
     @_mending
@@ -265,11 +265,11 @@ class MailboxIndex:
         found = rows.rows_of(self._database.sql, uids, columns)
         return {uid: values for uid, values in found.items() if uid in self._indexed}
 
-    def _out_of_order(self, error: sqlite3.OperationalError) -> None:
-        """A busy file or a failing disk: answer without the index, and say so."""
-        if is_damage(error):
-            raise error
-        log.warning("the index of %s cannot be read: %s", self._database.label, error)
+    def _out_of_order(self, error: Exception, what: str) -> None:
+        """A busy file, a full or failing disk: go on without the index, and say so."""
+        if isinstance(error, sqlite3.ProgrammingError):
+            raise error  # a bug of ours
+        log.warning("the index of %s cannot be %s: %s", self._database.label, what, error)
 
     def fetch(
         self, uids: Sequence[int], columns: Sequence[Column]
@@ -288,8 +288,8 @@ class MailboxIndex:
         """The messages that match, and those that must be looked at, of the whole mailbox."""
         try:
             return self._narrow(leaf)
-        except sqlite3.OperationalError as error:
-            self._out_of_order(error)
+        except DAMAGE as error:
+            self._out_of_order(error, "read")
             return Narrowed(frozenset(), frozenset(self._mailbox.uids()))
 
     @_mending

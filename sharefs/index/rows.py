@@ -2,8 +2,8 @@
 
 import enum
 import sqlite3
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from sharefs.index import trigrams
 from sharefs.index.harvest import Harvest
@@ -114,11 +114,22 @@ def remove(database: sqlite3.Connection, uids: Sequence[int]) -> None:
         database.executemany(f"DELETE FROM {table} WHERE uid = ?", [(uid,) for uid in uids])
 
 
+_FACTS: Final = "SELECT sum, uid, identity, size, internaldate, sent, text FROM messages"
+
+
 def facts_of_all(database: sqlite3.Connection) -> Iterator[tuple[int, str, bool]]:
     """(uid, identity, whether it has texts) of every message.  Raises Damaged."""
-    for row in database.execute(
-        "SELECT sum, uid, identity, size, internaldate, sent, text FROM messages"
-    ):
+    return _checked(database.execute(_FACTS))
+
+
+def facts_of(database: sqlite3.Connection, uids: Sequence[int]) -> Iterator[tuple[int, str, bool]]:
+    """The same of at most READ_AT_ONCE messages."""
+    marks = ", ".join("?" * len(uids))
+    return _checked(database.execute(f"{_FACTS} WHERE uid IN ({marks})", uids))
+
+
+def _checked(found: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, str, bool]]:
+    for row in found:
         if sum_of(*row[1:]) != row[0]:
             raise Damaged(f"the facts about message {row[1]} have a wrong sum")
         yield row[1], row[2], bool(row[6])
