@@ -225,7 +225,32 @@ class DotLock:
         """Make a file holding our pid, ready to become the lock."""
         if name is None:
             name = os.path.join(os.path.dirname(self.lock_path), fsops.temp_name(self._temp_prefix))
+        elif (whole := self._lock_at_once(name)) is not None:
+            return name, whole
         fd = fsops.create_file(name, self._creation)
+        self._write_holder(fd, name)
+        return name, fd
+
+    def _lock_at_once(self, name: str) -> int | None:
+        """Make the lock so that it holds our pid from its first moment.  None: impossible here.
+
+        Whoever dies between making a lock and writing his pid leaves one that nobody can tell from
+        a living holder's: all others wait until it is stale.  Raises FileExistsError.
+        """
+        fd = fsops.create_unnamed(os.path.dirname(name) or ".", self._creation)
+        if fd is None:
+            return None
+        try:
+            self._write_holder(fd, name)
+            fsops.name_file(fd, name)
+        except BaseException as error:
+            os.close(fd)
+            if isinstance(error, OSError) and error.errno in fsops.LINK_REFUSED:
+                return None
+            raise
+        return fd
+
+    def _write_holder(self, fd: int, name: str) -> None:
         try:
             fsops.write_all(fd, f"{os.getpid()}:{self._hostname}".encode())
         except OSError as error:
@@ -233,7 +258,6 @@ class DotLock:
             # be checked for a dead holder.
             log.debug("no pid in %s: %s", name, error)
             os.ftruncate(fd, 0)
-        return name, fd
 
     def _wait_for(self, attempt: "_Attempt") -> None:
         deadline = self._clock() + self.timeout

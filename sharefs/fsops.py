@@ -186,6 +186,36 @@ def create_file(
     return fd
 
 
+# open(2): file systems without O_TMPFILE, and kernels that take it for O_DIRECTORY.
+_NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
+
+
+def create_unnamed(directory: Name, creation: Creation) -> int | None:
+    """A new file that has no name yet, for name_file().  The caller closes it.
+
+    Nobody can see it before it is complete, and nothing of it stays if this process dies.
+    None: the file system cannot.
+    """
+    try:
+        fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno in _NO_TMPFILE:
+            return None
+        raise
+    try:
+        set_permissions(fd, directory, creation)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def name_file(fd: int, name: Name) -> None:
+    """Give a file of create_unnamed() its name.  Raises FileExistsError."""
+    # With a dir_fd, which an absolute path ignores, this is linkat(2) following the link in /proc.
+    os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, follow_symlinks=True)
+
+
 def set_permissions(
     fd: int, name: Name, creation: Creation, *, group_required: bool = False
 ) -> None:

@@ -12,7 +12,7 @@ import pytest
 from sharefs import dotlock
 from sharefs.dotlock import DotLock, LockFacts, Verdict, judge, parse_holder
 from sharefs.errors import Code, SharingError
-from sharefs.permissions.inherit import Creation, GidReason
+from sharefs.permissions.inherit import DEFAULTS, Creation, GidReason
 from tests.support.become import start_as
 
 HOST = socket.gethostname()
@@ -252,3 +252,22 @@ def test_no_directory_to_lock_in(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         DotLock(tmp_path / "none/f", timeout=0, stale=1).acquire()
     assert not dotlock._held
+
+
+def test_an_exclusive_lock_holds_its_pid_from_its_first_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is killed in between would leave a lock that nobody dares to break for long."""
+    path = tmp_path / "file"
+    seen: list[bytes] = []
+    real = os.write
+
+    def watch(fd: int, octets: bytes) -> int:
+        lock = tmp_path / "file.lock"
+        seen.append(lock.read_bytes() if lock.exists() else b"not there")
+        return real(fd, octets)
+
+    monkeypatch.setattr(os, "write", watch)
+    with DotLock(path, timeout=1, stale=60, creation=DEFAULTS, excl=True):
+        assert (tmp_path / "file.lock").read_bytes().startswith(b"%d:" % os.getpid())
+    assert seen == [b"not there"]
