@@ -18,6 +18,9 @@ from sharefs.errors import Code, SharingError
               help="Show this directory as it is, under the creation rules only.")  # fmt: skip
 @click.option("-o", "--options", "options", metavar="OPTION[,OPTION]", multiple=True,
               help="Mount options: ro, nodev, noexec, noatime, ...")  # fmt: skip
+@click.option("--state", metavar="DIR", type=click.Path(path_type=Path),
+              help="Where viewers' own copies of control files lie."
+              "  Default: /var/lib/sharefs/mount.")  # fmt: skip
 @click.option("-F", "-f", "--foreground", is_flag=True, help="Stay; log to standard error.")
 @click.option("--status", "action", flag_value="status", help="List what is mounted.")
 @click.pass_context
@@ -27,6 +30,7 @@ def mount(
     config_path: str | None,
     source: Path | None,
     options: tuple[str, ...],
+    state: Path | None,
     foreground: bool,
     action: str | None,
 ) -> None:
@@ -55,6 +59,7 @@ def mount(
         mountpoint=Path(os.path.abspath(mountpoint)),
         source=Path(os.path.abspath(source)) if source is not None else None,
         options=frozenset(words),
+        state=Path(os.path.abspath(state)) if state is not None else None,
     )
     config = None
     if source is None:

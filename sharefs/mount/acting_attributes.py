@@ -43,6 +43,9 @@ class AttributeActions(Tree):
                 mtime = attr.st_mtime_ns if fields.update_mtime else now.st_mtime_ns
                 os.utime(f"/proc/self/fd/{fd}", ns=(atime, mtime))
 
+    def prepare_change(self, node: Node) -> None:
+        """The last moment before a file's attributes change."""
+
     def access(self, node: Node, want: Want, caller: Caller) -> bool:
         """access(2).  The mirror's is answered by the kernel."""
         return True

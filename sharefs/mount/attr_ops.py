@@ -44,6 +44,7 @@ class AttributeOperations(Base):
         with answering:
             node, caller = self.node(inode), caller_of(ctx)
             self.tree.may_change(node, attr, fields, caller)
+            self.tree.prepare_change(node)
             self.tree.change(node, attr, fields, self.handles[fh] if fh is not None else None)
             return self.tree.entry(node, caller)
 

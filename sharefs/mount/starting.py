@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -17,11 +17,13 @@ from sharefs.mount.mirror import Mirror
 from sharefs.mount.operations import Operations
 from sharefs.mount.view import View
 from sharefs.mount.viewers import Viewers
+from sharefs.permissions.inherit import DEFAULTS
 
 log: Final = logging.getLogger(__name__)
 
 # Options of ours and of the kernel that fstab(5) may carry for us; x- ones are for mount(8).
 _IGNORED: Final = frozenset({"auto", "noauto", "nofail", "defaults", "users", "_netdev", "rw"})
+PARENTS: Final = replace(DEFAULTS, dir_mode=0o755)
 _KERNEL: Final = frozenset(
     {"ro", "nodev", "dev", "nosuid", "suid", "noexec", "exec", "noatime", "atime", "sync", "async",
      "dirsync"}
@@ -30,11 +32,12 @@ _KERNEL: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to mount where.  source None: the view."""
+    """What to mount where.  source None: the view.  state: for viewers' copies of control files."""
 
     mountpoint: Path
     source: Path | None
     options: frozenset[str] = frozenset()
+    state: Path | None = None
 
 
 def run(request: Request, config: Config | None, *, ready_fd: int = -1) -> None:
@@ -81,7 +84,33 @@ def _operations(request: Request, config: Config | None, handles: Handles) -> Op
         return operations
     assert config is not None, "the view needs a configuration"
     root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    return Operations(View(Viewers(config), root_fd, main.run_long), handles)
+    view = View(Viewers(config), state_directory(request.state), root_fd, main.run_long)
+    return Operations(view, handles)
+
+
+def state_directory(given: Path | None) -> Path:
+    """Where viewers' own copies of control files lie: the daemon's alone.  Made if missing."""
+    path = given
+    if path is None and os.geteuid() == 0:
+        path = Path("/var/lib/sharefs/mount")
+    elif path is None:
+        base = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")
+        path = Path(base, "sharefs", "mount")
+    try:
+        fsops.make_dirs(path.parent, PARENTS)
+        fsops.make_dirs(path, DEFAULTS)
+        status = os.stat(path, follow_symlinks=False)
+    except OSError as exc:
+        raise SharingError(
+            Code.UNAVAILABLE, f"the state directory {path} cannot be made: {exc.strerror}; name"
+            " another one with --state",
+        ) from exc  # fmt: skip
+    if status.st_uid != os.geteuid() or status.st_mode & 0o077 or not stat.S_ISDIR(status.st_mode):
+        raise SharingError(
+            Code.UNAVAILABLE, f"the state directory {path} must be uid {os.geteuid()}'s alone"
+            f" (chmod 700), but it is mode {stat.S_IMODE(status.st_mode):04o} of {status.st_uid}",
+        )  # fmt: skip
+    return path
 
 
 def kernel_options(words: frozenset[str]) -> frozenset[str]:

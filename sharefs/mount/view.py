@@ -1,8 +1,17 @@
 """The view, whole: see `view_tree`."""
 
+from pathlib import Path
+
+from sharefs.mount.tree import RunLong
 from sharefs.mount.view_acl import AclChanges
 from sharefs.mount.view_boxes import MailboxChanges
+from sharefs.mount.view_control import ControlFiles
+from sharefs.mount.viewers import Viewers
 
 
-class View(AclChanges, MailboxChanges):
+class View(AclChanges, MailboxChanges, ControlFiles):
     """To each caller his own tree of mailboxes."""
+
+    def __init__(self, viewers: Viewers, state: Path, root_fd: int, run_long: RunLong) -> None:
+        super().__init__(viewers, root_fd, run_long)
+        self.state = state

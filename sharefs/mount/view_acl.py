@@ -18,7 +18,7 @@ from sharefs.mount.nodes import Node
 from sharefs.mount.policy import ACL_FILE, Need, Spot
 from sharefs.mount.view_tree import Box, Seat, ViewTree
 from sharefs.rights import ADMIN, LOOKUP, Rights
-from sharefs.sharing.acl_text import format_acl
+from sharefs.sharing.acl_text import format_acl, parse_acl
 from sharefs.sharing.files import MAX_SIZE
 
 PREFIX: Final = "user.sharefs."
@@ -204,8 +204,24 @@ class AclChanges(ViewTree):
             octets = os.pread(fd, MAX_SIZE + 1, 0)
         finally:
             os.close(fd)
-        await self._replace(seat.box, octets)
+        if old[1] != ACL_LOCK:
+            await self._replace(seat.box, octets)
+            await self.remove_file(*old, caller)
+            return
+        # The very lock that we need for it: its holder gives it up by this rename.
+        demand_acl(octets)
         await self.remove_file(*old, caller)
+        await self._replace(seat.box, octets)
+
+
+ACL_LOCK: Final = ACL_FILE + ".lock"
+
+
+def demand_acl(octets: bytes) -> None:
+    """Raises SharingError(INVALID) for what is no ACL file."""
+    parsed = parse_acl(octets, ACL_FILE)
+    if parsed.malformed:
+        raise SharingError(Code.INVALID, "; ".join(str(problem) for problem in parsed.problems))
 
 
 _SEEN: Final = Need((LOOKUP,), errno.ENOENT)

@@ -6,6 +6,7 @@ files below are opened by this process, so nobody's home must be open to others.
 of rights is asked at every operation; callers who are neither the viewer nor root find nothing.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -43,12 +44,19 @@ HOME_MODE: Final = 0o700
 _STICKY: Final = stat.S_ISVTX  # the kernel would judge by it; here rights do
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class Box:
-    """One mailbox in one viewer's view.  INBOX is the viewer's own directory."""
+    """One mailbox in one viewer's view.  INBOX is the viewer's own directory.
 
-    viewer: Viewer
-    mailbox: str
+    copies: the directory of the viewer's own control files, once it is in use.
+    """
+
+    __slots__ = ("copies", "is_own", "mailbox", "viewer")
+
+    def __init__(self, viewer: Viewer, mailbox: str) -> None:
+        self.viewer = viewer
+        self.mailbox = mailbox
+        self.is_own = viewer.owns(mailbox)
+        self.copies: Node | None = None
 
     @property
     def is_home(self) -> bool:
@@ -147,12 +155,14 @@ class ViewTree(Mirror):
         rights = self.rights(seat.box, caller)
         if seat.spot is Spot.MAILBOX:
             if seat.box.is_home and name.startswith("."):
-                return self._mailbox(parent, seat.box, name, caller), None
+                with contextlib.suppress(FileNotFoundError):
+                    return self._mailbox(parent, seat.box, name, caller), None
             if not rights.covers(LOOKUP):
                 raise missing()
         status = os.stat(name, dir_fd=self.directory(parent), follow_symlinks=False)
         spot = policy.spot_of(seat.spot, name, directory=stat.S_ISDIR(status.st_mode))
-        if spot is Spot.FOREIGN:
+        hidden = name.startswith(".") and not stat.S_ISREG(status.st_mode)
+        if spot is Spot.FOREIGN or (seat.spot is Spot.MAILBOX and hidden):
             raise missing()
         self.demand(seat.box, caller, policy.need_of(Act.SEE, spot, name))
         node = self.node_of(parent, name, status)
@@ -256,7 +266,7 @@ class ViewTree(Mirror):
         below = [] if node.identity == NOWHERE else os.listdir(handle.fd)
         if seat.spot is not Spot.MAILBOX:
             return below
-        shown = [name for name in below if not name.startswith(".")]
+        shown = [name for name in below if not name.startswith(".") or not seat.box.is_home]
         return shown + list(seat.box.viewer.directories()) if seat.box.is_home else shown
 
     # --- creating ------------------------------------------------------------------------
@@ -297,11 +307,12 @@ class ViewTree(Mirror):
             self.demand_act(Act.OPEN, handle.node, handle.caller)
 
     def may_write(self, handle: Handle) -> None:
-        if not handle.created:
+        seat = self.seat(handle.node)
+        if handle.created and seat.spot in (Spot.MESSAGE, Spot.TEMPORARY):
+            # What he made he may finish, as long as he may put messages here at all.
+            self.demand(seat.box, handle.caller, policy.Need(policy.INSERTING))
+        else:
             self.demand_act(Act.WRITE, handle.node, handle.caller)
-            return
-        # What he made he may finish, as long as he may put messages here at all.
-        self.demand(self.seat(handle.node).box, handle.caller, policy.Need(policy.INSERTING))
 
     def may_change(
         self, node: Node, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields,
@@ -382,8 +393,11 @@ class ViewTree(Mirror):
         new_seat = self._parent_seat(parent)
         old_parent, old_name = next(reversed(node.names), (None, ""))
         old_seat = self.seat(node)
-        if old_parent is None or Spot.MAILBOX in (new_seat.spot, old_parent.place.spot):
+        if old_parent is None:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        if Spot.MAILBOX in (new_seat.spot, old_parent.place.spot):
+            self._may_rename_other((old_parent, old_name, node), dest, caller)
+            return
         needs = policy.needs_of_link(
             policy.Named(old_parent.place.spot, old_name), policy.Named(new_seat.spot, name),
             same_mailbox=old_seat.box is new_seat.box,

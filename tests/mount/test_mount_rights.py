@@ -69,7 +69,9 @@ def place() -> Iterator[tuple[World, Mount]]:
                 os.chown(world.maildir(name) / folder, uid, uid)
         for number, (_, rights, _) in enumerate(CASES):
             make_box(world, f"Box{number}", rights)
-        with mounted(world.top, [], config=world.config_path) as mount:
+        with mounted(
+            world.top, ["--state", world.top / "state"], config=world.config_path
+        ) as mount:
             yield world, mount
 
 

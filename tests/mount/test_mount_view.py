@@ -41,7 +41,7 @@ def prepare(account: Any) -> None:
 
 @pytest.fixture
 def view(world: World) -> Iterator[Mount]:
-    with mounted(world.top, [], config=world.config_path) as mount:
+    with mounted(world.top, ["--state", world.top / "state"], config=world.config_path) as mount:
         yield mount
 
 
