@@ -3,6 +3,7 @@
 import random
 from datetime import UTC, datetime
 
+from sharefs.audit.findings import Severity
 from sharefs.audit.report.matrix import (
     LETTERS,
     NOTHING,
@@ -13,7 +14,7 @@ from sharefs.audit.report.matrix import (
     MatrixBuilder,
     User,
 )
-from sharefs.audit.report.model import Directory, Problem, ReportModel, Severity
+from sharefs.audit.report.model import Directory, Problem, ReportModel
 
 MADE = datetime(2026, 3, 14, 6, 25, 7, tzinfo=UTC)
 OWN = Cell.of(LETTERS, LETTERS, LETTERS)

@@ -156,7 +156,7 @@ def test_who_reads_a_mailbox_and_why_not(show: Show) -> None:
     assert "Granted, but refused by the kernel · 1 user" in page.text("#panel")
 
 
-def test_users_without_a_shell_have_no_third_column(show: Show) -> None:
+def test_where_no_shell_can_do_more_there_is_no_third_column(show: Show) -> None:
     page = show(office())
     page.press("2")
     page.ask("document.getElementById('user-search').focus()")

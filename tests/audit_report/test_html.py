@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sharefs.audit.findings import Severity
 from sharefs.audit.report.html import SCRIPTS, json_block, packed_cells, render
 from sharefs.audit.report.matrix import Cell, Mailbox, Matrix, MatrixBuilder, User
-from sharefs.audit.report.model import Directory, Problem, ReportModel, Severity
+from sharefs.audit.report.model import Directory, Problem, ReportModel
 from tests.audit_report.sample import MADE, large_matrix, office
 
 EVIL = [

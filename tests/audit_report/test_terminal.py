@@ -1,7 +1,8 @@
 """The report as plain text."""
 
+from sharefs.audit.findings import Severity
 from sharefs.audit.report.matrix import Cell, Mailbox, MatrixBuilder, User
-from sharefs.audit.report.model import Problem, ReportModel, Severity
+from sharefs.audit.report.model import Problem, ReportModel
 from sharefs.audit.report.terminal import cell_text, matrix_lines, report_lines
 from tests.audit_report.sample import MADE, large_matrix, office
 

@@ -29,8 +29,8 @@ def letters_of(mask: int) -> str:
 class Cell:
     """One user and one mailbox; masks as of mask_of().
 
-    acl: what the ACL grants.  kernel: what the kernel lets the user's mail processes do.
-    shell: what it lets the same user do without them; 0 for users who have no shell.
+    acl: what the ACL grants.  kernel: what of that the kernel lets the user's mail processes do.
+    shell: what it lets the same user do without them; 0 where that is not more than the ACL.
     unknown: it could not be found out, the masks mean nothing.
     """
 

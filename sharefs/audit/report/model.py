@@ -1,24 +1,12 @@
-"""What a report shows, as values that depend on nothing else of the audit.  Pure."""
+"""What a report shows, as values.  Pure."""
 
-import enum
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sharefs.audit.findings import Severity
 from sharefs.audit.report.matrix import Matrix, MatrixBuilder
-
-
-class Severity(enum.IntEnum):
-    """How bad a finding is.  The order is that of reports: the worst first."""
-
-    CRITICAL = 0
-    WARNING = 1
-    NOTICE = 2
-
-    @property
-    def word(self) -> str:
-        return self.name.lower()
 
 
 @dataclass(frozen=True, slots=True)

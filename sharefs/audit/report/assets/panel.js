@@ -49,15 +49,17 @@ class Panel {
     }
     const note = access.note(mailbox, user);
     if (note) parts.push(make("h3", {}, "Why"), make("p", { class: "sub" }, named(note, 12000)));
-    if (!cell.unknown) parts.push(this.table(cell, access.logins[user]));
+    if (!cell.unknown) parts.push(this.table(cell));
     return parts;
   }
 
-  table(cell, login) {
+  // The server is asked about what the ACL grants; the shell where it can do more than that.
+  table(cell) {
+    const login = Boolean(cell.shell);
     const mark = (mask, bit) => make("td", { class: mask & bit ? "yes" : "no" }, make("span", { "aria-hidden": "true" }, mask & bit ? "✓" : "–"), make("span", { class: "unseen" }, mask & bit ? "yes" : "no"));
     const rows = [...this.access.letters].map((letter, number) => {
       const bit = 1 << number, kind = cell.leaked & bit ? "bad" : cell.blocked & bit ? "warn" : false;
-      return make("tr", { class: kind }, make("th", { scope: "row" }, make("code", {}, letter), LETTER_WORDS[letter]), mark(cell.acl, bit), mark(cell.kernel, bit), login ? mark(cell.shell, bit) : null);
+      return make("tr", { class: kind }, make("th", { scope: "row" }, make("code", {}, letter), LETTER_WORDS[letter]), mark(cell.acl, bit), cell.acl & bit ? mark(cell.kernel, bit) : make("td"), login ? mark(cell.shell, bit) : null);
     });
     return make("table", { class: "rights" },
       make("thead", {}, make("tr", {}, make("th", {}, make("span", { class: "unseen" }, "Right")), make("th", { scope: "col" }, "ACL"), make("th", { scope: "col" }, "Server"), login ? make("th", { scope: "col" }, "Shell") : null)),

@@ -12,8 +12,8 @@ function paperOf(findings, access) {
       ...finding.commands.map(([command]) => make("pre", {}, shortened(command, 2000)))));
   }
   const rows = disagreements(access, PAPER.cells).map(([mailbox, user, cell]) => make("tr", {}, make("td", {}, named(access.mailboxes[mailbox], 120)), make("td", {}, named(access.users[user], 80)),
-    make("td", {}, access.written(cell.acl)), make("td", {}, access.written(cell.kernel)), make("td", {}, access.logins[user] ? access.written(cell.shell) : "")));
-  if (rows.length) parts.push(make("h2", {}, "Where the ACL and the kernel disagree"), table(["Mailbox", "User", "ACL", "Mail server", "Shell"], rows));
+    make("td", {}, access.written(cell.acl)), make("td", {}, access.written(cell.effective)), make("td", {}, cell.shell ? access.written(cell.shell) : "")));
+  if (rows.length) parts.push(make("h2", {}, "Where the ACL and the kernel disagree"), table(["Mailbox", "User", "The ACL grants", "Works", "A shell can"], rows));
   const { mailboxes: shared } = access.touched(access.picked((cell) => cell.level >= 2), true);
   const wide = [...access.mailboxes.keys()].filter((mailbox) => shared[mailbox]);
   const readers = wide.slice(0, PAPER.mailboxes).map((mailbox) => {

@@ -1,0 +1,173 @@
+"""From the facts of an audit to a report: rows of the matrix, lines of the tree, findings.
+
+Pure but for the names of uids and gids.  Facts come one mail root at a time and are forgotten; what
+stays is a number for each cell and a line for each mailbox.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from sharefs.audit.facts import BoxFacts, Judged, RootFacts, UserFacts
+from sharefs.audit.findings import Finding, Severity
+from sharefs.audit.names import Names
+from sharefs.audit.report.matrix import Cell, Mailbox, Matrix, MatrixBuilder, User, mask_of
+from sharefs.audit.report.model import Directory, Problem, ReportModel, in_order
+from sharefs.permissions.access import Inode
+from sharefs.permissions.inherit import Creation
+
+MAX_NOTES: Final = 20_000  # cells that say why; all of a class share one text
+# Letters that nobody asks the kernel about go with one that is the same work on the files.
+_LIKE: Final = {"s": "w", "t": "w", "p": "i"}
+
+
+class Collector:
+    """Give it the users, then every mail root, then build() the report."""
+
+    def __init__(self, users: Sequence[UserFacts], names: Names | None = None) -> None:
+        self._names = names or Names()
+        ordered = sorted(users, key=lambda user: user.name)
+        self._number = {user.name: number for number, user in enumerate(ordered)}
+        self._builder = MatrixBuilder([User(u.name, u.shell is not None) for u in ordered])
+        self._tree: list[tuple[Directory, tuple[str, ...]]] = []
+        self._named: dict[str, str] = {}  # what a finding may be about -> the matrix's mailbox
+        self._notes = 0
+
+    def root(self, root: RootFacts) -> None:
+        """A mail root and all its mailboxes."""
+        own = next((box.creation for box in root.boxes if box.path == root.path), None)
+        top = _directory(0, str(root.path), root.inode, own, self._names)
+        line = len(self._tree)
+        self._tree.append((top, (str(root.path),)))
+        for box in root.boxes:
+            self._row(box)
+            if box.path == root.path:
+                self._tree[line] = (top, (str(root.path), box.subject))
+            else:
+                self._line(box, root.path)
+
+    def _row(self, box: BoxFacts) -> None:
+        name = matrix_name(box)
+        self._named[box.subject] = self._named[str(box.path)] = name
+        cells: dict[int, Cell] = {}
+        notes: dict[int, str] = {}
+        for judged in box.judged:
+            cell, why = cell_of(judged), why_of(judged)
+            for person in judged.people:
+                number = self._number.get(person)
+                if number is None:
+                    continue
+                cells[number] = cell
+                if why and self._notes < MAX_NOTES:
+                    notes[number] = why
+                    self._notes += 1
+        self._builder.add(Mailbox(name, box.owner, str(box.path)), cells, notes=notes)
+
+    def _line(self, box: BoxFacts, root: Path) -> None:
+        stored = os.path.relpath(box.path, root)
+        depth = 1 + (len(box.levels) - 1 if "/" in stored else 0)
+        name = stored.rsplit("/", 1)[-1]
+        if box.link is not None:
+            name += f" -> {box.link.target}"
+        is_link = box.link is not None
+        line = _directory(depth, name, box.inode, box.creation, self._names, link=is_link)
+        self._tree.append((line, (box.subject, str(box.path))))
+        for folder, inode in sorted(dict(box.folders).items()):
+            # The three folders are told only if they are not as their mailbox is.
+            if box.inode is not None and _permissions(inode) != _permissions(box.inode):
+                below = _directory(depth + 1, folder, inode, None, self._names)
+                self._tree.append((below, (inode.path,)))
+
+    def build(
+        self,
+        findings: Iterable[Finding],
+        *,
+        host: str,
+        made: datetime,
+        config: str = "",
+        seconds: float = 0.0,
+        notes: tuple[str, ...] = (),
+    ) -> ReportModel:
+        """The report.  Every finding appears once, whatever order they came in."""
+        unique = {finding.key: finding for finding in findings}
+        problems = in_order([self._problem(finding) for finding in unique.values()])
+        worst: dict[str, Severity] = {}
+        for each in unique.values():
+            worst[each.subject] = min(worst.get(each.subject, each.severity), each.severity)
+        tree = tuple(_marked(line, keys, worst) for line, keys in self._tree)
+        return ReportModel(
+            host=host, made=made, config=config, seconds=seconds, problems=problems,
+            matrix=self.matrix(), tree=tree, notes=notes,
+        )  # fmt: skip
+
+    def matrix(self) -> Matrix:
+        return self._builder.build()
+
+    def _problem(self, finding: Finding) -> Problem:
+        mailbox = self._named.get(finding.subject, "")
+        return Problem(
+            finding.rule, finding.severity, finding.title, finding.subject, finding.evidence,
+            finding.why, finding.remedy, finding.commands, mailbox, finding.user,
+        )  # fmt: skip
+
+
+def matrix_name(box: BoxFacts) -> str:
+    """OWNER/MAILBOX; a public mailbox has no owner in its name."""
+    return f"{box.owner}/{box.name}" if box.owner else box.name
+
+
+def cell_of(judged: Judged) -> Cell:
+    """What one class of users may do.  The kernel is asked about what the ACL grants only."""
+    granted = judged.rights.letters
+    if "l" in judged.denied:
+        works = ""  # an ACL file that its viewer cannot read gives nothing
+    else:
+        works = "".join(c for c in granted if _LIKE.get(c, c) not in judged.denied)
+    shell = granted + "lr" if judged.leaked else ""
+    return Cell(mask_of(granted), mask_of(works), mask_of(shell))
+
+
+def why_of(judged: Judged) -> str:
+    """The reasons, each once, with the letters it is about."""
+    by_reason: dict[str, str] = {}
+    for letter, why in judged.denied.items():
+        by_reason[why] = by_reason.get(why, "") + letter
+    parts = [f"{letters}: {why}" for why, letters in by_reason.items()]
+    if judged.leaked:
+        parts.append(f"a shell reads {judged.leaked}")
+    return "; ".join(parts)
+
+
+def _directory(
+    depth: int,
+    name: str,
+    inode: Inode | None,
+    creation: Creation | None,
+    names: Names,
+    *,
+    link: bool = False,
+) -> Directory:
+    if inode is None:
+        return Directory(depth, name, "l---------" if link else "?", "", "")
+    acl = "" if inode.acl is None else ",".join(str(entry) for entry in inode.acl)
+    rule = ""
+    if creation is not None:
+        group = "the process's group" if creation.group is None else names.group(creation.group)
+        rule = f"{creation.file_mode:04o} {group} ({creation.reason.value})"
+    return Directory(
+        depth, name, stat.filemode(inode.mode), names.user(inode.uid), names.group(inode.gid),
+        acl, rule,
+    )  # fmt: skip
+
+
+def _permissions(inode: Inode) -> tuple[object, ...]:
+    return (inode.mode, inode.uid, inode.gid, inode.acl)
+
+
+def _marked(line: Directory, keys: tuple[str, ...], worst: Mapping[str, Severity]) -> Directory:
+    found = [worst[key] for key in keys if key in worst]
+    return replace(line, problem=min(found)) if found else line
