@@ -271,7 +271,9 @@ class DotLock:
             verdict = judge(facts, now=now, stale=self.stale)
             if verdict is not Verdict.WAIT:
                 if watch.break_lock():
-                    log.warning("broke lock %s: %s", self.lock_path, verdict.value)
+                    log.warning(
+                        "broke lock %s: %s", os.path.realpath(self.lock_path), verdict.value
+                    )
                 continue
             if now >= deadline:
                 raise SharingError(
