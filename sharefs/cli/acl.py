@@ -11,6 +11,7 @@ import click
 
 from sharefs.account import Account
 from sharefs.acl import Change, Mode, Update
+from sharefs.cli import acl_tools
 from sharefs.cli._common.mail import Host, Who, user_options
 from sharefs.cli._common.output import echo, format_options
 from sharefs.errors import Code, SharingError
@@ -59,6 +60,9 @@ def acl() -> None:
       sharefs acl set -u alice Work -user=carl read
       sharefs acl rights -u bob shared/alice/Work
       sharefs acl debug -u bob shared/alice/Work
+      sharefs acl lint -A
+      sharefs acl apply -u alice --recursive Work
+      sharefs acl export -u alice --format cyrus
     """
 
 
@@ -274,6 +278,10 @@ def recalc(ctx: click.Context, who: Who) -> None:
         for line in changes:
             click.echo(f"{user.name}: {line}")
     host.end()
+
+
+for _tool in (acl_tools.apply, acl_tools.lint, acl_tools.fmt, acl_tools.export, acl_tools.import_):
+    acl.add_command(_tool)
 
 
 def _is_superuser() -> bool:

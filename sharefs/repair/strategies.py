@@ -43,10 +43,10 @@ class Name(enum.StrEnum):
 class Finding(enum.StrEnum):
     """What a strategy's changes cure, in the audit's words."""
 
-    DENIED = "access-kernel-denies"  # the ACL grants what the kernel denies
-    LEAK = "access-kernel-grants"  # the kernel grants what the ACL denies
-    SETGID = "creation-setgid"  # several uids create here, and the group is not handed down
-    OWNER = "creation-owner"  # does not belong to the uid that serves it
+    DENIED = "acl-without-access"  # the ACL grants what the kernel denies
+    LEAK = "access-without-acl"  # the kernel grants what the ACL denies
+    SETGID = "setgid-missing"  # several uids create here, and the group is not handed down
+    OWNER = "wrong-owner"  # does not belong to the uid that serves it
 
 
 @dataclass(slots=True)

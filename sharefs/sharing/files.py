@@ -268,6 +268,31 @@ def repair_acl(path: Path, creation: Creation, *, timeout: float = LOCK_TIMEOUT)
         raise _refused(path, error) from error
 
 
+def rewrite_acl(
+    path: Path, rewrite: Callable[[bytes], bytes], creation: Creation,
+    *, timeout: float = LOCK_TIMEOUT,
+) -> bool:  # fmt: skip
+    """Put an ACL file's text in order, under its lock.  Returns whether anything was written.
+
+    rewrite: from the octets as they are under the lock to those that shall be; what it raises
+    passes through, and nothing has happened.  Raises as update_acl.
+    """
+    try:
+        with DotLock(path, timeout=timeout, stale=LOCK_STALE, creation=creation) as lock:
+            old, _ = _read_octets(path)
+            if old is None:
+                raise _corrupt(read_acl(path))
+            new = rewrite(old)
+            if new == old:
+                return False
+            lock.replace(new)
+            return True
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SharingError(Code.NONEXISTENT, f"{path} is not there") from error
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
 def _corrupt(file: AclFile) -> SharingError:
     errors = [problem for problem in file.problems if problem.severity is Severity.ERROR]
     more = f" (and {len(errors) - 1} more)" if errors[1:] else ""

@@ -15,7 +15,7 @@ get more, which a Loss says too.
 | everybody | `anyone` | `anyone` | `anyone`, `anonymous` |
 | who logged in | `authenticated` | - | - |
 | who did not | - | `anonymous` | - |
-| the owner always has | - | `lkxa` | `la` |
+| the owner always has | - | `lkxa` | `la`, and gets mail |
 """
 
 import enum
@@ -72,7 +72,8 @@ class Translated:
 GroupsOf = Mapping[str, frozenset[str]]
 
 # What the owner has whatever the ACL says: implicit_owner_rights of imapd.conf(5); maildiracl(1).
-IMPLICIT: Final = {Dialect.CYRUS: Rights.parse("lkxa"), Dialect.COURIER: Rights.parse("la")}
+# Courier knows no right to post: mail for the owner is delivered.
+IMPLICIT: Final = {Dialect.CYRUS: Rights.parse("lkxa"), Dialect.COURIER: Rights.parse("lap")}
 _LETTERS: Final = {Dialect.CYRUS: "lrswipkxtea", Dialect.COURIER: "lrswikxtea"}
 _COURIER_ORDER: Final = "aceilrstwx"
 
@@ -354,7 +355,7 @@ def _format(rule: Rule, dialect: Dialect, owner: str, losses: list[Loss]) -> str
     letters = "".join(one for one in _LETTERS[dialect] if one in rule.rights.letters)
     missing = "".join(one for one in rule.rights.letters if one not in _LETTERS[dialect])
     if missing:
-        if not rule.negative:
+        if not rule.negative and rule.identifier != OWNER:
             losses.append(Loss(rule.identifier.file(), f"there is no right {missing} there"))
         if not letters:
             return ""

@@ -122,7 +122,7 @@ IMPORTS = [  # dialect, the other's lines, Dovecot's
     # The example of maildiracl(1): everybody reads, john may flag as well, mary may not open.
     (Dialect.COURIER,
      "owner aceilrstwx\nanyone lr\nuser=john w\n-user=mary r\n",
-     "anyone lr\nowner akxeilrwts\nuser=john lrw\n-user=mary r\n"),
+     "anyone lr\nuser=john lrw\n-user=mary r\n"),
     (Dialect.CYRUS, "bob lrs\nalice lrswipkxtecda\n", "user=bob lrs\n"),
     (Dialect.CYRUS, "bob\tlrs\n", "owner akxl\nuser=bob lrs\n"),
     (Dialect.CYRUS, "anonymous l\nalice lrswipkxtea\n", "anyone l\n-anyone \n"
