@@ -7,6 +7,7 @@ namespace, or with one owner, is logged and leaves the others as they are.
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from sharefs.account.context import Context, explained, log
 from sharefs.errors import SharingError
@@ -17,6 +18,8 @@ from sharefs.namespaces.patterns import fold_inbox, literal_start
 from sharefs.namespaces.resolve import SharedSpace
 from sharefs.namespaces.special_use import special_uses
 from sharefs.namespaces.templates import Owner
+from sharefs.permissions.access import Want
+from sharefs.permissions.explain import explain_refusal
 from sharefs.rights import LOOKUP
 from sharefs.sharing import list_cache
 from sharefs.sharing.policy import AclMailbox
@@ -65,6 +68,8 @@ def mailboxes_of(context: Context, namespace: Namespace) -> Iterator[Seen]:
 
 def _stored(context: Context, namespace: Namespace) -> Iterator[StoredMailbox]:
     try:
+        if namespace.type == "private" and (why := _closed(namespace.location.path)):
+            log.error("namespace %s cannot be listed: %s", namespace.settings.name, why)
         yield from namespace.storage.iterate()
         if namespace.type != "private" and not os.access(namespace.location.path, os.R_OK):
             yield from _cached(namespace)
@@ -72,6 +77,19 @@ def _stored(context: Context, namespace: Namespace) -> Iterator[StoredMailbox]:
         log.warning("namespace %s cannot be listed: %s", namespace.settings.name, refusal.detail)
     except OSError as error:
         log.warning("namespace %s cannot be listed: %s", namespace.settings.name, explained(error))
+
+
+def _closed(root: Path) -> str:
+    """Why the viewer's own mail root cannot be listed; "" if it can, or is not there yet."""
+    try:
+        os.stat(root)
+    except PermissionError:
+        return explain_refusal(root)
+    except OSError:
+        return ""
+    if os.access(root, os.R_OK | os.X_OK):
+        return ""
+    return explain_refusal(root, Want.READ | Want.SEARCH)
 
 
 def _cached(namespace: Namespace) -> Iterator[StoredMailbox]:

@@ -36,6 +36,17 @@ def test_an_entry_that_makes_no_user_does_not_stop_the_others(shell: Shell, host
     assert done.err.startswith("sharefs(aaa): user aaa: uid 0")
 
 
+def test_a_closed_home_is_said_and_said_once(shell: Shell, host: World) -> None:
+    os.chown(host.home("bob"), 0, 0)
+    host.home("bob").chmod(0o700)
+    done = shell.run("mailbox list -u bob")
+    assert done.err.count("sharefs(bob): namespace inbox cannot be listed") == 1
+    assert "lacks x for other (mode 0700, owner 0:0)" in done.err
+    done = shell.run("share add -u bob --create Work alice")
+    assert done.status == os.EX_TEMPFAIL
+    assert done.err.count("lacks x for other") == 1
+
+
 def test_one_refusal_does_not_stop_the_others(shell: Shell) -> None:
     done = shell.run("mailbox create -u bob A a//b B A")
     assert done.status == os.EX_CANTCREAT

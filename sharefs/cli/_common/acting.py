@@ -70,7 +70,7 @@ def run_as(user: MailUser, users: HomeLookup, action: Callable[[HomeLookup], T])
                 f"only root can act for {user.name} (uid {user.uid}); you are uid {os.geteuid()}."
                 "  Run this with sudo, or without -u for your own mailboxes",
             )
-        with _warnings_once():
+        with _each_error_once(user):
             return cast(T, json.loads(json.dumps(action(users))))
     if user.uid == 0 or user.gid == 0:
         raise SharingError(
@@ -127,7 +127,7 @@ def _be_the_child(
             try:
                 os.chdir("/")
                 privileges.become(user.uid, user.gid, user.gids)
-                with _warnings_once():
+                with _each_error_once(user):
                     _send(channel, {"result": action(_ParentLookup(channel))})
             except SharingError as refusal:
                 _send(channel, {"refused": [refusal.code, refusal.detail, refusal.retryable]})
@@ -143,15 +143,30 @@ def _be_the_child(
 
 
 @contextlib.contextmanager
-def _warnings_once() -> Iterator[None]:
-    """Commands print the warnings that they are given; the log need not say them again."""
+def _each_error_once(user: MailUser) -> Iterator[None]:
+    """Print errors from the log, but the refusal that the command ends with only once.
+
+    Commands print the warnings that concern them; the log need not say those again.
+    """
     log = logging.getLogger("sharefs")
-    before = log.level
+    errors: list[str] = []
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = lambda record: errors.append(record.getMessage())  # type: ignore[method-assign]
+    before = log.level, log.propagate
+    log.addHandler(handler)
     log.setLevel(logging.ERROR)
+    log.propagate = False
     try:
         yield
+    except SharingError as refusal:
+        errors[:] = [told for told in errors if told not in refusal.detail]
+        raise
     finally:
-        log.setLevel(before)
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+        for told in dict.fromkeys(errors):
+            print(f"sharefs({user.name}): {told}", file=sys.stderr)
 
 
 def _explained(error: OSError, user: MailUser) -> str:
