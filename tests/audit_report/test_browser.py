@@ -74,6 +74,19 @@ def test_the_answer_is_the_first_thing_to_read(show: Show) -> None:
         assert part in body
 
 
+def test_marks_of_every_severity_are_of_one_size(show: Show) -> None:
+    page = show(office())
+    sizes = "[...document.querySelectorAll({})].map(e => e.getBoundingClientRect().height)"
+    assert max(page.ask(sizes.format("'.finding .dot'"))) < 16
+    heights = page.ask(sizes.format("'.finding > summary'"))
+    assert max(heights) - min(heights) < 2
+    page.press("3")
+    page.click_on("#tree-problems")
+    page.settle()
+    assert len(page.ask(sizes.format("'.tree-row .mark'"))) == 4
+    assert max(page.ask(sizes.format("'.tree-row .mark'"))) < 16
+
+
 def test_findings_are_searched_and_filtered(show: Show) -> None:
     page = show(office())
     page.press("/")

@@ -8,7 +8,7 @@ import pytest
 from sharefs.audit.facts import BoxFacts, Judged, LinkFacts, RootFacts, UserFacts
 from sharefs.audit.findings import Finding, Severity
 from sharefs.audit.report.collect import Collector, cell_of, matrix_name, why_of
-from sharefs.audit.report.matrix import LETTERS, Cell
+from sharefs.audit.report.matrix import LETTERS, UNKNOWN, Cell
 from sharefs.identity.model import MailUser
 from sharefs.names import Layout
 from sharefs.permissions.access import Credentials, Inode
@@ -90,6 +90,7 @@ def test_rows_and_columns() -> None:
     assert [each.name for each in matrix.mailboxes] == ["alice/INBOX", "alice/Work", "alice/x"]
     assert matrix.cell(1, 1) == Cell.of("lr", "l")
     assert matrix.cell(0, 0) == Cell.of(LETTERS, LETTERS)
+    assert matrix.cell(2, 0) == UNKNOWN, "nobody was compared for the link"
     assert matrix.notes == {(1, 1): "r: cur is closed"}
 
 

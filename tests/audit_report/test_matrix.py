@@ -95,6 +95,17 @@ def test_equal_cells_share_a_number() -> None:
     assert len(builder.build().palette) == 2
 
 
+def test_rows_are_by_owner_and_keep_their_notes() -> None:
+    builder = MatrixBuilder([User("a")])
+    for name, owner in (("Public/x", ""), ("b/2", "b"), ("a/1", "a"), ("b/1", "b")):
+        builder.add(Mailbox(name, owner), {0: Cell.of("l" if owner else "r")}, notes={0: name})
+    matrix = builder.build()
+    names = [mailbox.name for mailbox in matrix.mailboxes]
+    assert names == ["a/1", "b/1", "b/2", "Public/x"]
+    assert [matrix.notes[row, 0] for row in range(4)] == names
+    assert [matrix.cell(row, 0).acl for row in (0, 3)] == [mask_of("l"), mask_of("r")]
+
+
 def test_too_many_kinds_are_refused_not_mixed_up() -> None:
     builder = MatrixBuilder([User(str(number)) for number in range(2048)])
 

@@ -6,7 +6,7 @@ stays is a number for each cell and a line for each mailbox.
 
 import os
 import stat
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,16 @@ from typing import Final
 from sharefs.audit.facts import BoxFacts, Judged, RootFacts, UserFacts
 from sharefs.audit.findings import Finding, Severity
 from sharefs.audit.names import Names
-from sharefs.audit.report.matrix import Cell, Mailbox, Matrix, MatrixBuilder, User, mask_of
+from sharefs.audit.report.matrix import (
+    NOTHING,
+    UNKNOWN,
+    Cell,
+    Mailbox,
+    Matrix,
+    MatrixBuilder,
+    User,
+    mask_of,
+)
 from sharefs.audit.report.model import Directory, Problem, ReportModel, in_order
 from sharefs.permissions.access import Inode
 from sharefs.permissions.inherit import Creation
@@ -23,6 +32,9 @@ from sharefs.permissions.inherit import Creation
 MAX_NOTES: Final = 20_000  # cells that say why; all of a class share one text
 # Letters that nobody asks the kernel about go with one that is the same work on the files.
 _LIKE: Final = {"s": "w", "t": "w", "p": "i"}
+
+
+_Line = tuple[Directory, tuple[str, ...]]  # a line of the tree, and what findings may call it
 
 
 class Collector:
@@ -33,7 +45,7 @@ class Collector:
         ordered = sorted(users, key=lambda user: user.name)
         self._number = {user.name: number for number, user in enumerate(ordered)}
         self._builder = MatrixBuilder([User(u.name, u.shell is not None) for u in ordered])
-        self._tree: list[tuple[Directory, tuple[str, ...]]] = []
+        self._roots: list[tuple[str, list[_Line]]] = []
         self._named: dict[str, str] = {}  # what a finding may be about -> the matrix's mailbox
         self._notes = 0
 
@@ -41,14 +53,16 @@ class Collector:
         """A mail root and all its mailboxes."""
         own = next((box.creation for box in root.boxes if box.path == root.path), None)
         top = _directory(0, str(root.path), root.inode, own, self._names)
-        line = len(self._tree)
-        self._tree.append((top, (str(root.path),)))
+        if root.inode is None:
+            top = replace(top, mode="missing")
+        lines: list[_Line] = [(top, (str(root.path),))]
+        self._roots.append((str(root.path), lines))
         for box in root.boxes:
             self._row(box)
             if box.path == root.path:
-                self._tree[line] = (top, (str(root.path), box.subject))
+                lines[0] = (top, (str(root.path), box.subject))
             else:
-                self._line(box, root.path)
+                lines += self._lines(box, root.path)
 
     def _row(self, box: BoxFacts) -> None:
         name = matrix_name(box)
@@ -65,9 +79,12 @@ class Collector:
                 if why and self._notes < MAX_NOTES:
                     notes[number] = why
                     self._notes += 1
-        self._builder.add(Mailbox(name, box.owner, str(box.path)), cells, notes=notes)
+        # Nobody was compared for a link, or for what could not be looked at.
+        default = NOTHING if box.judged else UNKNOWN
+        mailbox = Mailbox(name, box.owner, str(box.path))
+        self._builder.add(mailbox, cells, default=default, notes=notes)
 
-    def _line(self, box: BoxFacts, root: Path) -> None:
+    def _lines(self, box: BoxFacts, root: Path) -> Iterator[_Line]:
         stored = os.path.relpath(box.path, root)
         depth = 1 + (len(box.levels) - 1 if "/" in stored else 0)
         name = stored.rsplit("/", 1)[-1]
@@ -75,12 +92,12 @@ class Collector:
             name += f" -> {box.link.target}"
         is_link = box.link is not None
         line = _directory(depth, name, box.inode, box.creation, self._names, link=is_link)
-        self._tree.append((line, (box.subject, str(box.path))))
+        yield line, (box.subject, str(box.path))
         for folder, inode in sorted(dict(box.folders).items()):
             # The three folders are told only if they are not as their mailbox is.
             if box.inode is not None and _permissions(inode) != _permissions(box.inode):
                 below = _directory(depth + 1, folder, inode, None, self._names)
-                self._tree.append((below, (inode.path,)))
+                yield below, (inode.path,)
 
     def build(
         self,
@@ -92,13 +109,17 @@ class Collector:
         seconds: float = 0.0,
         notes: tuple[str, ...] = (),
     ) -> ReportModel:
-        """The report.  Every finding appears once, whatever order they came in."""
+        """The report.  The same for facts and findings in any order."""
         unique = {finding.key: finding for finding in findings}
         problems = in_order([self._problem(finding) for finding in unique.values()])
         worst: dict[str, Severity] = {}
         for each in unique.values():
             worst[each.subject] = min(worst.get(each.subject, each.severity), each.severity)
-        tree = tuple(_marked(line, keys, worst) for line, keys in self._tree)
+        tree = tuple(
+            _marked(line, keys, worst)
+            for _, lines in sorted(self._roots, key=lambda root: root[0])
+            for line, keys in lines
+        )
         return ReportModel(
             host=host, made=made, config=config, seconds=seconds, problems=problems,
             matrix=self.matrix(), tree=tree, notes=notes,

@@ -135,7 +135,9 @@ def _facts(model: ReportModel) -> str:
     text = f"{counted_noun(summary.users, 'user')} and {mailboxes}"
     text += f" as {shown(model.config)} has them. " if model.config else ". "
     text += f"Checked {model.made:%-d %B %Y, %H:%M} UTC"
-    return text + (f", in {model.seconds:.1f} s." if model.seconds else ".")
+    if not model.seconds:
+        return text + "."
+    return text + (f", in {model.seconds:,.0f} s." if model.seconds >= 1 else ", in less than 1 s.")
 
 
 @dataclass(frozen=True, slots=True)

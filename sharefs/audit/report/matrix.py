@@ -141,8 +141,8 @@ class MatrixBuilder:
         *,
         default: Cell = NOTHING,
         notes: Mapping[int, str] | None = None,
-    ) -> int:
-        """A row: cells by user's number, default for all others.  Returns the mailbox's number."""
+    ) -> None:
+        """A row: cells by user's number, default for all others."""
         row = array(_ROW, [self._number(default)]) * len(self.users)
         for user, cell in cells.items():
             row[user] = self._number(cell)
@@ -151,12 +151,20 @@ class MatrixBuilder:
         self._rows.append(row.tobytes())
         for user, note in (notes or {}).items():
             self._notes[number, user] = note
-        return number
 
     def build(self) -> Matrix:
-        """The matrix, mailboxes in the order in which they came."""
+        """The matrix: mailboxes by owner and name, nobody's own last."""
+        boxes = self._mailboxes
+        order = sorted(
+            range(len(boxes)), key=lambda at: (not boxes[at].owner, boxes[at].owner, boxes[at].name)
+        )
+        place = {before: after for after, before in enumerate(order)}
         return Matrix(
-            self.users, tuple(self._mailboxes), tuple(self._palette), tuple(self._rows), self._notes
+            self.users,
+            tuple(boxes[at] for at in order),
+            tuple(self._palette),
+            tuple(self._rows[at] for at in order),
+            {(place[box], user): note for (box, user), note in self._notes.items()},
         )
 
     def _number(self, cell: Cell) -> int:

@@ -47,9 +47,10 @@ def problem_lines(problem: Problem, *, width: int = 80) -> Iterator[str]:
     yield f"    {where}"
     for line in problem.evidence:
         yield f"      {shown(line)}"
-    for text in (problem.why, problem.remedy):
-        if text:
-            yield from _wrapped(f"    {shown(text)}", "    ", width)
+    if problem.why:
+        yield from _wrapped(f"    {shown(problem.why)}", "    ", width)
+    if problem.remedy:
+        yield from _wrapped(f"    Remedy: {shown(problem.remedy)}", "    ", width)
     for command in problem.commands:
         yield f"    # {shown(command)}"
 

@@ -115,7 +115,7 @@ async function start() {
     tile(data.mailboxes.length, `mailboxes, ${counted(data.users.length, "user")}`, "", toMatrix("all")));
   const counts = [data.findings.length, null, data.tree.length];
   TABS.forEach((name, at) => { if (counts[at] !== null) $(`tab-${name}`).querySelector(".count").textContent = number(counts[at]); });
-  for (const note of data.notes) document.querySelector(".top").append(make("p", { class: "notice" }, named(note, 2000)));
+  for (const note of data.notes) document.querySelector(".top").append(make("p", { class: "banner" }, named(note, 2000)));
   $("made").textContent = data.made;
 
   // -- colours, legend, paper -----------------------------------------------------------------
@@ -185,6 +185,6 @@ async function start() {
 }
 
 start().catch((error) => {
-  document.querySelector(".top").append(make("p", { class: "notice" }, `This report cannot be shown: ${error.message}`));
+  document.querySelector(".top").append(make("p", { class: "banner" }, `This report cannot be shown: ${error.message}`));
   throw error;
 });
