@@ -75,4 +75,6 @@ def demand_settable(name: bytes, caller: Caller) -> None:
     """user.* and POSIX ACLs, which the kernel has checked.  The rest is for the superuser: file
     capabilities and labels of security modules would be set with our rights."""
     if not caller.is_superuser and not name.startswith((b"user.", b"system.posix_acl_")):
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        known = name.startswith((b"trusted.", b"security.", b"system."))
+        code = errno.EPERM if known else errno.EOPNOTSUPP
+        raise OSError(code, os.strerror(code))

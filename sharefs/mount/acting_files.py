@@ -50,6 +50,8 @@ class FileActions(Tree):
         try:
             if flags & os.O_TRUNC:
                 os.ftruncate(fd, 0)
+                if not caller.is_superuser:
+                    drop_set_id(fd)
         except BaseException:
             os.close(fd)
             raise
@@ -75,18 +77,11 @@ class FileActions(Tree):
     def write(self, handle: Handle, offset: int, octets: bytes) -> int:
         """Everything, or an error.  With O_APPEND the kernel below knows where the end is."""
         self.may_write(handle)
-        self.drop_set_id(handle)
+        drop_set_id(handle.fd)
         written = os.pwrite(handle.fd, octets, offset)
         while written < len(octets):
             written += os.pwrite(handle.fd, octets[written:], offset + written)
         return written
-
-    def drop_set_id(self, handle: Handle) -> None:
-        """Writing takes setuid and setgid away (inode(7)); our own capabilities would keep them."""
-        mode = os.fstat(handle.fd).st_mode
-        group_execute = stat.S_ISGID | stat.S_IXGRP
-        if mode & stat.S_ISUID or mode & group_execute == group_execute:
-            fsops.drop_set_id(handle.fd)
 
     async def flush(self, handle: Handle) -> None:
         """close(2) of one descriptor.  What the file system below has to say is said here."""
@@ -96,3 +91,11 @@ class FileActions(Tree):
         """Equal stamps: cached pages are what is in the file."""
         status = os.fstat(handle.fd)
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def drop_set_id(fd: int) -> None:
+    """Writing takes setuid and setgid away (inode(7)); our own capabilities would keep them."""
+    mode = os.fstat(fd).st_mode
+    group_execute = stat.S_ISGID | stat.S_IXGRP
+    if mode & stat.S_ISUID or mode & group_execute == group_execute:
+        fsops.drop_set_id(fd)

@@ -29,7 +29,9 @@ class LinkActions(DirectoryActions):
         dir_fd = self.gate.directory(parent)
         source_fd, source_name = self.gate.locate(node)
         source_parent = next(reversed(node.names))[0]
-        if self._alike(source_parent, parent, caller, node):
+        if self.stays_one_file(source_parent, parent, name) or self._alike(
+            source_parent, parent, caller, node
+        ):
             fsops.link(Entry(source_fd, source_name), Entry(dir_fd, name))
         else:
             copy = self._copy(node, parent, name, caller)
@@ -65,6 +67,10 @@ class LinkActions(DirectoryActions):
             return
         await self._carry_out(copy, lambda: copy_as_rename(copy, source, flags))
         self._renamed_by_copy(new, node)
+
+    def stays_one_file(self, source: Node, dest: Node, name: str) -> bool:
+        """Whether a name must be a link to the very same file, whatever the permissions."""
+        return False
 
     def _alike(self, source: Node, dest: Node, caller: Caller, node: Node) -> bool:
         """Whether the file may stay one and the same in both directories."""

@@ -8,7 +8,7 @@ import pyfuse3
 from sharefs.mount.caller import Caller
 from sharefs.mount.gate import Gate, stale
 from sharefs.mount.handles import Handles
-from sharefs.mount.mirror import Mirror
+from sharefs.mount.mirror import Acting
 from sharefs.mount.nodes import Node, NodeTable
 
 
@@ -18,7 +18,7 @@ class Base(pyfuse3.Operations):
     supports_dot_lookup = False  # only NFS asks for those; nothing here needs a way up
     enable_writeback_cache = False  # every write is checked against the rights of that moment
 
-    def __init__(self, tree: Mirror, handles: Handles) -> None:
+    def __init__(self, tree: Acting, handles: Handles) -> None:
         super().__init__()
         self.tree = tree
         self.table: NodeTable = tree.table

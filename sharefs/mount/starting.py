@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from sharefs import fsops
@@ -78,7 +78,8 @@ def _operations(request: Request, config: Config | None, handles: Handles) -> Op
             raise SharingError(
                 Code.UNAVAILABLE, f"cannot mirror {request.source}: {exc.strerror}"
             ) from exc
-        tree = Mirror(root_fd, main.run_long)
+        roots = PurePosixPath(request.source), PurePosixPath(request.mountpoint)
+        tree = Mirror(root_fd, main.run_long, roots=roots)
         operations = Operations(tree, handles)
         operations.enable_acl = True  # the kernel reads POSIX ACLs and decides by them
         return operations

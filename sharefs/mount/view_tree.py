@@ -26,7 +26,7 @@ from sharefs.mount.caller import Caller
 from sharefs.mount.creation import Place, owner_in_view, ownership
 from sharefs.mount.entries import TIMEOUT, entry_of, virtual_directory
 from sharefs.mount.handles import Handle
-from sharefs.mount.mirror import Mirror
+from sharefs.mount.mirror import Acting
 from sharefs.mount.nodes import NOWHERE, ROOT, Node
 from sharefs.mount.policy import Act, Spot
 from sharefs.mount.tree import RunLong
@@ -76,7 +76,7 @@ class Seat:
     spot: Spot
 
 
-class ViewTree(Mirror):
+class ViewTree(Acting):
     """See the module.  place of a directory's node: its Seat; None for the top."""
 
     def __init__(

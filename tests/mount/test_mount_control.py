@@ -187,6 +187,7 @@ def test_the_acl_file_counts_when_it_is_closed_and_parses(place: tuple[World, Mo
     assert (box / "dovecot-acl").read_text() == "user=bob lrw\n"
     assert outcome(lambda: ALICE.run(replace, file, "garbage!\n")) == "EINVAL"
     assert (box / "dovecot-acl").read_text() == "user=bob lrw\n"
+    ALICE.run(os.unlink, file.with_name("dovecot-acl.lock"))
     (box / "dovecot-acl").unlink()
     time.sleep(1.1)
     ALICE.run(file.write_text, "user=bob l\n")

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -44,10 +45,12 @@ def mounted(
     *,
     options: Sequence[str] = (),
     config: Path | None = None,
+    shell: str = "",
 ) -> Iterator[Mount]:
     """`sharefs mount` with these arguments on work/mnt.  Ends with the block, cleanly, or fails.
 
     work: a directory that every user of the test can enter.  options: before the subcommand.
+    shell: what a shell is to do before it becomes the daemon, "ulimit -n 99; exec ".
     """
     top = work / "mnt"
     top.mkdir(exist_ok=True)
@@ -56,6 +59,8 @@ def mounted(
     if config is not None:
         command += ["-c", str(config)]
     command += [*options, "mount", str(top), "--foreground", *map(str, arguments)]
+    if shell:
+        command = ["sh", "-c", shell + shlex.join(command)]
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     with log_path.open("wb") as log:
         process = subprocess.Popen(
