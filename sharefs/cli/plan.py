@@ -6,7 +6,7 @@ import os
 import pwd
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -23,13 +23,16 @@ from sharefs.repair.facts import Person
 from sharefs.repair.gather import walk
 from sharefs.repair.plan_file import Note, plan_lines
 from sharefs.repair.planner import plan_home
+from sharefs.repair.stores import plan_stores
 from sharefs.repair.strategies import Name, Options
-from sharefs.repair.survey import describe, home_of, person_of
+from sharefs.repair.survey import describe, describe_stores, home_of, person_of
+
+STORES: Final = "stores"
 
 
 @click.command()
 @user_options()
-@click.argument("strategy", type=click.Choice([name.value for name in Name]))
+@click.argument("strategy", type=click.Choice([*(name.value for name in Name), STORES]))
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False),
               help="Write the plan there, for `sharefs apply`.  It must not exist.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as it would be written.")
@@ -53,26 +56,31 @@ def plan(
       posix-acl   POSIX ACL entries for each user, and defaults for what comes later
       single-uid  all mail belongs to --uid; the ACLs alone decide
       mount       everything is closed; `sharefs mount` serves, and the ACLs alone decide
+      stores      no permissions: mend lines of ACL files, bring the sharing map's file in line
+                  with them, remove links that lead nowhere and make those that are missing
 
     \b
     Examples:
       sharefs plan -u alice posix-acl
       sharefs plan -A groups -o /root/groups.plan
       sharefs plan -A single-uid --uid vmail -o /root/vmail.plan
+      sharefs plan -A stores
 
     \b
     Exit status: 0 a plan, maybe an empty one; 1 a plan, but something in it needs more than
     changes of permissions (see its notes); 2 usage; 65-77 as everywhere.
     """
-    options = _options(Name(strategy), group, uid, gid)
+    options = _options(strategy, group, uid, gid)
     host = Host.of(ctx)
     notes: list[Note] = []
-    people = _people(host, notes)
     owners = list(host.chosen(who))
     made = f"{datetime.datetime.now().astimezone().isoformat(timespec='seconds')} for " + (
         "everybody" if who.everybody else ", ".join(user.name for user in owners[:10])
     )
-    changes = _changes(host, owners, people, Name(strategy), options, notes)
+    if strategy == STORES:
+        changes = _store_changes(host, owners, notes)
+    else:
+        changes = _changes(host, owners, _people(host, notes), Name(strategy), options, notes)
     count = 0
 
     def counted() -> Iterator[Change]:
@@ -99,12 +107,12 @@ def plan(
         sys.exit(1)
 
 
-def _options(strategy: Name, group: str | None, uid: str | None, gid: str | None) -> Options:
-    if strategy is Name.SINGLE_UID and uid is None:
+def _options(strategy: str, group: str | None, uid: str | None, gid: str | None) -> Options:
+    if strategy == Name.SINGLE_UID and uid is None:
         raise click.UsageError("single-uid needs --uid: whose shall all mail be?")
-    if strategy is not Name.SINGLE_UID and (uid or gid):
+    if strategy != Name.SINGLE_UID and (uid or gid):
         raise click.UsageError("--uid and --gid are for single-uid")
-    if strategy is not Name.GROUPS and group:
+    if strategy != Name.GROUPS and group:
         raise click.UsageError("--group is for groups")
     options = Options(group=_gid(group) if group else None)
     if uid:
@@ -164,6 +172,22 @@ def _changes(
         except OSError as error:
             where = error.filename or user.name
             notes.append(Note(str(where), f"not planned for: {error.strerror}"))
+
+
+def _store_changes(host: Host, owners: list[MailUser], notes: list[Note]) -> Iterator[Change]:
+    for user in owners:
+        try:
+            described = run_as(
+                user,
+                host.users,
+                lambda homes, user=user: describe_stores(Account.open(host.config, user, homes)),  # type: ignore[misc]  # the default binds the loop's user
+            )
+            settings = host.config.settings(fields=user.fields, variables=user.variables())
+            place = settings.sharing_map
+            map_path = str(place.path) if place and place.driver == "file" and place.path else None
+            yield from plan_stores(user, described, map_path, notes)
+        except SharingError as refusal:
+            notes.append(Note(user.name, f"not planned for: {refusal.detail}"))
 
 
 def _described(host: Host, user: MailUser) -> dict[str, Any]:

@@ -13,10 +13,13 @@ from sharefs.acl import Acl, Entry
 from sharefs.errors import SharingError
 from sharefs.identifiers import Identifier
 from sharefs.identity.model import MailUser
+from sharefs.names import Layout
 from sharefs.repair.facts import Home, Mailbox, Person, needs_of
 from sharefs.repair.gather import nodes_above
 from sharefs.repair.plan_file import Note
 from sharefs.rights import Rights
+from sharefs.sharing.files import FILE_NAME
+from sharefs.sharing.links import State, links_in, missing_children, names_beside
 
 
 def describe(account: Account) -> dict[str, Any]:
@@ -49,6 +52,42 @@ def describe(account: Account) -> dict[str, Any]:
         "private_seen": private_seen,
         "acl_enabled": settings.acl_enabled,
     }
+
+
+def describe_stores(account: Account) -> dict[str, Any]:
+    """What of one owner should agree and may not: ACL files, the sharing map, links.  JSON data.
+
+    "acls": paths of ACL files.  "added", "removed": keys that the map lacks or should not have.
+    "links": [path, target] of links that lead nowhere; "unlinked": of links that are missing.
+    """
+    acls = []
+    for listed in account.list("", ["*"]):
+        found = account.find(listed.name)
+        if found is not None and found.namespace.type == "private" and found.levels:
+            directory = account.paths(listed.name).get("acl")
+            acls += [] if directory is None else [f"{directory}/{FILE_NAME}"]
+    described: dict[str, Any] = {"acls": acls, "added": [], "removed": [], "problem": ""}
+    if account.map_label():
+        try:
+            change = account.rebuild_map(dry_run=True).change
+            owner = account.user.name
+            described["added"] = sorted(key.path(owner) for key in change.added)
+            described["removed"] = sorted(key.path(owner) for key in change.removed)
+        except SharingError as refusal:
+            described["problem"] = refusal.detail
+    inbox = account.find("INBOX")
+    described["links"], described["unlinked"] = [], []
+    if inbox is None or inbox.namespace.type != "private":
+        return described
+    root, layout = inbox.namespace.location.path, inbox.namespace.naming.layout
+    present = frozenset(os.listdir(root)) if root.is_dir() else frozenset()
+    for link in links_in(root, layout) if present else ():
+        if link.state in (State.DANGLING, State.LOOP):
+            described["links"].append([str(root / link.stored), link.target, link.state.value])
+        elif link.state is State.GOOD and layout is Layout.MAILDIRPP:
+            missing = missing_children(link, names_beside(link) or (), present)
+            described["unlinked"] += [[str(root / one.stored), one.target] for one in missing]
+    return described
 
 
 def _acl_of(account: Account, name: str) -> Iterable[Entry]:

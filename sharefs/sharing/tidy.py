@@ -17,7 +17,8 @@ _BLANKS: Final = re.compile(rb"[ \t]+")
 @dataclass(frozen=True, slots=True)
 class Tidied:
     """content: the file in order; what it was if something is left.  mended: lines that were
-    changed to be readable, before and after.  left: what only a person can mend."""
+    changed to be readable, before and after, octets that are no UTF-8 as lone surrogates.  left:
+    what only a person can mend."""
 
     content: bytes
     mended: tuple[tuple[str, str], ...] = ()
@@ -39,7 +40,7 @@ def tidy(octets: bytes, file: str = "") -> Tidied:
             mended.append((_text(line), _text(better)))
     parsed = parse_acl(b"\n".join(lines), file)
     if parsed.malformed:
-        return Tidied(octets, left=parsed.problems)
+        return Tidied(octets, tuple(mended), parsed.problems)
     return Tidied(format_acl(parsed.acl), tuple(mended))
 
 
@@ -56,7 +57,7 @@ def _mended(line: bytes) -> bytes:
 
 
 def _text(line: bytes) -> str:
-    return line.decode("utf-8", "backslashreplace")
+    return line.decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
