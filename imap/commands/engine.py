@@ -44,7 +44,7 @@ async def run(session: Session, command: Command) -> None:
 
 async def _dispatch(session: Session, command: Command) -> Reply:
     spec = COMMANDS.get(command.name)
-    if spec is None:
+    if spec is None or (spec.acl and not session.account.settings.acl_enabled):
         if command.name in BEFORE_LOGIN:
             return bad("You are logged in already.")
         return bad("Unknown command.")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from imap.commands.kept import KeptRows
 from imap.commands.messages import named_uids
 from imap.commands.replies import Reply, no, ok
 from imap.commands.session import CHUNK, Selected, Session, allowed_flags, render_flags
@@ -138,8 +139,10 @@ class _Renderer:
 
     def __init__(self, selected: Selected, request: Fetch) -> None:
         self._mailbox = selected.handle.mailbox
+        self._index = selected.handle.index
         self._view = selected.view
         self._items = request.items
+        self._kept = KeptRows(request.items)
         self.in_memory = _IN_MEMORY.issuperset(request.items)
         self.marked: set[int] = set()
         self.told: set[int] = set()
@@ -157,7 +160,10 @@ class _Renderer:
             return self._render_in_memory(uids, at)
         stop = min(len(uids), at + RENDER_BATCH)
         out, seq_of = self._out, self._view.seq_of
+        index = self._index() if self._kept.wanted else None
         while at < stop and len(out) < CHUNK:
+            if index is not None:
+                self._kept.load(index, uids, at)
             uid = uids[at]
             at += 1
             try:
@@ -213,19 +219,32 @@ class _Renderer:
         return b"FLAGS " + render_flags(flags, uid in self._view.recent)
 
     def _value(self, message_: _Message, item: FetchItem) -> bytes:
-        match item:
-            case Item.INTERNALDATE:
-                seconds = self._mailbox.info(message_.uid).internaldate
-                return b"INTERNALDATE " + wire.internal_date(seconds, zone_offset(seconds))
-            case Item.SIZE:
+        kept = self._kept.value(message_.uid, item)
+        match item, kept:
+            case Item.INTERNALDATE, _:
+                if not isinstance(kept, int):
+                    kept = self._mailbox.info(message_.uid).internaldate
+                return b"INTERNALDATE " + wire.internal_date(kept, zone_offset(kept))
+            case Item.SIZE, int():
+                return b"RFC822.SIZE %d" % kept
+            case Item.SIZE, _:
                 return b"RFC822.SIZE %d" % self._mailbox.size(message_.uid)
-            case Item.ENVELOPE:
+            case Item.ENVELOPE, bytes():
+                return b"ENVELOPE " + kept
+            case Item.ENVELOPE, _:
                 return b"ENVELOPE " + message.envelope_of(message_.header())
-            case Item.BODY:
+            case Item.BODY, bytes():
+                return b"BODY " + kept
+            case Item.BODY, _:
                 return b"BODY " + message.body(message_.part())
-            case Item.BODYSTRUCTURE:
+            case Item.BODYSTRUCTURE, bytes():
+                return b"BODYSTRUCTURE " + kept
+            case Item.BODYSTRUCTURE, _:
                 return b"BODYSTRUCTURE " + message.bodystructure(message_.part())
-            case BodySection():
+            case BodySection(), bytes():
+                octets = message.header_fields(kept, item.section.fields)
+                return item.name + b" " + _literal(octets, item)
+            case BodySection(), _:
                 return item.name + b" " + _section(message_, item)
         raise AssertionError(f"the parser let an unknown fetch item through: {item}")
 
@@ -239,6 +258,10 @@ def _section(message_: _Message, item: BodySection) -> bytes:
     octets = _section_octets(message_, item.section)
     if octets is None:
         return b"NIL"
+    return _literal(octets, item)
+
+
+def _literal(octets: bytes, item: BodySection) -> bytes:
     if item.partial is not None:
         first, length = item.partial
         octets = octets[first : first + length]

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from sharefs.account import Account
+from sharefs.index import MailboxIndex
 from sharefs.rights import Rights
 from sharefs.store.interface import Mailbox
 
@@ -23,6 +24,11 @@ class Handle(Protocol):
     """
 
     mailbox: Mailbox
+
+    def index(self) -> MailboxIndex | None:
+        """The mailbox's index, None where there is none.  For functions given to run() only: the
+        first call opens a file."""
+        ...
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         """Call function in a thread while no other session works on this mailbox."""

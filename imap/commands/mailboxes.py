@@ -7,6 +7,7 @@ from imap.wire import Command, Cursor
 from imap.wire import format as wire
 from imap.wire.misc import parse_create
 from sharefs.account import NamespaceView
+from sharefs.errors import SharingError
 
 
 async def create(session: Session, command: Command) -> Reply:
@@ -24,12 +25,24 @@ async def delete(session: Session, command: Command) -> Reply:
     cursor = Cursor(command)
     name = mailbox_name(cursor)
     cursor.end()
+    same = await session.host.blocking(_is_selected, session, name)
     await session.host.blocking(session.account.delete, name)
-    if session.selected is not None and session.selected.name == name:
+    if same:
         # RFC 2180 section 3.4 lets a client delete what it has selected, and it is left with
         # nothing selected.  A refusal leaves everything as it was.
         session.unselect()
     return ok("Delete completed.")
+
+
+def _is_selected(session: Session, name: str) -> bool:
+    """Whether name means the selected mailbox, be it by another name (an alias namespace)."""
+    if session.selected is None:
+        return False
+    key_of = session.account.mailbox_key
+    try:
+        return key_of(name) == key_of(session.selected.name)
+    except SharingError:
+        return False
 
 
 async def rename(session: Session, command: Command) -> Reply:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Final
 
+from imap.commands.host import Handle
+from imap.commands.kept import NOTHING_KNOWN, Known, narrow_all, wants_index
 from imap.commands.replies import Reply, ok
 from imap.commands.session import Session
 from imap.view import View
@@ -16,6 +18,7 @@ from sharefs import message
 from sharefs import rights as r
 from sharefs.errors import Code, SharingError
 from sharefs.flags import NAMES, FlagSet
+from sharefs.index.query import Narrowed
 from sharefs.store.interface import Mailbox, MessageInfo
 
 # Messages looked at before other sessions get the mailbox.
@@ -81,24 +84,56 @@ async def _search(session: Session, command: Command, *, by_uid: bool) -> Reply:
     # Messages that are gone must be known as such: NOT would find them otherwise.
     await session.tell_updates(may_expunge=False)
     view, held = selected.view, selected.view.held
-    plan = compile_key(tree, selected.handle.mailbox, view)
+    known = await _known(selected.handle, tree)
+    plan = compile_key(tree, selected.handle.mailbox, view, known)
     uids = [uid for uid in view.uids if uid not in held] if held else list(view.uids)
     found: list[int] = []
     if not plan.cost:
         found = plan.pick(uids)
     else:
-        for at in range(0, len(uids), BATCH):
-            found += await selected.handle.run(plan.pick, uids[at : at + BATCH])
+        step = _step(len(uids), known)
+        for at in range(0, len(uids), step):
+            found += await selected.handle.run(plan.pick, uids[at : at + step])
     numbers = found if by_uid else map(view.seq_of, found)
     session.untagged(b"SEARCH", "".join([f" {number}" for number in numbers]).encode("ascii"))
     return ok("Search completed.")
 
 
-def compile_key(tree: SearchKey, mailbox: Mailbox, view: View) -> Plan:
-    """A plan for tree.  AND narrows with the cheapest test first, OR tries the cheaper one."""
+async def _known(handle: Handle, tree: SearchKey) -> Known:
+    """What the mailbox's index says about the keys of tree."""
+    if not wants_index(tree):
+        return NOTHING_KNOWN
+
+    def ask() -> Known:
+        index = handle.index()
+        return NOTHING_KNOWN if index is None else narrow_all(index, tree)
+
+    return await handle.run(ask)
+
+
+def _step(count: int, known: Known) -> int:
+    """How many messages make a batch: more of them if an index leaves few to be looked at."""
+    if not known:
+        return BATCH
+    candidates = len(frozenset().union(*(narrowed.possible for narrowed in known.values())))
+    return max(BATCH, BATCH * count // max(1, candidates))
+
+
+def compile_key(
+    tree: SearchKey, mailbox: Mailbox, view: View, known: Known = NOTHING_KNOWN
+) -> Plan:
+    """A plan for tree.  AND narrows with the cheapest test first, OR tries the cheaper one.
+
+    known: what an index says; then only messages are looked at that may match.
+    """
     reader = Reader(mailbox)
 
     def compiled(tree: SearchKey) -> Plan:
+        plan = from_scratch(tree)
+        narrowed = known.get(tree)
+        return plan if narrowed is None else _looked_up(plan, narrowed)
+
+    def from_scratch(tree: SearchKey) -> Plan:
         match tree:
             case key.All():
                 return Plan(0, list)
@@ -131,6 +166,19 @@ def compile_key(tree: SearchKey, mailbox: Mailbox, view: View) -> Plan:
                 return _tested(3, lambda uid: _in_text(reader.octets(uid), text))
 
     return compiled(tree)
+
+
+def _looked_up(plan: Plan, narrowed: Narrowed) -> Plan:
+    """The same plan, for messages that an index is not certain about."""
+    certain, possible = narrowed.certain, narrowed.possible
+    if not possible:
+        return Plan(0, lambda uids: [uid for uid in uids if uid in certain])
+
+    def pick(uids: Uids) -> list[int]:
+        found = set(plan.pick([uid for uid in uids if uid in possible and uid not in certain]))
+        return [uid for uid in uids if uid in certain or uid in found]
+
+    return Plan(plan.cost, pick)
 
 
 def _in_body(octets: bytes, text: str) -> bool:

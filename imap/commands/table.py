@@ -1,7 +1,7 @@
 """Which commands exist, and in which states each is legal: RFC 3501 section 6, as data.
 
 Read it against the RFC with a finger.  `hushed`: while this command's responses go out no EXPUNGE
-may be sent, not even at its end (RFC 3501 section 7.4.1).
+may be sent, not even at its end (RFC 3501 section 7.4.1).  `acl`: only where ACLs are in force.
 """
 
 from collections.abc import Awaitable, Callable
@@ -36,6 +36,7 @@ class Spec:
     handler: Handler
     states: frozenset[State]
     hushed: bool = False
+    acl: bool = False
 
 
 COMMANDS: Final[dict[str, Spec]] = {
@@ -59,11 +60,11 @@ COMMANDS: Final[dict[str, Spec]] = {
     "APPEND": Spec(append.append, _ANY),
     "NAMESPACE": Spec(mailboxes.namespace, _ANY),  # RFC 2342
     "IDLE": Spec(idle.idle, _ANY),  # RFC 2177
-    "GETACL": Spec(acl.getacl, _ANY),  # RFC 4314
-    "SETACL": Spec(acl.setacl, _ANY),
-    "DELETEACL": Spec(acl.deleteacl, _ANY),
-    "LISTRIGHTS": Spec(acl.listrights, _ANY),
-    "MYRIGHTS": Spec(acl.myrights, _ANY),
+    "GETACL": Spec(acl.getacl, _ANY, acl=True),  # RFC 4314
+    "SETACL": Spec(acl.setacl, _ANY, acl=True),
+    "DELETEACL": Spec(acl.deleteacl, _ANY, acl=True),
+    "LISTRIGHTS": Spec(acl.listrights, _ANY, acl=True),
+    "MYRIGHTS": Spec(acl.myrights, _ANY, acl=True),
     # RFC 3501 6.4, selected state
     "CHECK": Spec(select.check, _SELECTED),
     "CLOSE": Spec(select.close, _SELECTED),
@@ -85,8 +86,13 @@ COMMANDS: Final[dict[str, Spec]] = {
 # Legal only before login: known, so that the answer can say so.
 BEFORE_LOGIN: Final = frozenset({"LOGIN", "AUTHENTICATE", "STARTTLS"})
 
-# Told after login; LOGIN's OK carries them too.  One line a document: docs/rfc-map.md.
-CAPABILITY: Final = (
+_CAPABILITY: Final = (
     b"IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS"
-    b" SPECIAL-USE UIDPLUS MOVE UNSELECT ACL RIGHTS=texk LIST-MYRIGHTS"
+    b" SPECIAL-USE UIDPLUS MOVE UNSELECT"
 )
+_ACL_CAPABILITY: Final = b" ACL RIGHTS=texk LIST-MYRIGHTS"
+
+
+def capability(*, acl_enabled: bool) -> bytes:
+    """What is told after login.  Which document each word is: docs/rfc-map.md."""
+    return _CAPABILITY + (_ACL_CAPABILITY if acl_enabled else b"")

@@ -7,7 +7,8 @@ this connection; any other exception is a bug of ours and propagates to the work
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
@@ -73,12 +74,14 @@ class Connection:
     async def _open(
         self, account: Account, name: str, right: Rights, opener: Callable[[], Mailbox]
     ) -> Handle:
-        def key() -> Hashable:
+        def find() -> tuple[Hashable, Sequence[Path] | None]:
             # Even a mailbox that is open here already is only for those with the right.
             account.demand(name, right)
-            return account.mailbox_key(name)
+            indexed = account.settings.sharefs_index
+            return account.mailbox_key(name), account.index_places(name) if indexed else None
 
-        return await self._pool.open(await self.blocking(key), opener)
+        key, places = await self.blocking(find)
+        return await self._pool.open(key, opener, places, name)
 
     @contextlib.asynccontextmanager
     async def idling(self, handle: Handle | None) -> AsyncIterator["IdleWaiter"]:

@@ -6,14 +6,17 @@ A trio.Lock serialises the work on it, for a Mailbox is not thread safe.
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
 from typing import Final, TypeVar
 
 import trio
 
 from imap.commands.host import Handle
+from imap.service.indexing import Indexer
 from imap.service.watcher import Watcher
 from sharefs.errors import Code, SharingError
+from sharefs.index import MailboxIndex
 from sharefs.store.interface import Mailbox
 
 T = TypeVar("T")
@@ -25,10 +28,28 @@ POLL_SECONDS: Final = 0.5  # where inotify cannot look; half of the second that 
 
 
 class OpenMailbox:
-    """One Mailbox, its lock, and whoever waits for it to change."""
+    """One Mailbox, its index, its lock, and whoever waits for it to change.
 
-    def __init__(self, mailbox: Mailbox, key: Hashable, order: int) -> None:
+    places: where its index may be kept; None: it shall have none.  name: for messages; others may
+    know the mailbox by another one.
+    """
+
+    def __init__(
+        self,
+        pool: "MailboxPool",
+        mailbox: Mailbox,
+        key: Hashable,
+        order: int,
+        places: Sequence[Path] | None,
+        name: str,
+    ) -> None:
+        self._pool = pool
         self.mailbox = mailbox
+        self._name = name
+        self._places = places
+        self._index: MailboxIndex | None = None
+        self._closed = False
+        self.is_asked = False  # since the indexer last heard of it
         self.key = key
         self.order = order  # the order in which two locks are taken, everywhere the same
         self.users = 0
@@ -39,6 +60,33 @@ class OpenMailbox:
     def hint(self) -> None:
         self.hints += 1
         self._waiting.unpark_all()
+
+    @property
+    def has_index(self) -> bool:
+        return self._places is not None
+
+    def index(self) -> MailboxIndex | None:
+        """In a thread, with the lock: opened when first asked for."""
+        if self._index is None and self._places is not None and not self._closed:
+            self._index = MailboxIndex.open(self.mailbox, self._places, label=self._name)
+        self.is_asked = True
+        return self._index
+
+    def hold(self) -> bool:
+        """Keep it open until leave().  Returns False if it is closed already."""
+        if self._closed:
+            return False
+        self._pool.hold(self)
+        return True
+
+    def leave(self) -> None:
+        self._pool.leave(self)
+
+    def close(self) -> None:
+        self._closed = True
+        if self._index is not None:
+            self._index.close()
+        self.mailbox.close()
 
     async def wait_hint(self, seen: int) -> None:
         while self.hints == seen:
@@ -67,6 +115,9 @@ class SharedHandle(Handle):
                 await stack.enter_async_context(both[order].lock)
             return await self._in_thread(function, *args)
 
+    def index(self) -> MailboxIndex | None:
+        return self._opened.index()
+
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         try:
             return await trio.to_thread.run_sync(lambda: function(*args))
@@ -74,9 +125,15 @@ class SharedHandle(Handle):
             if error.code is Code.NONEXISTENT:
                 self._pool.forget(self._opened)
             raise
+        finally:
+            if self._opened.is_asked:
+                self._opened.is_asked = False
+                self._pool.indexer.want(self._opened)
 
     def announce(self) -> None:
         self._opened.hint()
+        if self._opened.has_index:
+            self._pool.indexer.want(self._opened)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[float]:
@@ -107,14 +164,23 @@ class MailboxPool:
 
     def __init__(self, watcher: Watcher, keep_idle: int = KEEP_IDLE) -> None:
         self.watcher = watcher
+        self.indexer = Indexer()
         self._keep_idle = keep_idle
         self._opened: dict[Hashable, OpenMailbox] = {}
         self._idle: OrderedDict[Hashable, OpenMailbox] = OrderedDict()
         self._opening: dict[Hashable, trio.Lock] = {}
         self._orders = 0
 
-    async def open(self, key: Hashable, opener: Callable[[], Mailbox]) -> SharedHandle:
+    async def open(
+        self,
+        key: Hashable,
+        opener: Callable[[], Mailbox],
+        places: Sequence[Path] | None = None,
+        name: str = "",
+    ) -> SharedHandle:
         """The mailbox for key; opener is called in a thread if nobody here has it open.
+
+        places: where its index may be kept; None: it shall have none.
 
         The caller has checked the viewer's rights: a mailbox that is open already is handed
         out without opener being asked again.
@@ -127,9 +193,9 @@ class MailboxPool:
             if opened is None:
                 mailbox = await trio.to_thread.run_sync(opener)
                 self._orders += 1
-                opened = self._opened[key] = OpenMailbox(mailbox, key, self._orders)
-            opened.users += 1
-            self._idle.pop(key, None)
+                opened = OpenMailbox(self, mailbox, key, self._orders, places, name)
+                self._opened[key] = opened
+            self.hold(opened)
         if not lock.statistics().tasks_waiting:
             self._opening.pop(key, None)
         return SharedHandle(self, opened)
@@ -148,12 +214,18 @@ class MailboxPool:
             return False
         return True
 
+    def hold(self, opened: OpenMailbox) -> None:
+        """One user more, until leave()."""
+        opened.users += 1
+        if self._idle.get(opened.key) is opened:
+            del self._idle[opened.key]
+
     def leave(self, opened: OpenMailbox) -> None:
         opened.users -= 1
         if opened.users:
             return
         if self._opened.get(opened.key) is not opened:
-            opened.mailbox.close()
+            self._end(opened)
             return
         self._idle[opened.key] = opened
         while len(self._idle) > self._keep_idle:
@@ -164,15 +236,19 @@ class MailboxPool:
         if self._opened.get(opened.key) is opened:
             del self._opened[opened.key]
         if self._idle.pop(opened.key, None) is opened:
-            opened.mailbox.close()
+            self._end(opened)
         opened.hint()
 
     def _close(self, key: Hashable) -> None:
-        self._idle.pop(key).mailbox.close()
+        self._end(self._idle.pop(key))
         del self._opened[key]
+
+    def _end(self, opened: OpenMailbox) -> None:
+        self.indexer.forget(opened)
+        opened.close()
 
     def close(self) -> None:
         for opened in self._opened.values():
-            opened.mailbox.close()
+            self._end(opened)
         self._opened.clear()
         self._idle.clear()

@@ -197,6 +197,7 @@ def main(
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watcher.run)
+                nursery.start_soon(mailboxes.indexer.run)
                 context = WorkerContext(config, settings, users, mailboxes)
                 await Worker(control, context, serve, write_timeout=write_timeout).run()
                 nursery.cancel_scope.cancel()

@@ -102,17 +102,16 @@ def build(ctx: click.Context, who: Who, form: str, patterns: tuple[str, ...]) ->
 
 def _build(mailbox: Mailbox, index: MailboxIndex) -> None:
     """Raises SharingError(UNAVAILABLE) if it comes to a standstill: full, locked, read-only."""
-    total, before = len(mailbox.uids()), -1
+    total, shown = len(mailbox.uids()), False
     while not index.catch_up(BUILD_SLICE):
-        left = index.missing()
-        if left == before:
+        if index.is_stuck:
             raise SharingError(
                 Code.UNAVAILABLE, "the index cannot be written; the log says why", retryable=True
             )
-        before = left
-        if sys.stderr.isatty():
-            click.echo(f"\r{total - left} of {total} messages ", nl=False, err=True)
-    if before >= 0 and sys.stderr.isatty():
+        if shown := sys.stderr.isatty():
+            done = total - index.missing()
+            click.echo(f"\r{done} of {total} messages ", nl=False, err=True)
+    if shown:
         click.echo("\r\x1b[K", nl=False, err=True)
 
 

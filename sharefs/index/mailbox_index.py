@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SLICE: Final = 1000  # messages in one transaction
+SLICE: Final = 500  # messages in one transaction
 FEW: Final = 250  # messages that are cheaper checked one by one
 FETCH_AT_ONCE: Final = 1000  # messages whose rows are in memory together
 # Texts are left out where the index would grow beyond this share of the mail it is about.
@@ -64,6 +64,7 @@ class MailboxIndex:
     def __init__(self, mailbox: Mailbox, database: Database) -> None:
         self._mailbox = mailbox
         self._database = database
+        self.is_stuck = False  # the last catch_up() could not write
         self._forget_all()
 
     @classmethod
@@ -83,7 +84,9 @@ class MailboxIndex:
         """Know nothing of the rows: they are read and checked when next asked for."""
         self._indexed: set[int] = set()  # messages with rows that are about them
         self._textless: set[int] = set()  # those of them that are not in texts
-        self._skipped: set[int] = set()  # messages that cannot be read
+        self._skipped: set[int] = set()  # messages that cannot be read, or are gone
+        self._queue: list[int] = []  # messages to be indexed, ascending, taken from the end
+        self._gathered: dict[int, tuple[str, Harvest]] = {}  # of messages still to be written
         self._ahead = False  # there are rows of messages that the mailbox does not know yet
         self._vanished: list[int] = []  # rows of messages that are gone, still to be removed
         self._data_version = -1
@@ -132,14 +135,22 @@ class MailboxIndex:
                 if not has_texts:
                     textless.add(uid)
         self._indexed, self._textless = indexed, textless
+        self._skipped -= indexed
+        for uid in indexed & self._gathered.keys():
+            del self._gathered[uid]  # another process was faster
         self._checked_heads = self._checked_texts = False
         self._vanished, self._ahead = gone, ahead
 
     def _drop_vanished(self) -> None:
-        changes = self._mailbox.changes_since(self._generation)
-        gone = self._indexed.intersection(changes.expunged)
+        expunged = self._mailbox.changes_since(self._generation).expunged
+        if not expunged:
+            return
+        gone = self._indexed.intersection(expunged)
         self._indexed -= gone
         self._textless -= gone
+        self._skipped.difference_update(expunged)
+        for uid in self._gathered.keys() & set(expunged):
+            del self._gathered[uid]
         self._vanished += gone
 
     # --- building --------------------------------------------------------------------------
@@ -147,7 +158,7 @@ class MailboxIndex:
     def missing(self) -> int:
         """How many messages are not indexed that could be."""
         self._ready()
-        return len(self._mailbox.uids()) - len(self._indexed) - len(self._skipped)
+        return len(self._missing()) + len(self._gathered)
 
     def catch_up(self, budget: float | None = None) -> bool:
         """Index what is missing, the newest first.  Returns whether nothing is left to do.
@@ -156,10 +167,12 @@ class MailboxIndex:
         a busy database and the like are logged and end it early, with what is there intact.
         """
         deadline = None if budget is None else time.monotonic() + budget
+        self.is_stuck = False
         try:
             return self._catch_up(deadline)
         except DAMAGE as error:
             self._out_of_order(error, "written")
+            self.is_stuck = True
             return False
 
     @_mending
@@ -167,18 +180,25 @@ class MailboxIndex:
         self._ready()
         if self._vanished:
             self._remove_vanished()
-        mailbox = self._mailbox
-        if len(mailbox.uids()) == len(self._indexed) + len(self._skipped):
-            return True
-        missing = [
-            uid for uid in mailbox.uids() if uid not in self._indexed and uid not in self._skipped
-        ]
-        while missing:
-            done = self._index(missing, deadline)
-            del missing[-done:]
-            if missing and deadline is not None and time.monotonic() >= deadline:
-                return False
+        while True:
+            self._queue = self._queue or self._missing()
+            if not self._queue:
+                break
+            while self._queue:
+                self._gather(self._queue.pop())
+                if len(self._gathered) >= SLICE:
+                    self._write()
+                if deadline is not None and time.monotonic() >= deadline and self._queue:
+                    return False
+        self._write()
         return True
+
+    def _missing(self) -> list[int]:
+        """Ascending."""
+        mailbox, known = self._mailbox, (self._indexed, self._skipped, self._gathered)
+        if len(mailbox.uids()) == sum(map(len, known)):
+            return []
+        return [uid for uid in mailbox.uids() if not any(uid in one for one in known)]
 
     def _remove_vanished(self) -> None:
         with self._database.writing() as sql:
@@ -189,28 +209,32 @@ class MailboxIndex:
         if dead > len(self._indexed) + DEAD_LIMIT:
             raise Damaged(f"{dead} messages in it are gone")
 
-    def _index(self, missing: Sequence[int], deadline: float | None) -> int:
-        """Index some from the end of missing.  Returns how many were dealt with."""
-        taken: list[tuple[int, str, Harvest]] = []
-        done = 0
-        for uid in reversed(missing[-SLICE:]):
-            done += 1
-            if (got := self._harvest(uid)) is not None:
-                taken.append((uid, *got))
-            if deadline is not None and time.monotonic() >= deadline:
-                break
-        taken.reverse()
+    def _gather(self, uid: int) -> None:
+        """Have what is kept of a message ready to be written with others."""
+        got = self._harvest(uid)
+        if got is None:
+            self._skipped.add(uid)
+        elif uid not in self._indexed:
+            self._gathered[uid] = got
+
+    def _write(self) -> None:
+        """One transaction for all that was gathered: FTS5 makes a segment for each."""
+        taken = [(uid, *self._gathered[uid]) for uid in sorted(self._gathered)]
+        if not taken:
+            return
         with self._database.writing() as sql:
             there = self._rows_of_others(taken)
             fresh = [each for each in taken if each[0] not in there]
             modseq = self._next_modseq()
             with_texts = self._may_grow(fresh)
             rows.write(sql, fresh, modseq, with_texts=with_texts)
-            if with_texts and trigrams.segments(sql) > trigrams.SEGMENTS_LIMIT:
+            if with_texts and len(trigrams.segments(sql)) > trigrams.SEGMENTS_LIMIT:
                 trigrams.merge(sql)
+        self._gathered.clear()
         self._indexed.update(uid for uid, _, _ in fresh)
         self._textless.update(uid for uid, _, got in fresh if got.texts is None or not with_texts)
-        return done
+        if there:
+            self._data_version = -1  # learn what they wrote
 
     def _harvest(self, uid: int) -> tuple[str, Harvest] | None:
         """None: the message is gone, or cannot be read by this process."""
@@ -223,7 +247,6 @@ class MailboxIndex:
         except SharingError as error:
             if error.code is not Code.EXPUNGED:
                 log.info("message %d of %s is not indexed: %s", uid, self._database.label, error)
-                self._skipped.add(uid)
             return None
 
     def _rows_of_others(self, taken: Sequence[tuple[int, str, Harvest]]) -> set[int]:

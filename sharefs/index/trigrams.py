@@ -14,9 +14,10 @@ from sharefs.index.schema import CONFIGURE_TEXTS
 
 # More of them would hardly exclude more messages.
 TERMS_LIMIT: Final = 32
-# A search asks each segment; merging costs a pass over all of them.
-SEGMENTS_LIMIT: Final = 48
+# A search asks each segment.  Merging leaves three of each size at most.
+SEGMENTS_LIMIT: Final = 32
 
+_ALL_PAGES: Final = 1 << 30
 _SEGMENT_SHIFT: Final = 37  # of a block's id: FTS5_DATA_PAGE_B + HEIGHT_B + DLI_B in its source
 
 
@@ -70,67 +71,84 @@ def _after(character: str) -> str:
 # --- sums ----------------------------------------------------------------------------------
 
 
-def note_sums(database: sqlite3.Connection, *, all_of_them: bool = False) -> None:
-    """Bring text_sums up to date after a change.  all_of_them: segments were merged."""
+def note_sums(database: sqlite3.Connection, *, merged: bool = False) -> None:
+    """Bring text_sums up to date after a change.  merged: segments became others."""
     # FTS5 writes what it has gathered when a savepoint is made, else not before the commit.
     database.execute("SAVEPOINT gathered")
     database.execute("RELEASE gathered")
-    if all_of_them:
-        database.execute("DELETE FROM text_sums")
-    # The first blocks are FTS5's averages and its list of segments: they change every time.
-    database.execute("DELETE FROM text_sums WHERE id BETWEEN 0 AND ?", (1 << _SEGMENT_SHIFT,))
-    blocks = database.execute(
-        "SELECT id, block FROM texts_data WHERE id NOT IN (SELECT id FROM text_sums)"
-    ).fetchall()
-    database.executemany(
-        "INSERT INTO text_sums VALUES (?, ?)",
-        [(id_, _block_sum(id_, data)) for id_, data in blocks],
-    )
-    known = {-segment for (segment,) in database.execute("SELECT id FROM text_sums WHERE id < 0")}
-    database.executemany(
-        "INSERT INTO text_sums VALUES (?, ?)",
-        [(-segment, got) for segment, got in _index_sums(database, known).items()],
-    )
+    known = dict(database.execute("SELECT -id, sum FROM text_sums WHERE id < 0").fetchall())
+    there = segments(database)
+    if merged:
+        # A new segment may have the number of one that went: its index tells them apart.
+        kept = {each for each in there if _index_sum(database, each) == known.get(each)}
+    else:
+        kept = known.keys() & there
+    for segment in known.keys() - kept:
+        database.execute("DELETE FROM text_sums WHERE id = ?", (-segment,))
+        database.execute("DELETE FROM text_sums WHERE id BETWEEN ? AND ?", _blocks_of(segment))
+    # Segment 0 is FTS5's averages and its list of segments: they change every time.
+    database.execute("DELETE FROM text_sums WHERE id BETWEEN ? AND ?", _blocks_of(0))
+    for segment in [0, *there]:
+        if segment not in kept:
+            _add_sums(database, segment)
+
+
+def _add_sums(database: sqlite3.Connection, segment: int) -> None:
+    sums = _block_sums(database, *_blocks_of(segment))
+    if segment:
+        sums[-segment] = _index_sum(database, segment)
+    database.executemany("INSERT INTO text_sums VALUES (?, ?)", sums.items())
 
 
 def are_sound(database: sqlite3.Connection) -> bool:
     """Whether every octet of the text table is as it was written."""
-    blocks = database.execute("SELECT id, block FROM texts_data")
-    got = {number: _block_sum(number, block) for number, block in blocks}
-    got |= {-segment: total for segment, total in _index_sums(database, set()).items()}
+    got = _block_sums(database, 0, 1 << 62)
+    got |= {-segment: _index_sum(database, segment) for segment in segments(database)}
     return got == dict(database.execute("SELECT id, sum FROM text_sums").fetchall())
 
 
-def _block_sum(number: int, block: bytes) -> int:
-    return crc32(block, number & 0xFFFFFFFF) ^ (number >> 32 & 0xFFFFFFFF)
+def segments(database: sqlite3.Connection) -> list[int]:
+    """The numbers of those that a search has to ask."""
+    found: list[int] = []
+    while True:
+        after = (found[-1] if found else 0) + 1 << _SEGMENT_SHIFT
+        (first,) = database.execute(
+            "SELECT min(id) FROM texts_data WHERE id >= ?", (after,)
+        ).fetchone()
+        if first is None:
+            return found
+        found.append(first >> _SEGMENT_SHIFT)
 
 
-def _index_sums(database: sqlite3.Connection, known: set[int]) -> dict[int, int]:
-    """A sum for each segment's part of FTS5's own index, but for those known."""
-    sums: dict[int, int] = {}
-    segments = [row[0] for row in database.execute("SELECT DISTINCT segid FROM texts_idx")]
-    for segment in segments:
-        if segment in known:
-            continue
-        total = 0
-        for term, page in database.execute(
-            "SELECT term, pgno FROM texts_idx WHERE segid = ? ORDER BY term", (segment,)
-        ):
-            total = crc32(b"%b %d;" % (bytes(term), page), total)
-        sums[segment] = total
-    return sums
+def _blocks_of(segment: int) -> tuple[int, int]:
+    return segment << _SEGMENT_SHIFT, (segment + 1 << _SEGMENT_SHIFT) - 1
+
+
+def _block_sums(database: sqlite3.Connection, first: int, last: int) -> dict[int, int]:
+    blocks = database.execute(
+        "SELECT id, block FROM texts_data WHERE id BETWEEN ? AND ?", (first, last)
+    )
+    return {
+        number: crc32(block, number & 0xFFFFFFFF) ^ (number >> 32 & 0xFFFFFFFF)
+        for number, block in blocks
+    }
+
+
+def _index_sum(database: sqlite3.Connection, segment: int) -> int:
+    """Of a segment's part of FTS5's own index."""
+    rows = database.execute(
+        "SELECT term, pgno FROM texts_idx WHERE segid = ? ORDER BY term", (segment,)
+    )
+    total = 0
+    for term, page in rows:
+        total = crc32(b"%b %d;" % (bytes(term), page), total)
+    return total
 
 
 # --- tidying -------------------------------------------------------------------------------
 
 
-def segments(database: sqlite3.Connection) -> int:
-    """How many segments a search has to ask."""
-    (count,) = database.execute("SELECT count(DISTINCT segid) FROM texts_idx").fetchone()
-    return int(count)
-
-
 def merge(database: sqlite3.Connection) -> None:
-    """Make one segment of all.  Takes time in proportion to the whole text table."""
-    database.execute("INSERT INTO texts (texts) VALUES ('optimize')")
-    note_sums(database, all_of_them=True)
+    """Merge segments of like size, where there are several: each text is merged few times."""
+    database.execute("INSERT INTO texts (texts, rank) VALUES ('merge', ?)", (_ALL_PAGES,))
+    note_sums(database, merged=True)

@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 from imap.commands import engine
 from imap.commands.append import Answer
 from imap.commands.session import Session
-from imap.commands.table import CAPABILITY
+from imap.commands.table import capability
 from imap.wire import NEED_DATA, Command, CommandReader, LiteralData, LiteralWanted, ProtocolError
 from sharefs.account import AclChange
 from sharefs.acl import Acl, Effective, Mode
 from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, NO_FLAGS, FlagChange, FlagFilter, FlagSet
 from sharefs.identifiers import Identifier, Kind
+from sharefs.index import MailboxIndex
 from sharefs.namespaces.listing import Branch, Listed, Selection, Visible, list_mailboxes
 from sharefs.rights import ALL, DELETE, LOOKUP, NONE, READ, Rights
 from sharefs.store.interface import Changes, Copied, Mailbox, MessageInfo, Saver
@@ -190,7 +191,7 @@ class MemoryAccount:
     acls: dict[str, Acl] = field(default_factory=dict)
     settings: Any = field(
         default_factory=lambda: SimpleNamespace(
-            imap_idle_notify_interval=120.0, sharefs_strict_rights=False
+            imap_idle_notify_interval=120.0, acl_enabled=True, sharefs_strict_rights=False
         )
     )
 
@@ -214,6 +215,9 @@ class MemoryAccount:
     def writable_target(self, name: str, right: Rights) -> MemoryMailbox:
         self.demand(name, right)
         return self.mailboxes[name]
+
+    def mailbox_key(self, name: str) -> int:
+        return id(self.mailboxes.get(name))
 
     def uses_private_seen(self, name: str) -> bool:
         return name in self.private_seen
@@ -283,8 +287,14 @@ class MemoryAccount:
 
 @dataclass(slots=True)
 class MemoryHandle:
+    """kept: the mailbox's index, if there is to be one; as full as it was left."""
+
     mailbox: Mailbox
     released: int = 0
+    kept: MailboxIndex | None = None
+
+    def index(self) -> MailboxIndex | None:
+        return self.kept
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         return function(*args)
@@ -341,7 +351,7 @@ class Client:
     def __init__(self, account: MemoryAccount) -> None:
         self.account = account
         self.host = MemoryHost()
-        self.session = Session(account, self.host, CAPABILITY)  # type: ignore[arg-type]  # fakes by shape
+        self.session = Session(account, self.host, capability(acl_enabled=True))  # type: ignore[arg-type]  # fakes by shape
         self._reader = CommandReader()
         self._tags = 0
 

@@ -6,7 +6,7 @@ import pytest
 
 from sharefs import message
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
-from sharefs.index import Column, MailboxIndex
+from sharefs.index import Column, MailboxIndex, mailbox_index
 from sharefs.index.query import HeaderContains, TextContains
 from sharefs.index.schema import KEPT_FIELDS
 from tests.index.maildirs import INBOX, fill, indexed, opened
@@ -103,8 +103,9 @@ def test_flags_are_not_its_business(tmp_path: Path) -> None:
         assert len(index.rows(mailbox.uids(), [Column.ENVELOPE])) == 5
 
 
-def test_two_processes_index_one_mailbox(tmp_path: Path) -> None:
+def test_two_processes_index_one_mailbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two connections take turns; neither doubles what the other has done."""
+    monkeypatch.setattr(mailbox_index, "SLICE", 3)
     root = tmp_path / "Maildir"
     fill(root, [b"Subject: s%d\n\nbody %d\n" % (n, n) for n in range(200)])
     with (

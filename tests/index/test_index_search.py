@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.mail import make_message
 from sharefs import message
-from sharefs.index import MailboxIndex
+from sharefs.index import MailboxIndex, mailbox_index, trigrams
 from sharefs.index.query import (
     Among,
     And,
@@ -203,7 +203,10 @@ def test_combinations(mailbox: MaildirMailbox, index: MailboxIndex) -> None:
         check(query(3), mailbox, index)
 
 
-def test_what_is_not_indexed_yet_is_read(mailbox: MaildirMailbox) -> None:
+def test_what_is_not_indexed_yet_is_read(
+    mailbox: MaildirMailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox_index, "SLICE", 1)
     with indexed(mailbox, None, complete=False) as index:
         check(TextContains("grüße"), mailbox, index)
         index.catch_up(0)
@@ -224,3 +227,18 @@ def test_a_needle_that_is_nowhere_reads_nothing(
     subjects = index.narrow(HeaderContains("subject", "qqqq never there"))
     assert not subjects.certain
     assert not subjects.possible
+
+
+def test_merged_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many small additions: their sums stay right, and searches ask few segments."""
+    monkeypatch.setattr(mailbox_index, "SLICE", 1)
+    root = tmp_path / "Maildir"
+    fill(root, [b"Subject: s%d\n\nbody %d of many\n" % (n, n) for n in range(300)])
+    with opened(root) as mailbox, indexed(mailbox, tmp_path / "i", complete=False) as index:
+        while not index.catch_up(0):
+            pass
+        sql = index._database.sql
+        assert 1 < len(trigrams.segments(sql)) <= trigrams.SEGMENTS_LIMIT
+        assert trigrams.are_sound(sql)
+        assert index.search(BodyContains("body 123 of"), mailbox.uids()) == [124]
+        assert index.verify() == []

@@ -18,7 +18,7 @@ import pytest
 
 from benchmarks.mail import make_message
 from sharefs import message
-from sharefs.index import Column, MailboxIndex
+from sharefs.index import Column, MailboxIndex, mailbox_index
 from sharefs.index.place import BROKEN, JOURNAL, NAME, drop
 from sharefs.index.query import BodyContains, HeaderContains, LargerThan, Query, TextContains
 from sharefs.index.search import matches
@@ -311,7 +311,8 @@ def write_for_ever(root: Path, place: Path) -> NoReturn:
         os._exit(1)
 
 
-def test_killed_while_writing(root: Path, place: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_killed_while_writing(root: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox_index, "SLICE", 7)
     fill(root, some(300, seed=4), first=100)
     with opened(root) as mailbox:
         assert len(mailbox.uids()) == 340
@@ -337,7 +338,6 @@ def test_killed_while_writing(root: Path, place: Path, caplog: pytest.LogCapture
 def test_a_full_disk(root: Path, place: Path, caplog: pytest.LogCaptureFixture) -> None:
     """What is there stays and serves; what is not is read; space makes it go on."""
     with opened(root) as mailbox, indexed(mailbox, place, complete=False) as index:
-        index.catch_up(0)
         sql = index._database.sql
         (pages,) = sql.execute("PRAGMA page_count").fetchone()
         sql.execute(f"PRAGMA max_page_count = {pages + 2}")
