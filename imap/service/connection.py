@@ -18,7 +18,7 @@ from imap.commands.append import Answer
 from imap.commands.host import Handle
 from imap.commands.replies import no, ok
 from imap.commands.session import Session, State
-from imap.commands.table import CAPABILITY
+from imap.commands.table import capability
 from imap.service.handover import Handover
 from imap.service.mailboxes import MailboxPool, SharedHandle
 from imap.service.worker import WorkerContext
@@ -211,8 +211,9 @@ async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerConte
         refusal = no("Your mail cannot be reached; see the server log.", b"UNAVAILABLE")
         await stream.send_all(refusal.line(tag) + b"* BYE Try again later.\r\n")
         return
-    session = Session(account, connection, CAPABILITY)
-    session.out += ok("Logged in", b"CAPABILITY " + CAPABILITY).line(tag)
+    told = capability(acl_enabled=account.settings.acl_enabled)
+    session = Session(account, connection, told)
+    session.out += ok("Logged in", b"CAPABILITY " + told).line(tag)
     try:
         await connection.run(session)
     except trio.TooSlowError:

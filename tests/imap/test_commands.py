@@ -7,7 +7,7 @@ import pytest
 from imap.commands.engine import MAX_BAD_COMMANDS
 from imap.commands.replies import REFUSALS
 from imap.commands.session import State
-from imap.commands.table import BEFORE_LOGIN, CAPABILITY, COMMANDS
+from imap.commands.table import BEFORE_LOGIN, COMMANDS, capability
 from sharefs.errors import Code
 from sharefs.flags import NAMES, FlagSet, System
 from sharefs.rights import Rights
@@ -544,7 +544,7 @@ async def test_id_enable_capability_logout() -> None:
     )
     assert client.session.client_id[b"name"] == b"mutt"
     assert await client.say(b"ENABLE X-NONE") == [b"* ENABLED", b"OK Enabled."]
-    assert (await client.say(b"CAPABILITY"))[0] == b"* CAPABILITY " + CAPABILITY
+    assert (await client.say(b"CAPABILITY"))[0] == b"* CAPABILITY " + capability(acl_enabled=True)
     assert await client.say(b"LOGOUT") == [b"* BYE Logging out", b"OK Logout completed."]
     assert client.session.state is State.LOGOUT
 
@@ -555,3 +555,21 @@ async def test_nonsense_is_tolerated_only_so_long() -> None:
         assert await client.say(b"XYZZY") == [b"BAD Unknown command."]
     assert b"* BYE Too many invalid commands." in await client.say(b"XYZZY")
     assert client.session.state is State.LOGOUT
+
+
+async def test_without_acls_none_of_their_commands_exists() -> None:
+    client = make_client()
+    client.account.settings.acl_enabled = False
+    for name, spec in COMMANDS.items():
+        if spec.acl:
+            assert await client.say(name.encode() + b" INBOX") == [b"BAD Unknown command."]
+    assert b"ACL" not in capability(acl_enabled=False)
+
+
+async def test_deleting_what_is_selected_under_another_name_leaves_it() -> None:
+    client = make_client()
+    client.account.mailboxes["alias/Work"] = client.account.mailboxes["Work"]
+    await client.say(b"SELECT Work")
+    assert await client.say(b"DELETE alias/Work") == [b"OK Delete completed."]
+    assert client.session.selected is None
+    assert client.session.state is State.AUTHENTICATED
