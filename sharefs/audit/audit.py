@@ -11,16 +11,18 @@ from typing import Final, NoReturn
 
 from sharefs.audit.facts import Account, HostFacts, Known, ProcessFacts, RootFacts, UserFacts
 from sharefs.audit.findings import Finding
-from sharefs.audit.gather import Gatherer, Selection
+from sharefs.audit.gather import Gatherer, LinkedFiles, Selection
 from sharefs.audit.people import login_accounts, mail_processes, users_of
 from sharefs.audit.rules import judge_host, judge_root
 from sharefs.audit.viewing import ViewerContext
+from sharefs.audit.workers import in_processes
 from sharefs.config import Config, ConfigError, Severity
 from sharefs.errors import Code, SharingError
 from sharefs.identifiers import Kind
 from sharefs.identity import groups
 from sharefs.identity.userdb import UserDatabase
 
+MIN_OWNERS: Final = 8  # for each process; fewer are not worth starting one
 DEFAULT_MBOX_LOCKS: Final = "dotlock fcntl"  # Dovecot's mbox_write_locks
 
 
@@ -33,12 +35,34 @@ class Progress:
     entries: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What came of one mail root.  root: its facts, if somebody wants them."""
+
+    owner: str
+    mailboxes: int
+    findings: list[Finding]
+    root: RootFacts | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What a worker knows when it is done."""
+
+    bad: dict[str, str]
+    linked: LinkedFiles
+    crossing: list[tuple[str, str]]
+    entries: int
+
+
 @dataclass(slots=True)
 class Audit:
     """One run.
 
     only: names of users to audit; empty: all that can be listed.  namespaces: the same for
-    namespaces.  accounts, processes: of this host; None: find them out.
+    namespaces.  accounts, processes: of this host; None: find them out.  observe: gets the facts of
+    every mail root before its findings come; people: who was compared, once run() has begun.
+    jobs: how many processes look at owners' mail, if there are owners enough.
     """
 
     config: Config
@@ -48,6 +72,9 @@ class Audit:
     accounts: list[Account] | None = None
     processes: list[ProcessFacts] | None = None
     progress: Callable[[Progress], None] | None = None
+    observe: Callable[[RootFacts], None] | None = None
+    jobs: int = 1
+    people: tuple[UserFacts, ...] = ()
     users: int = 0
     mailboxes: int = 0
     entries: int = 0
@@ -66,6 +93,7 @@ class Audit:
             self._raise_nobody()
         chosen = [user for user in users if not self.only or user.name in self.only]
         self.users = len(chosen)
+        self.people = tuple(users)
         facts = HostFacts(
             problems=self.config.problems,
             users=tuple(users),
@@ -81,16 +109,50 @@ class Audit:
         gatherer = Gatherer(self.config, self.database, users, accounts, selection, self._tick, bad)
         gatherer.prepare()
         facts = self._with_map(facts, users)
-        done: set[str] = set()
-        for root in gatherer.owners(chosen):
-            self._learn_names(root)
-            self.mailboxes += len(root.boxes)
-            done.add(root.owner)
-            self._report(len(done))
-            yield from judge_root(root, facts)
+        yield from self._private(gatherer, chosen, facts)
+        for root in gatherer.public(chosen):
+            yield from self._judged(self._part(root, facts))
         if not self.namespaces:
             crossing = tuple(gatherer.crossing)
             yield from judge_host(replace(facts, bad_users=bad, crossing=crossing))
+
+    def _private(
+        self, gatherer: Gatherer, chosen: list[UserFacts], facts: HostFacts
+    ) -> Iterator[Finding]:
+        """Every owner's mail, by as many processes as there are jobs."""
+        jobs = max(1, min(self.jobs, len(chosen) // MIN_OWNERS))
+
+        def work(number: int) -> Iterator[_Part | _Rest]:
+            for root in gatherer.owners(chosen[number::jobs]):
+                yield self._part(root, facts)
+            yield _Rest(gatherer.bad, gatherer.linked, gatherer.crossing, self.entries)
+
+        done: set[str] = set()
+        entries: list[int] = []
+        for result in in_processes(jobs, work):
+            if isinstance(result, _Rest):
+                gatherer.bad.update(result.bad)
+                gatherer.note_links(result.linked)
+                new = (pair for pair in result.crossing if pair not in gatherer.crossing)
+                gatherer.crossing += list(new)
+                entries.append(result.entries)
+                continue
+            done.add(result.owner)
+            self._report(len(done))
+            yield from self._judged(result)
+        self.entries = sum(entries)
+
+    def _part(self, root: RootFacts, facts: HostFacts) -> "_Part":
+        self._learn_names(root)
+        findings = list(judge_root(root, facts))
+        seen = root if self.observe is not None else None
+        return _Part(root.owner, len(root.boxes), findings, seen)
+
+    def _judged(self, part: "_Part") -> Iterator[Finding]:
+        self.mailboxes += part.mailboxes
+        if self.observe is not None and part.root is not None:
+            self.observe(part.root)
+        yield from part.findings
 
     def _raise_nobody(self) -> NoReturn:
         if any(problem.severity is Severity.ERROR for problem in self.config.problems):

@@ -122,6 +122,7 @@ class Comparison:
     ) -> Iterator[tuple[str, str]]:
         if not rights:
             return
+        told_already: dict[tuple[Verb, str, str], Told] = {}  # operations have steps in common
         if box.acl_dir is not None and box.samples is not None and "acl" in box.samples:
             question = Question(Verb.READ, str(acl_path(box.acl_dir)), "know the rights")
             told = ask(question, who, world)
@@ -132,7 +133,9 @@ class Comparison:
             if letter not in rights.letters:
                 continue
             for question in questions_for(operation, box):
-                told = ask(question, who, world)
+                key = (question.verb, question.path, question.other)
+                known = told_already.get(key)
+                told = known or told_already.setdefault(key, ask(question, who, world))
                 if not told.allowed:
                     yield letter, _why(told, who)
                     break

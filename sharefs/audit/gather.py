@@ -62,6 +62,10 @@ class _Scanned(AclReader):
         return self.files.get(path) or self._other.read(path)
 
 
+# Device and inode -> a mailbox that has the file, and the mode and group it gives new files.
+LinkedFiles = dict[tuple[int, int], tuple[str, int, int]]
+
+
 @dataclass(slots=True)
 class Selection:
     """What is to be audited.  namespaces: names in the configuration; empty: all."""
@@ -83,8 +87,7 @@ class Gatherer:
     selection: Selection = field(default_factory=Selection)
     tick: Callable[[int], None] | None = None
     bad: dict[str, str] = field(default_factory=dict)
-    contexts_made: int = 0
-    linked: dict[tuple[int, int], tuple[str, int, int]] = field(default_factory=dict)
+    linked: LinkedFiles = field(default_factory=dict)
     crossing: list[tuple[str, str]] = field(default_factory=list)
     _roots: dict[Path, str] = field(default_factory=dict)
     _comparison: Comparison | None = None
@@ -109,8 +112,7 @@ class Gatherer:
             return None
 
     def owners(self, chosen: Iterable[UserFacts]) -> Iterator[RootFacts]:
-        """The roots of each owner, and then the public ones."""
-        public: dict[Path, tuple[UserFacts, ViewerContext, Namespace]] = {}
+        """The private roots of each owner."""
         for user in chosen:
             context = self._context(user)
             if context is None:
@@ -118,10 +120,7 @@ class Gatherer:
             found: list[RootFacts] = []
             acls: list[Acl | None] = []
             for namespace in context.namespaces.fixed:
-                if namespace.settings.alias_for or not self._is_wanted(namespace):
-                    continue
-                if namespace.type == "public":
-                    public.setdefault(namespace.location.path, (user, context, namespace))
+                if namespace.type == "public" or not self._is_wanted(namespace):
                     continue
                 root = self._root(user, context, namespace)
                 found.append(root)
@@ -133,10 +132,23 @@ class Gatherer:
             if found:
                 found[0] = self._with_map(user, context, found[0], acls)
             yield from found
-        for user, context, namespace in public.values():
-            yield self._root(user, context, namespace)
+
+    def public(self, chosen: Iterable[UserFacts]) -> Iterator[RootFacts]:
+        """The public roots, each once, as the first user has it."""
+        seen: set[Path] = set()
+        for user in chosen:
+            context = self._context(user)
+            if context is None:
+                continue
+            for namespace in context.namespaces.fixed:
+                path = namespace.location.path
+                if namespace.type == "public" and path not in seen and self._is_wanted(namespace):
+                    seen.add(path)
+                    yield self._root(user, context, namespace)
 
     def _is_wanted(self, namespace: Namespace) -> bool:
+        if namespace.settings.alias_for:
+            return False
         return not self.selection.namespaces or namespace.settings.name in self.selection.namespaces
 
     # --- one root -----------------------------------------------------------------------
@@ -230,6 +242,15 @@ class Gatherer:
             root, share_map=change, unstorable=tuple(str(key) for key in sorted(wanted.unstorable))
         )
 
+    def note_links(self, found: LinkedFiles) -> None:
+        """Message files with several names, each with the mailbox of one of them."""
+        for inode, mine in found.items():
+            other = self.linked.setdefault(inode, mine)
+            if other[0] != mine[0] and other[1:] != mine[1:]:
+                pair = (min(other[0], mine[0]), max(other[0], mine[0]))
+                if pair not in self.crossing:
+                    self.crossing.append(pair)
+
     @property
     def comparison(self) -> Comparison:
         assert self._comparison is not None, "prepare() comes first"
@@ -282,8 +303,7 @@ class _Boxes:
                 continue
             above = self._above(box, by_stored)
             yield self._box(box, levels, above)
-            # Only this mailbox needs its inodes remembered: others have their own.
-            self._world = World(self._gatherer.mounts, remembered={})
+            self._world.forget()
 
     def _levels(self, box: ScannedBox) -> Levels | None:
         if not box.stored:
@@ -407,12 +427,7 @@ class _Boxes:
     def _note_links(self, box: ScannedBox, creation: Creation) -> None:
         """Files with names in several mailboxes: do these agree on permissions?"""
         mine = (box.path, creation.file_mode, creation.group or -1)
-        for inode in box.linked:
-            other = self._gatherer.linked.setdefault(inode, mine)
-            if other[0] != mine[0] and other[1:] != mine[1:]:
-                pair = (other[0], mine[0])
-                if pair not in self._gatherer.crossing:
-                    self._gatherer.crossing.append(pair)
+        self._gatherer.note_links(dict.fromkeys(box.linked, mine))
 
     # --- links -------------------------------------------------------------------------
 

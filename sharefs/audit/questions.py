@@ -10,11 +10,14 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from sharefs.audit.mounts import Mount, is_mount_point, mount_of, mounts_of_host
 from sharefs.permissions import access
 from sharefs.permissions.access import Answer, Credentials, Inode, Want
-from sharefs.permissions.explain import inode_of, protected_hardlinks, walk
+from sharefs.permissions.explain import Walked, inode_of, protected_hardlinks, walk
+
+MAX_REMEMBERED: Final = 20_000  # inodes
 
 
 class Verb(enum.StrEnum):
@@ -69,13 +72,51 @@ class World:
     """The file system as it is, or as it would be after changes that were not made.
 
     changed: inodes by resolved path.  remounted: read-only file systems were made writable.
-    remembered: inodes that were read already; None: each is read again.
+    remembered: inodes that were read already; None: each is read again.  With it, the ways to
+    directories are remembered too, for each identity.
     """
 
     mounts: Sequence[Mount] = field(default_factory=mounts_of_host)
     changed: Mapping[str, Inode] = field(default_factory=dict)
     remounted: bool = False
     remembered: dict[str, Inode] | None = None
+    _ways: dict[tuple[Credentials, str], Walked] = field(default_factory=dict)
+
+    def way(self, who: Credentials, path: str) -> Walked:
+        """walk() of a path in its plainest spelling; directories above are walked once."""
+        if self.remembered is None or not _is_plain(path):
+            return walk(who, path, look=self.look)
+        known = self._ways.get((who, path))
+        if known is None:
+            known = self._ways[who, path] = self._step(who, path)
+        return known
+
+    def _step(self, who: Credentials, path: str) -> Walked:
+        above, _, name = path.rpartition("/")
+        if not above:
+            return walk(who, path, look=self.look)
+        walked = self.way(who, above)
+        inode = walked.inode
+        if inode is None or not inode.is_directory:
+            return walked if inode is None else walk(who, path, look=self.look)
+        answer = access.check(inode, who, Want.SEARCH)
+        steps = (*walked.steps, answer)
+        if not answer:
+            return Walked(steps, None)
+        full = os.path.join(inode.path, name)
+        try:
+            found = self.look(full)
+        except OSError:
+            return Walked(steps, None, full)
+        if stat.S_ISLNK(found.mode):
+            return walk(who, path, look=self.look)
+        return Walked(steps, found)
+
+    def forget(self) -> None:
+        """Drop what is remembered, where it has become much."""
+        if self.remembered is not None and len(self.remembered) > MAX_REMEMBERED:
+            self.remembered.clear()
+            self._ways.clear()
 
     def look(self, path: str) -> Inode:
         """Raises OSError."""
@@ -108,7 +149,10 @@ class _Asking:
         self.steps: list[Answer] = []
 
     def reach(self, path: str, *, follow: bool = True) -> Inode:
-        walked = walk(self.who, path, follow=follow, look=self.world.look)
+        if follow:
+            walked = self.world.way(self.who, path)
+        else:
+            walked = walk(self.who, path, follow=False, look=self.world.look)
         self.steps += walked.steps
         if walked.inode is None:
             raise _Refused(walked.missing_path)
@@ -220,6 +264,10 @@ def _put_rename(question: Question, asking: _Asking) -> None:
     if f"{target.path}/".startswith(f"{inode.path}/"):
         raise _Refused(obstacle=f"{full} is below {inode.path} itself")
     asking.add(access.can_rename(source, inode, target, asking.who))
+
+
+def _is_plain(path: str) -> bool:
+    return path.startswith("/") and os.path.normpath(path) == path
 
 
 def _has_entries(path: str) -> bool:

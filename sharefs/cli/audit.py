@@ -1,6 +1,7 @@
 """`sharefs audit`: everything about permissions and sharing that is wrong on this host."""
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,6 +34,8 @@ NEVER = "never"
 @click.option("--fail-on", type=click.Choice([each.word for each in Severity] + [NEVER]),
               default=Severity.WARNING.word, show_default=True,
               help="The least severity that makes the exit status 1.")  # fmt: skip
+@click.option("--jobs", "-j", type=click.IntRange(1, 64), default=min(os.cpu_count() or 1, 8),
+              show_default=True, help="How many processes look at mail.")  # fmt: skip
 @click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
 @click.pass_context
 def audit(
@@ -41,6 +44,7 @@ def audit(
     namespaces: tuple[str, ...],
     form: str,
     fail_on: str,
+    jobs: int,
     quiet: bool,
 ) -> None:
     """Look for everything that is wrong with permissions and sharing.  Changes nothing.
@@ -68,7 +72,7 @@ def audit(
         config = examine(Path(path) if path else None, overrides=options.get("overrides", ()))
         database = UserDatabase(identity_settings(config))
         with _progress(quiet=quiet) as report:
-            run = Audit(config, database, users, frozenset(namespaces), progress=report)
+            run = Audit(config, database, users, frozenset(namespaces), progress=report, jobs=jobs)
             findings = list(run.run())
     except SharingError as refusal:
         click.echo(f"sharefs: the audit could not run: {refusal.detail}", err=True)

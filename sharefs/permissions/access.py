@@ -81,6 +81,8 @@ class Inode:
 
 
 _NOTHING: Final = Want(0)
+# Arithmetic of flags is slow, and a check of a whole host does millions: plain numbers, looked up.
+_WANTS: Final = tuple(Want(bits) for bits in range(8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class Answer:
 
 def check(inode: Inode, who: Credentials, want: Want) -> Answer:
     """May who do all of `want` to this inode, given that it can be reached?"""
-    if want & Want.WRITE and inode.read_only:
+    if inode.read_only and want & Want.WRITE:
         return Answer(inode, Class.READ_ONLY, Want.WRITE, want=want)
     answer = _check_modes(inode, who, want)
     if answer.missing and who.superuser:
@@ -164,7 +166,7 @@ def _masked(
 
 
 def _answer(inode: Inode, kind: Class, bits: int, want: Want) -> Answer:
-    return Answer(inode, kind, Want(want & ~bits & 7), want=want)
+    return Answer(inode, kind, _WANTS[int(want) & ~bits & 7], want=want)
 
 
 def first_refusal(directories: Sequence[Inode], who: Credentials) -> Answer | None:
