@@ -28,6 +28,8 @@ import psutil
 
 from tests.support.dovecot import PASSWORD, MailUser
 
+# "yes": every test of the whole server is one of the index as well.
+INDEX: Final = os.environ.get("SHAREFS_TEST_INDEX", "no")
 START_TIMEOUT: Final = 30.0  # seconds until READY=1
 STOP_TIMEOUT: Final = 6.0
 TOP: Final = Path(__file__).resolve().parents[2]
@@ -41,6 +43,7 @@ first_valid_uid = 1
 first_valid_gid = 1
 mail_fsync = never
 auth_failure_delay = 0
+sharefs_index = {index}
 ssl_server_cert_file = {cert}
 ssl_server_key_file = {key}
 service imap-login {{
@@ -352,7 +355,7 @@ def private_server(
     server = Server(base, port, tls_port, uid=uid)
     server.command = [word.replace("{config}", str(server.config)) for word in command]
     server.config.write_text(
-        _CONFIG.format(base=base, port=port, tls_port=tls_port, cert=cert, key=key)
+        _CONFIG.format(base=base, port=port, tls_port=tls_port, cert=cert, key=key, index=INDEX)
     )
     (base / "extra.conf").write_text(config)
     (base / "users").write_text("".join(user.line() for user in users))
@@ -366,6 +369,7 @@ def private_server(
                 tls_port=tls_port,
                 cert=base / "cert.pem",
                 key=base / "key.pem",
+                index=INDEX,
             )
         )
         for path in (base, *base.iterdir()):
