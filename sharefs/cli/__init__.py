@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "mount": "sharefs.cli.mount:mount",
     "plan": "sharefs.cli.plan:plan",
     "predict": "sharefs.cli.predict:predict",
+    "report": "sharefs.cli.report:report",
     "serve": "sharefs.cli.serve:serve",
     "share": "sharefs.cli.share:share",
     "undo": "sharefs.cli.undo:undo",

@@ -1,0 +1,134 @@
+"""`sharefs report`: who can read what, as one HTML file or as text."""
+
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from sharefs import fsops
+from sharefs.audit.audit import Audit
+from sharefs.audit.facts import RootFacts
+from sharefs.audit.report.collect import Collector
+from sharefs.audit.report.html import render
+from sharefs.audit.report.matrix import Matrix
+from sharefs.audit.report.model import ReportModel, headline, summary_of
+from sharefs.audit.report.terminal import matrix_lines, report_lines
+from sharefs.config import examine
+from sharefs.errors import SharingError
+from sharefs.identity.from_config import identity_settings
+from sharefs.identity.userdb import UserDatabase
+from sharefs.permissions.inherit import DEFAULTS
+
+COULD_NOT_RUN = 2
+STDOUT = "-"
+
+
+@click.command()
+@click.option("--output", "-o", metavar="FILE",
+              help="Write an HTML report there; - is standard output.")  # fmt: skip
+@click.option("--matrix", "table", is_flag=True,
+              help="Print a table of mailboxes by users instead of the findings.")  # fmt: skip
+@click.option("--user", "-u", "users", metavar="USER", multiple=True,
+              help="Look only at this user's mailboxes.  May be repeated.")  # fmt: skip
+@click.option("--viewer", "viewers", metavar="USER", multiple=True,
+              help="With --matrix: a column of the table.  May be repeated.")  # fmt: skip
+@click.option("--namespace", "namespaces", metavar="NAME", multiple=True,
+              help="Look only at this namespace of the configuration.")  # fmt: skip
+@click.option("--jobs", "-j", type=click.IntRange(1, 64), default=min(os.cpu_count() or 1, 8),
+              show_default=True, help="How many processes look at mail.")  # fmt: skip
+@click.pass_context
+def report(
+    ctx: click.Context,
+    output: str | None,
+    table: bool,
+    jobs: int,
+    users: tuple[str, ...],
+    viewers: tuple[str, ...],
+    namespaces: tuple[str, ...],
+) -> None:
+    """Show who can read what, and where the ACL and the kernel disagree.  Changes nothing.
+
+    Looks at the same as `sharefs audit`.  The HTML report is one file that needs no network and
+    works from disk, on paper and on a phone; only its owner may read it, for it names what others
+    may not even list.  Without -o the report is text.
+
+    Exit status: 0 the report was made, 2 it could not be.
+
+    \b
+    Examples:
+      sharefs report -o report.html
+      sharefs report --matrix --user alice --viewer bob --viewer carol
+    """
+    options = ctx.find_root().obj or {}
+    path = options.get("config_path")
+    try:
+        model = _model(path, options.get("overrides", ()), users, namespaces, jobs)
+        if output is not None:
+            _write(output, render(model))
+    except SharingError as refusal:
+        click.echo(f"sharefs: the report could not be made: {refusal.detail}", err=True)
+        ctx.exit(COULD_NOT_RUN)
+    except OSError as error:
+        click.echo(f"sharefs: the report could not be made: {error}", err=True)
+        ctx.exit(COULD_NOT_RUN)
+    if output not in (None, STDOUT):
+        click.echo(f"{headline(summary_of(model))}.  Open {output} in a browser.")
+    elif output is None and table:
+        for line in matrix_lines(model.matrix, users=_columns(ctx, model.matrix, viewers)):
+            click.echo(line)
+    elif output is None:
+        for line in report_lines(model):
+            click.echo(line)
+
+
+def _model(
+    path: str | None,
+    overrides: tuple[str, ...],
+    users: tuple[str, ...],
+    names: tuple[str, ...],
+    jobs: int,
+) -> ReportModel:
+    """Run the audit and keep what a report shows.  Raises SharingError, OSError."""
+    began = time.monotonic()
+    config = examine(Path(path) if path else None, overrides=overrides)
+    run = Audit(config, UserDatabase(identity_settings(config)), users, frozenset(names))
+    collector: Collector | None = None
+
+    def observe(root: RootFacts) -> None:
+        nonlocal collector
+        if collector is None:  # who is compared is known from the first root on
+            collector = Collector(run.people)
+        collector.root(root)
+
+    run.observe = observe
+    run.jobs = jobs
+    findings = list(run.run())
+    return (collector or Collector(run.people)).build(
+        findings,
+        host=socket.getfqdn(),
+        made=datetime.now(UTC),
+        config=str(config.path or ""),
+        seconds=time.monotonic() - began,
+    )
+
+
+def _write(output: str, text: str) -> None:
+    octets = text.encode("utf-8")
+    if output == STDOUT:
+        click.echo(octets, nl=False)
+    else:
+        fsops.replace_file(output, octets, DEFAULTS)
+
+
+def _columns(ctx: click.Context, matrix: Matrix, viewers: tuple[str, ...]) -> list[int] | None:
+    if not viewers:
+        return None
+    numbers = {user.name: number for number, user in enumerate(matrix.users)}
+    for viewer in viewers:
+        if viewer not in numbers:
+            click.echo(f"sharefs: no user {viewer}", err=True)
+            ctx.exit(COULD_NOT_RUN)
+    return [numbers[viewer] for viewer in viewers]
