@@ -15,8 +15,9 @@ from sharefs.account.context import Context, Target, explained, log
 from sharefs.account.opening import creation_for, make_root
 from sharefs.acl import Acl
 from sharefs.errors import Code, SharingError
+from sharefs.fsops import GroupRefused
 from sharefs.names import flaw_of
-from sharefs.namespaces.namespace import INBOX_LEVELS, Found
+from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace
 from sharefs.namespaces.special_use import special_uses
 from sharefs.permissions.access import Want
 from sharefs.permissions.explain import explain_refusal
@@ -101,7 +102,7 @@ def make(
 
     parent None: it starts without an ACL.  A mailbox that cannot get its ACL is removed again.
     """
-    with refusals(found.name, "create"):
+    with refusals(found.name, "create", found.namespace):
         found.namespace.storage.create(found.levels, directory=directory)
     if parent is None:
         return
@@ -185,7 +186,7 @@ def delete(context: Context, name: str) -> None:
     if _is_virtual(context, target):
         raise nonexistent(target.name)
     had_acl = _has_acl(target)
-    with refusals(target.name, "delete"):
+    with refusals(target.name, "delete", target.namespace):
         target.demand_unmoved()
         target.storage.delete(target.levels)
     if had_acl:
@@ -221,7 +222,7 @@ def rename(context: Context, old: str, new: str) -> None:
         return
     make_if_automatic(context, source)
     had_acl = _has_acl_below(context, source.found)
-    with refusals(old, "rename"):
+    with refusals(old, "rename", source.namespace):
         source.demand_unmoved()
         source.storage.rename(source.levels, place.levels)
     if had_acl:
@@ -322,15 +323,35 @@ def make_own_root(context: Context) -> None:
 
 
 @contextlib.contextmanager
-def refusals(name: str, what: str) -> Iterator[None]:
+def refusals(name: str, what: str, namespace: Namespace | None = None) -> Iterator[None]:
     """The kernel's refusals as SharingError, explained for the log.
 
-    OVER_QUOTA for a full disk, which the user can do something about; else UNAVAILABLE.
+    OVER_QUOTA for a full disk, which the user can do something about; NO_PERMISSION where the
+    root of a public namespace may not be written; else UNAVAILABLE.  namespace: whose set of
+    mailboxes is being changed; None if it is not.
     """
     try:
         yield
     except OSError as error:
+        if namespace is not None and _closed_to_changes(namespace, error):
+            why = explained(error, with_remedy=False)
+            detail = f"cannot {what} {name}: the file system does not let this user do that: {why}"
+            log.info("%s", detail)
+            raise SharingError(Code.NO_PERMISSION, detail) from error
         detail = f"cannot {what} {name}: {explained(error)}"
         log.error("%s", detail)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         raise SharingError(Code.OVER_QUOTA if full else Code.UNAVAILABLE, detail) from error
+
+
+def _closed_to_changes(namespace: Namespace, error: OSError) -> bool:
+    """Whether an administrator may well have wanted that refusal.
+
+    "You can remove write permissions on purpose from public namespace root directory to prevent
+    users from creating new mailboxes under it."  A group that the process lacks is no purpose,
+    and in the tree of a user or below a root that may be written a refusal is a mistake.
+    """
+    if namespace.type != "public" or isinstance(error, GroupRefused):
+        return False
+    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    return refused and not os.access(namespace.location.path, os.W_OK)

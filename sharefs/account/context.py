@@ -367,7 +367,7 @@ def identity_of(found: Found) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def explained(error: OSError) -> str:
+def explained(error: OSError, *, with_remedy: bool = True) -> str:
     """An OSError with the component of the path that refused, for the log."""
     if isinstance(error, GroupRefused):
         return f"{error.filename}: {error.strerror}"  # it says what refused, and the remedy
@@ -375,6 +375,7 @@ def explained(error: OSError) -> str:
         path = os.fsdecode(error.filename)
         if explain_access(own_credentials(), path, Want.SEARCH).refusal is None:
             # It was within reach: making, removing and renaming are up to the directory above.
-            return explain_refusal(os.path.dirname(path), Want.WRITE | Want.SEARCH)
-        return explain_refusal(path)
+            want = Want.WRITE | Want.SEARCH
+            return explain_refusal(os.path.dirname(path), want, with_remedy=with_remedy)
+        return explain_refusal(path, with_remedy=with_remedy)
     return f"{error.strerror}: {error.filename}" if error.filename else str(error)

@@ -174,10 +174,13 @@ def explain_access(
     return Explanation(str(path), who, want, steps, unexplained=unexplained)
 
 
-def explain_refusal(path: Path | str, want: Want = Want.SEARCH) -> str:
-    """Why this very process was refused, for a log line after an EACCES or EPERM."""
+def explain_refusal(path: Path | str, want: Want = Want.SEARCH, *, with_remedy: bool = True) -> str:
+    """Why this very process was refused, for a log line after an EACCES or EPERM.
+
+    with_remedy False: where the refusal may be what the administrator wants.
+    """
     explanation = explain_access(own_credentials(), path, want)
-    remedy = explanation.remedy()
+    remedy = explanation.remedy() if with_remedy else ""
     return explanation.text() + (f"; remedy: {remedy}" if remedy else "")
 
 

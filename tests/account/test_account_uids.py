@@ -115,14 +115,29 @@ def test_whom_the_kernel_keeps_out_learns_nothing(shared: World) -> None:
 class _Lines(logging.Handler):
     text = ""
 
+    @classmethod
+    @contextlib.contextmanager
+    def of_level(cls, level: int) -> Iterator["_Lines"]:
+        stream = cls(level)
+        logger = logging.getLogger("sharefs")
+        logger.addHandler(stream)
+        try:
+            yield stream
+        finally:
+            logger.removeHandler(stream)
+
     def emit(self, record: logging.LogRecord) -> None:
         self.text += record.getMessage() + "\n"
 
 
-def refusal(account: Account, action: str, name: str) -> tuple[Code, str]:
+def refusal(account: Account, action: str, *names: str) -> tuple[Code, str]:
     with pytest.raises(SharingError) as refused:
-        getattr(account, action)(name)
+        getattr(account, action)(*names)
     return refused.value.code, refused.value.detail
+
+
+def _refusal_of(action: str, name: str, account: Account) -> tuple[Code, str]:
+    return refusal(account, action, name)
 
 
 def test_a_mailbox_whose_mail_may_not_be_read_is_unavailable(shared: World) -> None:
@@ -134,19 +149,41 @@ def test_a_mailbox_whose_mail_may_not_be_read_is_unavailable(shared: World) -> N
     assert "remedy" in detail
 
 
-def test_a_root_that_may_not_be_written_lets_nothing_be_made(shared: World) -> None:
+def test_a_public_root_closed_on_purpose_refuses_without_alarm(shared: World) -> None:
     """Seeds: "You can remove write permissions on purpose from public namespace root"."""
     (shared.public / "dovecot-acl").write_text("user=bob lrkx\n")
     shared.make_public(".info", "user=bob lrkxa\n")
     shared.public.chmod(0o2750)
     before = picture_of(shared.public)
-    for action, name in (("create", "Public/new"), ("delete", "Public/info")):
-        attempt = partial(refusal, action=action, name=name)
-        code, detail = shared.as_user("bob", attempt)
-        assert code is Code.UNAVAILABLE
+
+    def attempt(account: Account) -> list[tuple[Code, str]]:
+        with _Lines.of_level(logging.WARNING) as stream:
+            got = [
+                refusal(account, "create", "Public/new"),
+                refusal(account, "delete", "Public/info"),
+                refusal(account, "rename", "Public/info", "Public/news"),
+            ]
+        return [*got, (Code.CANNOT, stream.text)]
+
+    *got, (_, alarms) = shared.as_user("bob", attempt)
+    assert alarms == "", "nothing for the administrator to do"
+    for code, detail in got:
+        assert code is Code.NO_PERMISSION
+        assert "the file system does not let this user do that" in detail
         assert f"{shared.public} lacks w for group" in detail
-        assert "remedy: chmod g+w" in detail
+        assert "remedy" not in detail
     assert picture_of(shared.public) == before
+
+
+def test_another_users_root_that_may_not_be_written_is_a_mistake(shared: World) -> None:
+    root = shared.maildir("alice")
+    root.chmod(0o2750)
+    before = picture_of(root)
+    code, detail = shared.as_user("bob", lambda account: refusal(account, "create", f"{WORK}/New"))
+    assert code is Code.UNAVAILABLE
+    assert f"{root} lacks w for group" in detail
+    assert "remedy: chmod g+w" in detail
+    assert picture_of(root) == before
 
 
 def test_where_the_kernel_allows_no_writing_only_ones_own_seen_changes(shared: World) -> None:
@@ -209,7 +246,7 @@ def test_a_home_that_is_closed_to_its_own_user(shared: World) -> None:
     assert shared.as_user("bob", names) == ["shared!", "shared/alice!", WORK]
     for action in ("open_mailbox", "create"):
         name = "INBOX" if action == "open_mailbox" else "New"
-        attempt = partial(refusal, action=action, name=name)
+        attempt = partial(_refusal_of, action, name)
         code, detail = shared.as_user("bob", attempt)
         assert code is Code.UNAVAILABLE
         assert f"{home} lacks" in detail
