@@ -17,7 +17,7 @@ from imap.wire.misc import parse_append_head
 from imap.wire.sequence import format_set
 from sharefs import rights as r
 from sharefs.errors import SharingError
-from sharefs.flags import FlagFilter
+from sharefs.flags import FlagSet
 from sharefs.rights import Rights
 from sharefs.store.interface import Saver
 
@@ -36,7 +36,6 @@ class Appending:
     target: Handle
     saver: Saver
     rights: Rights
-    allowed: FlagFilter
 
 
 async def begin(session: Session, wanted: LiteralWanted) -> Answer | Reply:
@@ -52,39 +51,46 @@ async def begin(session: Session, wanted: LiteralWanted) -> Answer | Reply:
         return Answer.ACCEPT
     when = int(head.internaldate.timestamp()) if head.internaldate else None
     try:
-        appending = session.appending = await _open(session, head.mailbox)
-        flags = appending.allowed.apply(flag_set(head.flags))
-        await appending.target.run(appending.saver.begin, flags, when)
+        session.appending = await _open(session, head.mailbox, flag_set(head.flags), when)
     except SharingError as error:
-        await abandon(session)
         return try_create(error)
-    except BaseException:
-        await abandon(session)
-        raise
     return Answer.STREAM
 
 
-async def _open(session: Session, octets: bytes) -> Appending:
+async def _open(session: Session, octets: bytes, flags: FlagSet, when: int | None) -> Appending:
     name = decode(octets)
     target = await session.host.open_target(session.account, name, r.INSERT)
+
+    def start() -> Appending:
+        rights = session.account.rights(name).rights
+        saver = target.mailbox.saver()
+        try:
+            saver.begin(allowed_flags(rights).apply(flags), when)
+        except BaseException:
+            saver.abort()
+            raise
+        return Appending(target, saver, rights)
+
     try:
-        rights = (await session.host.blocking(session.account.rights, name)).rights
-        saver = await target.run(target.mailbox.saver)
+        return await target.run(start)
     except BaseException:
         target.release()
         raise
-    return Appending(target, saver, rights, allowed_flags(rights))
 
 
 async def data(session: Session, event: LiteralData) -> Reply | None:
     """Write octets of the message.  A Reply: give up, skip the rest, answer with it."""
     appending = session.appending
     assert appending is not None, "literal data without an APPEND"
-    try:
-        if event.octets:
-            await appending.target.run(appending.saver.write, event.octets)
+    saver = appending.saver
+
+    def take() -> None:
+        saver.write(event.octets)
         if event.last:
-            await appending.target.run(appending.saver.finish)
+            saver.finish()
+
+    try:
+        await appending.target.run(take)
     except SharingError as error:
         await abandon(session)
         return refusal(error)
@@ -99,19 +105,22 @@ async def append(session: Session, command: Command) -> Reply:
     try:
         Cursor(command).end()
         uids = await appending.target.run(appending.saver.commit)
-        uidvalidity = appending.target.mailbox.uidvalidity
-        appending.target.announce()
-    except SharingError as error:
-        return refusal(error)
-    finally:
+    except BaseException as error:
         await abandon(session)
+        if isinstance(error, SharingError):
+            return refusal(error)
+        raise
+    session.appending = None
+    uidvalidity = appending.target.mailbox.uidvalidity
+    appending.target.announce()
+    appending.target.release()
     if not appending.rights.covers(r.READ):
         return ok("Append completed.")
     return ok("Append completed.", b"APPENDUID %d %b" % (uidvalidity, format_set(uids)))
 
 
 async def abandon(session: Session) -> None:
-    """Forget an APPEND under way and remove what it wrote.  Harmless after commit."""
+    """Forget an APPEND under way and remove what it wrote.  Harmless where there is none."""
     appending, session.appending = session.appending, None
     if appending is not None:
         try:

@@ -34,11 +34,10 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
     cursor.end()
     handle = await session.host.open(session.account, name)
     try:
-        rights = (await session.host.blocking(session.account.rights, name)).rights
+        rights = session.account.rights(name).rights
         mailbox = handle.mailbox
         examined = examine or not _can_change(mailbox, rights)
-        await handle.run(mailbox.sync)
-        recent = await handle.run(lambda: mailbox.recent(claim=not examined))
+        recent = await handle.run(_look, mailbox, not examined)
     except BaseException:
         handle.release()
         raise
@@ -56,6 +55,13 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
     session.untagged(b"OK [UIDNEXT %d] Predicted next UID" % mailbox.uidnext)
     done = "Examine completed." if examine else "Select completed."
     return ok(done, b"READ-ONLY" if examined else b"READ-WRITE")
+
+
+def _look(mailbox: Mailbox, claim: bool) -> frozenset[int]:
+    """Bring the mailbox up to date; the recent messages in it."""
+    if not mailbox.looks_unchanged():
+        mailbox.sync()
+    return mailbox.recent(claim=claim)
 
 
 def _can_change(mailbox: Mailbox, rights: Rights) -> bool:
