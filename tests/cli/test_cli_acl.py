@@ -10,7 +10,7 @@ from sharefs.cli.acl import update_of
 from sharefs.errors import SharingError
 from sharefs.identifiers import Identifier
 from sharefs.rights import Rights
-from tests.account.world import UIDS, World
+from tests.account.world import SHARED_GID, UIDS, World
 from tests.cli.command import Shell
 from tests.support.become import Identity
 
@@ -238,6 +238,38 @@ def test_users_act_for_themselves_only(shell: Shell, host: World) -> None:
     status, out, err = as_user(shell, "bob", "acl set shared/alice/Work user=bob all")
     assert status == os.EX_NOPERM
     assert lines(host) == ["user=bob lrs"]
+
+
+def as_login(shell: Shell, name: str, words: str) -> tuple[int, str, str]:
+    """As as_user, but with the groups of a shell: mail_access_groups are not among them."""
+
+    def act() -> tuple[int, str, str]:
+        os.environ["USER"] = name
+        done = shell.run(words)
+        return done.status, done.out, done.err
+
+    user = shell.world.user(name)
+    return Identity(user.uid, user.gid, (user.gid,)).run(act)
+
+
+@pytest.mark.parametrize("words", ["mailbox list", "acl get shared/alice/Work", "share list --to="])
+def test_a_login_without_the_mail_processes_groups_is_told_so(
+    shell: Shell, host: World, words: str
+) -> None:
+    shell.ok("mailbox create -u bob Own")
+    shell.ok("share add -u alice Work bob")
+    status, out, err = as_login(shell, "bob", words)
+    if words == "mailbox list":
+        assert status == 0
+        assert "Own\n" in out, "what can be listed is"
+    assert f"without the group {SHARED_GID} (gid {SHARED_GID}" in err
+    assert "`sudo sharefs ... -u bob`" in err
+    assert as_user(shell, "bob", words)[2].count("sudo") == 0
+
+
+def test_a_login_is_not_bothered_with_groups_that_nothing_needed(shell: Shell) -> None:
+    shell.ok("share add -u alice Work bob")
+    assert as_login(shell, "alice", "acl get Work")[2] == ""
 
 
 def test_root_must_say_whose(shell: Shell) -> None:

@@ -13,7 +13,7 @@ import os
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from io import BufferedRWPair
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar, cast
@@ -60,8 +60,9 @@ def run_as(user: MailUser, users: HomeLookup, action: Callable[[HomeLookup], T])
 
     It travels as JSON: dicts, lists, text, numbers; a tuple arrives as a list.
 
-    Not the superuser: only one's own uid will do, and the action runs right here.  Raises what
-    the action refused with; SharingError(NO_PERMISSION) for another user's mailboxes.
+    Not the superuser: only one's own uid will do, and the action runs right here, with no more
+    groups than the login gave; if something went wrong, those that it lacks are named.  Raises
+    what the action refused with; SharingError(NO_PERMISSION) for another user's mailboxes.
     """
     if os.geteuid() != 0:
         if user.uid != os.geteuid():
@@ -70,7 +71,8 @@ def run_as(user: MailUser, users: HomeLookup, action: Callable[[HomeLookup], T])
                 f"only root can act for {user.name} (uid {user.uid}); you are uid {os.geteuid()}."
                 "  Run this with sudo, or without -u for your own mailboxes",
             )
-        with _each_error_once(user):
+        lacks = lacking(user, {os.getegid(), *os.getgroups()})
+        with _each_error_once(user, lacks):
             return cast(T, json.loads(json.dumps(action(users))))
     if user.uid == 0 or user.gid == 0:
         raise SharingError(
@@ -143,30 +145,59 @@ def _be_the_child(
 
 
 @contextlib.contextmanager
-def _each_error_once(user: MailUser) -> Iterator[None]:
+def _each_error_once(user: MailUser, lacks: str = "") -> Iterator[None]:
     """Print errors from the log, but the refusal that the command ends with only once.
 
     Commands print the warnings that concern them; the log need not say those again.
+    lacks: what may be behind anything that went wrong; told if anything did.
     """
     log = logging.getLogger("sharefs")
-    errors: list[str] = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: errors.append(record.getMessage())  # type: ignore[method-assign]
+    told: list[logging.LogRecord] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = told.append  # type: ignore[assignment]
     before = log.level, log.propagate
     log.addHandler(handler)
-    log.setLevel(logging.ERROR)
+    log.setLevel(logging.WARNING)
     log.propagate = False
+    refused = ""
     try:
         yield
     except SharingError as refusal:
-        errors[:] = [told for told in errors if told not in refusal.detail]
+        refused = refusal.detail
+        raise
+    except OSError as error:
+        refused = str(error)
         raise
     finally:
         log.removeHandler(handler)
         log.setLevel(before[0])
         log.propagate = before[1]
-        for told in dict.fromkeys(errors):
-            print(f"sharefs({user.name}): {told}", file=sys.stderr)
+        errors = [record.getMessage() for record in told if record.levelno >= logging.ERROR]
+        for text in dict.fromkeys(errors):
+            if text not in refused:
+                print(f"sharefs({user.name}): {text}", file=sys.stderr)
+        if lacks and (told or refused):
+            print(f"sharefs({user.name}): {lacks}", file=sys.stderr)
+
+
+def lacking(user: MailUser, gids: Collection[int]) -> str:
+    """What a process with only these groups lacks of the user's mail processes; "": nothing.
+
+    mail_access_groups are for mail processes only, so a command that a user starts in a shell may
+    be kept out of the sharing map, and of homes, that the user's IMAP sessions can read.
+    """
+    groups = [group for group in user.groups if group.gid not in gids]
+    if not groups:
+        return ""
+    names = ", ".join(
+        f"{group.name or group.gid} (gid {group.gid}, from {group.origin})" for group in groups
+    )
+    several = "groups" if len(groups) > 1 else "group"
+    return (
+        f"this command runs without the {several} {names}, which your mail processes have, so"
+        " some of what is shared with you may be out of its reach; with"
+        f" `sudo sharefs ... -u {user.name}` it has what they have"
+    )
 
 
 def _explained(error: OSError, user: MailUser) -> str:
