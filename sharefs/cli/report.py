@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import click
 
 from sharefs import fsops
-from sharefs.audit.audit import Audit
+from sharefs.audit.audit import Audit, Progress
 from sharefs.audit.facts import RootFacts
 from sharefs.audit.report.collect import Collector
 from sharefs.audit.report.html import render
@@ -104,6 +105,7 @@ def _model(
         collector.root(root)
 
     run.observe = observe
+    run.progress = _tell if sys.stderr.isatty() else None
     run.jobs = jobs
     findings = list(run.run())
     return (collector or Collector(run.people)).build(
@@ -113,6 +115,12 @@ def _model(
         config=str(config.path or ""),
         seconds=time.monotonic() - began,
     )
+
+
+def _tell(done: Progress) -> None:
+    """How far it is, on one line of a terminal."""
+    end = "\n" if done.owners == done.of else ""
+    click.echo(f"\r{done.owners}/{done.of} users, {done.entries} entries{end}", err=True, nl=False)
 
 
 def _write(output: str, text: str) -> None:

@@ -1,6 +1,7 @@
 """From facts to the matrix and the tree."""
 
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from sharefs.audit.facts import BoxFacts, Judged, LinkFacts, RootFacts, UserFacts
 from sharefs.audit.findings import Finding, Severity
 from sharefs.audit.report.collect import Collector, cell_of, matrix_name, why_of
-from sharefs.audit.report.matrix import LETTERS, UNKNOWN, Cell
+from sharefs.audit.report.matrix import LETTERS, NOTHING, UNKNOWN, Cell
 from sharefs.identity.model import MailUser
 from sharefs.names import Layout
 from sharefs.permissions.access import Credentials, Inode
@@ -92,6 +93,41 @@ def test_rows_and_columns() -> None:
     assert matrix.cell(0, 0) == Cell.of(LETTERS, LETTERS)
     assert matrix.cell(2, 0) == UNKNOWN, "nobody was compared for the link"
     assert matrix.notes == {(1, 1): "r: cur is closed"}
+
+
+def test_nobody_and_not_known_are_two_answers() -> None:
+    root = Path("/srv/mail/public")
+    boxes = (
+        BoxFacts("", ("a",), "Public/a", "a", root / ".a", inode(str(root / ".a"))),
+        BoxFacts("", ("b",), "Public/b", "b", root / ".b"),
+    )
+    collector = Collector([user("bob")])
+    collector.root(RootFacts("", "public", "public", root, Layout.MAILDIRPP, boxes=boxes))
+    matrix = collector.matrix()
+    assert [matrix.cell(0, 0), matrix.cell(1, 0)] == [NOTHING, UNKNOWN]
+
+
+def test_a_thousand_users_and_five_thousand_mailboxes_are_collected_in_seconds() -> None:
+    users = [user(f"u{number:04}") for number in range(1000)]
+    everybody = tuple(each.name for each in users)
+    collector = Collector(users)
+    began = time.process_time()
+    for owner in everybody:
+        root = Path("/home", owner)
+        boxes = tuple(
+            BoxFacts(
+                owner, (str(at),), str(at), str(at), root / f".{at}", inode(str(root / f".{at}")),
+                judged=(
+                    Judged((owner,), ALL, {}, is_owner=True),
+                    Judged(everybody[1:] if at == 0 else ("u0001",), Rights.parse("lr"), {}),
+                ),
+            )
+            for at in range(5)
+        )  # fmt: skip
+        collector.root(RootFacts(owner, "inbox", "private", root, Layout.MAILDIRPP, boxes=boxes))
+    matrix = collector.matrix()
+    assert len(matrix.mailboxes) == 5000
+    assert time.process_time() - began < 10, "measured: 1 s"
 
 
 def test_public_mailboxes_have_no_owner_in_their_name() -> None:

@@ -80,7 +80,7 @@ class Collector:
                     notes[number] = why
                     self._notes += 1
         # Nobody was compared for a link, or for what could not be looked at.
-        default = NOTHING if box.judged else UNKNOWN
+        default = UNKNOWN if box.inode is None and not box.judged else NOTHING
         mailbox = Mailbox(name, box.owner, str(box.path))
         self._builder.add(mailbox, cells, default=default, notes=notes)
 
