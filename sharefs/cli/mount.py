@@ -71,3 +71,44 @@ def mount(
         starting.run(request, config)
     else:
         starting.run_in_background(request, config)
+
+
+@click.command(name="mount.sharefs", add_help_option=False)
+@click.argument("source")
+@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.option("-o", "options", multiple=True)
+@click.option("-s", "-f", "-n", "-v", "_ignored", is_flag=True)  # mount(8) may pass them
+@click.option("-t", "_kind")
+@click.pass_context
+def _helper(
+    ctx: click.Context, source: str, mountpoint: Path, options: tuple[str, ...], _ignored: bool,
+    _kind: str | None,
+) -> None:  # fmt: skip
+    """What mount(8) runs for a line of fstab(5): `view /mail sharefs defaults`, or a directory.
+
+    config=FILE and state=DIR among the options are ours.
+    """
+    words = [word for option in options for word in option.split(",") if word]
+    ours = dict(word.split("=", 1) for word in words if word.startswith(("config=", "state=")))
+    rest = [word for word in words if not word.startswith(("config=", "state="))]
+    state = ours.get("state")
+    ctx.obj = {"config_path": None, "overrides": ()}
+    ctx.invoke(
+        mount,
+        mountpoint=mountpoint,
+        config_path=ours.get("config"),
+        source=Path(source) if source.startswith("/") else None,
+        options=tuple(rest),
+        state=Path(state) if state else None,
+        foreground=False,
+        action=None,
+    )
+
+
+def mount_helper() -> None:
+    """Entry point of mount.sharefs."""
+    try:
+        _helper.main(prog_name="mount.sharefs")
+    except SharingError as refusal:
+        click.echo(f"mount.sharefs: {refusal.detail}", err=True)
+        sys.exit(32)  # mount(8): the mount failed

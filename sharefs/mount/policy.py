@@ -166,7 +166,7 @@ NEVER: Final = Need((), errno.EPERM, "no mailbox needs that")
 def need_of(act: Act, spot: Spot, name: str = "") -> Need:
     """What one act on one file needs.  name: a message's, whose letters matter for removing."""
     need = TABLE.get((act, spot), NEVER)
-    if spot is Spot.MESSAGE and act in (Act.REMOVE, Act.WRITE):
+    if _looks_at_name(act, spot):
         return need.and_also(*_unless_deleted(name))
     return need
 
@@ -248,3 +248,17 @@ def decide(rights: Rights, need: Need) -> Decision:
     wanted = " or ".join("+".join(one.long_names()) for one in need.any_of) or "nothing"
     reason = f"needs {wanted}" + (f" ({need.why})" if need.why else "")
     return Decision(need.refusal, reason)
+
+
+def table_rows() -> Iterator[str]:
+    """The table as docs/mount.md prints it: act, spot, rights, errno without them."""
+    for (act, spot), need in TABLE.items():
+        wanted = " or ".join(f"`{one.letters}`" for one in need.any_of)
+        also = ", and `t` unless the name carries `T`" if _looks_at_name(act, spot) else ""
+        why = f" ({need.why})" if need.why else ""
+        refusal = errno.errorcode[need.refusal]
+        yield f"| {act.value} | {spot.value} | {wanted}{also}{why} | {refusal} |"
+
+
+def _looks_at_name(act: Act, spot: Spot) -> bool:
+    return spot is Spot.MESSAGE and act in (Act.REMOVE, Act.WRITE)

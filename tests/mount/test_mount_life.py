@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -151,3 +152,28 @@ def test_no_descriptor_or_inode_is_lost(mirror: Mount, source: Path) -> None:
         assert time.monotonic() < deadline, (before, mirror.descriptors())
         time.sleep(0.05)
     assert os.listdir(source) == ["file"]
+
+
+def test_mount_runs_the_helper_for_fstab(open_tmp: Path, source: Path) -> None:
+    top = open_tmp / "mnt"
+    top.mkdir()
+    script = "from sharefs.cli.mount import mount_helper; mount_helper()"
+    command = [sys.executable, "-c", script, str(source), str(top), "-o", "rw,noauto,noatime,x-a=b"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    try:
+        assert (top / "file").read_text() == "hello"
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+        (line,) = (one for one in lines if str(top) in one)
+        assert "noatime" in line
+    finally:
+        subprocess.run(["umount", str(top)], check=True)
+
+
+def test_the_service_manager_is_told(open_tmp: Path, source: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(open_tmp / "notify"))
+        manager.settimeout(10)
+        prefix = f"NOTIFY_SOCKET={open_tmp / 'notify'} exec "
+        with mounted(open_tmp, ["--mirror", source], shell=prefix):
+            assert manager.recv(100) == b"READY=1"

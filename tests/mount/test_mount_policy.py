@@ -1,6 +1,7 @@
 """The table of rights as laws: total where it must be, and more rights never refuse more."""
 
 import errno
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from sharefs.mount.policy import (
     needs_of_rename,
     rights_for_flags,
     spot_of,
+    table_rows,
 )
 from sharefs.mount.spelling import directory_of, levels_of
 from sharefs.rights import ALL, CANONICAL, LOOKUP, Rights
@@ -128,3 +130,12 @@ def test_a_mailbox_has_one_directory(directory: str) -> None:
 def test_mail_addresses_as_levels() -> None:
     want = ".shared.alice@example&AC4-org.Work"
     assert directory_of(("shared", "alice@example.org", "Work")) == want
+
+
+def test_the_manual_prints_this_table() -> None:
+    page = Path(__file__).parents[2] / "docs" / "mount.md"
+    printed = [line for line in page.read_text().splitlines() if line.count("|") == 5]
+    assert [line for line in table_rows() if line not in printed] == []
+    acts = {act.value for act in Act}
+    mine = [line for line in printed if line.split("|")[1].strip() in acts]
+    assert mine == list(table_rows())
