@@ -130,9 +130,9 @@ def private_seen_dir(namespace: Namespace, levels: tuple[str, ...]) -> Path | No
 def index_places(found: Found, settings: Settings, home: Path | None) -> list[Path]:
     """Where a viewer may keep his own index of a mailbox, the best place first.
 
-    The index directory that the configuration names, if nobody else uses it; the private index of
-    a mailbox of others; the viewer's own directory for all indexes, by the mailbox's true place.
-    None of them is within a mailbox: what lies there is for everybody who shares it.
+    The index directory that the configuration names, if nobody else uses it; the viewer's own
+    directory for all indexes, by the mailbox's true place.  Neither is within a mailbox: what lies
+    there is for everybody who shares it.
     """
     namespace, location = found.namespace, found.namespace.location
     if "mail_index_path" in location.in_memory or not found.levels:
@@ -142,9 +142,6 @@ def index_places(found: Found, settings: Settings, home: Path | None) -> list[Pa
     root = location.index_path
     if root is not None and root != location.path and _is_ours_alone(root):
         places.append(below(root, location.path, mail) or root)
-    private = private_seen_dir(namespace, found.levels)
-    if private is not None:
-        places.append(private)
     own = own_index_root(settings, home)
     if own is not None:
         true_place = os.fsencode(os.path.realpath(mail))
