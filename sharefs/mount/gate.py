@@ -18,6 +18,7 @@ from sharefs.mount.nodes import Node
 
 MAX_DEPTH: Final = 100_000  # levels of directories; no path reaches that far
 MAX_DIRECTORIES: Final = 4096  # descriptors kept open; what else is needed is opened again
+MAX_LOST: Final = 8192  # files without a name that somebody may still look at (O_PATH)
 
 
 def stale() -> OSError:
@@ -35,9 +36,16 @@ def component(name: bytes) -> str:
 class Gate:
     """Opens nodes.  One for a mount; only for the thread that handles requests."""
 
-    def __init__(self, capacity: int = MAX_DIRECTORIES) -> None:
+    def __init__(self, capacity: int = MAX_DIRECTORIES, lost: int = MAX_LOST) -> None:
         self._capacity = capacity
+        self._max_lost = lost
         self._open: OrderedDict[Node, None] = OrderedDict()
+        self._lost: OrderedDict[Node, None] = OrderedDict()
+
+    def stay_within(self, descriptors: int) -> None:
+        """How many descriptors this gate may keep at all."""
+        self._capacity = max(8, min(MAX_DIRECTORIES, descriptors // 2))
+        self._max_lost = max(8, min(MAX_LOST, descriptors // 2))
 
     def adopt(self, node: Node, fd: int) -> None:
         """Give a node a descriptor that stays until drop(): the root, a mailbox, a lost file."""
@@ -60,6 +68,7 @@ class Gate:
     def drop(self, node: Node) -> None:
         """Close what a node keeps open."""
         self._open.pop(node, None)
+        self._lost.pop(node, None)
         if node.fd >= 0:
             os.close(node.fd)
             node.fd = -1
@@ -163,9 +172,17 @@ class Gate:
             os.close(fd)
 
     def pin(self, node: Node) -> None:
-        """Keep a file that is about to lose a name, for as long as the kernel knows it."""
-        if node.fd < 0 and not node.is_dir:
-            self.adopt(node, self._open_verified(node, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
+        """Keep a file that is about to lose a name, for as long as the kernel knows it.
+
+        An open handle keeps it anyway.  Of the others there are at most so many: whoever collects
+        nameless files gets ESTALE for the oldest, and takes no descriptors from anybody.
+        """
+        if node.fd >= 0 or node.is_dir or node.handles:
+            return
+        self.adopt(node, self._open_verified(node, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
+        self._lost[node] = None
+        if len(self._lost) > self._max_lost:
+            self.drop(next(iter(self._lost)))
 
     def open_file(self, node: Node, flags: int) -> int:
         """Open a regular file; the caller closes it.  Never waits, never creates, never truncates.

@@ -14,6 +14,7 @@ import trio
 
 from sharefs.identity.privileges import Capability, keep_capabilities
 from sharefs.mount.handles import Handles
+from sharefs.mount.mirror import Acting
 from sharefs.mount.operations import Operations
 from sharefs.mount.unmounter import Unmounter
 
@@ -53,13 +54,13 @@ async def run_long(work: Callable[[], T]) -> T:
 
 
 def raise_limits() -> int:
-    """As many descriptors as we may have.  Returns how many handles there can be."""
+    """As many descriptors as we may have.  Returns how many that is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
         soft = wanted
-    return max(soft // 2, 64)
+    return soft
 
 
 def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], None]) -> None:
@@ -112,5 +113,7 @@ async def _answer() -> None:
             nursery.cancel_scope.cancel()
 
 
-def make_handles() -> Handles:
-    return Handles(raise_limits())
+def share_out(descriptors: int, tree: Acting) -> Handles:
+    """Half of the descriptors for handles, a quarter for what the tree keeps, the rest for work."""
+    tree.gate.stay_within(descriptors // 4)
+    return Handles(max(descriptors // 2, 16))

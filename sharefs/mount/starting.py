@@ -12,7 +12,6 @@ from sharefs import fsops
 from sharefs.config import Config
 from sharefs.errors import Code, SharingError
 from sharefs.mount import main, points
-from sharefs.mount.handles import Handles
 from sharefs.mount.mirror import Mirror
 from sharefs.mount.operations import Operations
 from sharefs.mount.view import View
@@ -46,7 +45,7 @@ def run(request: Request, config: Config | None, *, ready_fd: int = -1) -> None:
     ready_fd: gets b"ready" once mounted, and is closed.
     """
     demand_possible(request)
-    handles = main.make_handles()
+    descriptors = main.raise_limits()
     mounting = main.Mounting(
         mountpoint=request.mountpoint,
         source=str(request.source) if request.source is not None else "sharefs",
@@ -54,7 +53,7 @@ def run(request: Request, config: Config | None, *, ready_fd: int = -1) -> None:
         default_permissions=request.source is not None,
         allow_other=os.geteuid() == 0 or points.user_allow_other(),
     )
-    operations = _operations(request, config, handles)
+    operations = _operations(request, config, descriptors)
 
     def on_ready() -> None:
         notify("READY=1")
@@ -70,7 +69,7 @@ def run(request: Request, config: Config | None, *, ready_fd: int = -1) -> None:
         ) from exc
 
 
-def _operations(request: Request, config: Config | None, handles: Handles) -> Operations:
+def _operations(request: Request, config: Config | None, descriptors: int) -> Operations:
     if request.source is not None:
         try:
             root_fd = fsops.open_dir(request.source, follow=True)
@@ -80,13 +79,13 @@ def _operations(request: Request, config: Config | None, handles: Handles) -> Op
             ) from exc
         roots = PurePosixPath(request.source), PurePosixPath(request.mountpoint)
         tree = Mirror(root_fd, main.run_long, roots=roots)
-        operations = Operations(tree, handles)
+        operations = Operations(tree, main.share_out(descriptors, tree))
         operations.enable_acl = True  # the kernel reads POSIX ACLs and decides by them
         return operations
     assert config is not None, "the view needs a configuration"
     root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     view = View(Viewers(config), state_directory(request.state), root_fd, main.run_long)
-    return Operations(view, handles)
+    return Operations(view, main.share_out(descriptors, view))
 
 
 def state_directory(given: Path | None) -> Path:
