@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
+from sharefs.audit.boxes import LinkedFiles
 from sharefs.audit.facts import Account, HostFacts, Known, ProcessFacts, RootFacts, UserFacts
 from sharefs.audit.findings import Finding
-from sharefs.audit.gather import Gatherer, LinkedFiles, Selection
+from sharefs.audit.gather import Gatherer, Selection
 from sharefs.audit.people import login_accounts, mail_processes, users_of
 from sharefs.audit.rules import judge_host, judge_root
 from sharefs.audit.viewing import ViewerContext
@@ -97,6 +98,7 @@ class Audit:
         facts = HostFacts(
             problems=self.config.problems,
             users=tuple(users),
+            uids={user.name: user.who.uid for user in users},
             accounts=tuple(accounts),
             access_groups=_access_groups(self.config),
             processes=tuple(mail_processes() if self.processes is None else self.processes),

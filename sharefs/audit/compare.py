@@ -34,6 +34,8 @@ OPERATIONS: Final = {
 _STRANGER: Final = Credentials(2**32 - 17, 2**32 - 17)
 _MAX_MEMO: Final = 64  # partitions of the users; most mailboxes of a host share a few
 
+_Classes = dict[object, list[UserFacts]]
+
 
 @dataclass(frozen=True, slots=True)
 class Mentioned:
@@ -77,21 +79,46 @@ class Comparison:
 
     def __init__(self, users: Sequence[UserFacts], accounts: Sequence[Account]) -> None:
         self._users = users
-        ours = {user.who.uid for user in users}
-        self._outsiders = [account for account in accounts if account.who.uid not in ours]
-        self._memo: dict[Mentioned, list[list[UserFacts]]] = {}
+        self._by_name: dict[str, list[UserFacts]] = {}
+        self._by_uid: dict[int, list[UserFacts]] = {}
+        for user in users:
+            for name in {user.name, user.user.acl_user}:
+                self._by_name.setdefault(name, []).append(user)
+            self._by_uid.setdefault(user.who.uid, []).append(user)
+        self._outsiders = [account for account in accounts if account.who.uid not in self._by_uid]
+        self._memo: dict[tuple[frozenset[str], frozenset[int]], _Classes] = {}
 
     def classes(self, by: Mentioned) -> list[list[UserFacts]]:
         """The users in classes that `by` cannot tell apart."""
-        known = self._memo.get(by)
-        if known is None:
+        key = (by.acl_groups, by.gids)
+        by_groups = self._memo.get(key)
+        if by_groups is None:
             if len(self._memo) >= _MAX_MEMO:
                 self._memo.clear()
-            classes: dict[object, list[UserFacts]] = {}
+            by_groups = {}
             for user in self._users:
-                classes.setdefault(_key(user, by), []).append(user)
-            known = self._memo[by] = list(classes.values())
-        return known
+                by_groups.setdefault(_key(user, by), []).append(user)
+            self._memo[key] = by_groups
+        special = {
+            user.name: user
+            for found in (
+                *(self._by_name.get(name, ()) for name in by.names),
+                *(self._by_uid.get(uid, ()) for uid in by.uids),
+            )
+            for user in found
+        }
+        classes: _Classes = {}
+        for user in special.values():
+            named = {user.name, user.user.acl_user} & by.names
+            own = user.name if named else "", user.who.uid if user.who.uid in by.uids else None
+            classes.setdefault((own, _key(user, by)), []).append(user)
+        touched = {_key(user, by) for user in special.values()}
+        for group_key, members in by_groups.items():
+            if group_key in touched:
+                members = [user for user in members if user.name not in special]
+            if members:
+                classes[None, group_key] = members
+        return list(classes.values())
 
     def judged(
         self,
@@ -112,8 +139,8 @@ class Comparison:
             leaked = ""
             if first.shell is not None and not is_owner and not rights.covers(READ):
                 leaked = readable_by(box, first.shell, world)
-            people = tuple(member.name for member in members)
             if rights or leaked or is_owner:
+                people = tuple(member.name for member in members)
                 yield Judged(people, rights, denied, leaked, is_owner)
 
     @staticmethod
@@ -160,15 +187,11 @@ def readable_by_everybody(box: MailboxFiles, world: World) -> str:
 
 
 def _key(user: UserFacts, by: Mentioned) -> object:
+    """The groups of a user, as far as they matter."""
     who, shell = user.who, user.shell
     gids = frozenset(gid for gid in by.gids if who.in_group(gid))
     shells = None if shell is None else frozenset(gid for gid in by.gids if shell.in_group(gid))
-    acl_user = user.user.acl_user
-    named = acl_user if acl_user in by.names or user.name in by.names else None
-    return (
-        named, user.user.acl_groups & by.acl_groups, who.uid if who.uid in by.uids else None,
-        gids, shells,
-    )  # fmt: skip
+    return user.user.acl_groups & by.acl_groups, gids, shells
 
 
 def _why(told: Told, who: Credentials) -> str:

@@ -198,7 +198,8 @@ class ProcessFacts:
 class HostFacts:
     """What is not of one mail root.
 
-    bad_users: names whose entry cannot be used -> why.  access_groups: gid -> setting and place.
+    uids: of users, by name.  bad_users: names whose entry cannot be used -> why.
+    access_groups: gid -> setting and place.
     gone: owners in the sharing map whom no userdb knows.  map_flaws: (path, what is wrong).
     crossing: mailboxes that have a message file in common and give new files other permissions.
     mbox: mbox files behind links whose locks protect nothing, and why.
@@ -206,6 +207,7 @@ class HostFacts:
 
     problems: tuple[Problem, ...] = ()
     users: tuple[UserFacts, ...] = ()
+    uids: Mapping[str, int] = field(default_factory=dict)
     bad_users: Mapping[str, str] = field(default_factory=dict)
     unlisted: tuple[str, ...] = ()
     accounts: tuple[Account, ...] = ()

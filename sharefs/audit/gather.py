@@ -4,66 +4,41 @@ Only reads.  What one owner's mailboxes have to say is yielded and then forgotte
 depends on the largest owner and not on the host.
 """
 
-import contextlib
-import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
 
 from sharefs import fsops
-from sharefs.account.context import default_acl_dir
+from sharefs.account.opening import open_map
 from sharefs.acl import Acl
-from sharefs.audit.compare import Comparison, Mentioned, mentioned, readable_by_everybody
+from sharefs.audit.boxes import Around, Boxes, LinkedFiles
+from sharefs.audit.compare import Comparison
 from sharefs.audit.facts import (
     Account,
-    BoxFacts,
-    LinkFacts,
     RootFacts,
     Trouble,
     UserFacts,
 )
 from sharefs.audit.mounts import Mount, mount_of, mounts_of_host
 from sharefs.audit.names import Names
-from sharefs.audit.operations import MailboxFiles, nearest_directory
+from sharefs.audit.operations import nearest_directory
 from sharefs.audit.predict import predict_mailbox
 from sharefs.audit.questions import Question, Verb, World, ask
-from sharefs.audit.scan import ScannedBox, ScannedRoot, Scanner
-from sharefs.audit.viewing import ReaderAs, ViewerContext
+from sharefs.audit.scan import ScannedRoot, Scanner
+from sharefs.audit.viewing import ViewerContext
 from sharefs.config import Config
 from sharefs.errors import SharingError
 from sharefs.identity.lookup import HomeLookup
-from sharefs.names import Layout, Levels, levels_of
-from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace
-from sharefs.namespaces.templates import Owner
+from sharefs.names import Layout
+from sharefs.namespaces.namespace import Namespace
 from sharefs.permissions.access import Credentials, Inode
-from sharefs.permissions.explain import describe, inode_of, walk
+from sharefs.permissions.explain import describe, inode_of
 from sharefs.permissions.inherit import Creation, Facts
 from sharefs.permissions.predict import predict_dir
 from sharefs.sharing import list_cache
-from sharefs.sharing.acl_text import parse_acl
-from sharefs.sharing.files import MAX_SIZE, AclFile, AclReader, Condition, acl_path
 from sharefs.sharing.keys import MapDiff, Wanted, desired_keys, diff
-from sharefs.sharing.policy import AclMailbox, Policy, configured_entries
-
-_SUPERUSER: Final = Credentials(0, 0, superuser=True)
-
-
-class _Scanned(AclReader):
-    """ACL files as the scan has read them; others as the owner could."""
-
-    def __init__(self, who: Credentials) -> None:
-        super().__init__()
-        self._other = ReaderAs(who)
-        self.files: dict[Path, AclFile] = {}
-
-    def read(self, path: Path) -> AclFile:
-        return self.files.get(path) or self._other.read(path)
-
-
-# Device and inode -> a mailbox that has the file, and the mode and group it gives new files.
-LinkedFiles = dict[tuple[int, int], tuple[str, int, int]]
+from sharefs.sharing.maps import ShareMap
 
 
 @dataclass(slots=True)
@@ -92,6 +67,7 @@ class Gatherer:
     _roots: dict[Path, str] = field(default_factory=dict)
     _comparison: Comparison | None = None
     _mounts: tuple[Mount, ...] = ()
+    _maps: dict[tuple[str, Path | None, str], ShareMap | None] = field(default_factory=dict)
 
     def prepare(self) -> None:
         """Where everybody's mail is: needed to tell whose a link's target is."""
@@ -174,7 +150,8 @@ class Gatherer:
             trouble = Trouble(str(location.path), error.strerror or str(error))
             return replace(base, troubles=(trouble,))
         cached, flaw, cache_path = _cache(namespace)
-        facts = _Boxes(self, user, context, namespace, inode)
+        around = Around(self._roots, self._mounts, self.comparison, self.note_links)
+        facts = Boxes(around, user, context, namespace, inode)
         return replace(
             base,
             inode=inode,
@@ -230,10 +207,18 @@ class Gatherer:
     def _with_map(
         self, user: UserFacts, context: ViewerContext, root: RootFacts, acls: list[Acl | None]
     ) -> RootFacts:
-        if context.share_map is None or self.selection.namespaces:
+        settings = context.settings.sharing_map
+        if settings is None or self.selection.namespaces:
+            return root
+        # Most users have the same one, which then is read once.
+        key = (settings.driver, settings.path, settings.parameters.get("prefix", ""))
+        if key not in self._maps:
+            self._maps[key] = open_map(settings)
+        share_map = self._maps[key]
+        if share_map is None:
             return root
         try:
-            have = context.share_map.shares_of(user.name)
+            have = share_map.shares_of(user.name)
         except SharingError:
             return root  # HostFacts.map_flaws has it
         wanted: Wanted = desired_keys(user.name, acls)
@@ -255,232 +240,6 @@ class Gatherer:
     def comparison(self) -> Comparison:
         assert self._comparison is not None, "prepare() comes first"
         return self._comparison
-
-    @property
-    def roots(self) -> dict[Path, str]:
-        return self._roots
-
-    @property
-    def mounts(self) -> tuple[Mount, ...]:
-        return self._mounts
-
-
-class _Boxes:
-    """The mailboxes of one root."""
-
-    def __init__(
-        self,
-        gatherer: Gatherer,
-        user: UserFacts,
-        context: ViewerContext,
-        namespace: Namespace,
-        root: Inode,
-    ) -> None:
-        self._gatherer = gatherer
-        self._user = user
-        self._context = context
-        self._namespace = namespace
-        self._root = root
-        self._reader = _Scanned(user.who)
-        settings = context.settings
-        self._policy = Policy(
-            self._reader,
-            enabled=settings.acl_enabled,
-            linker_is_owner=settings.sharefs_symlink_owner == "linker",
-        )
-        self._world = World(gatherer.mounts, remembered={})
-
-    def of(self, scanned: list[ScannedBox]) -> Iterator[BoxFacts]:
-        by_stored = {box.stored: box for box in scanned}
-        for box in scanned:
-            levels = self._levels(box)
-            if levels is None:
-                continue
-            if box.is_link:
-                yield self._link(box, levels)
-                continue
-            if box.inode is None or not box.selectable:
-                continue
-            above = self._above(box, by_stored)
-            yield self._box(box, levels, above)
-            self._world.forget()
-
-    def _levels(self, box: ScannedBox) -> Levels | None:
-        if not box.stored:
-            return INBOX_LEVELS if self._namespace.type != "public" else None
-        try:
-            return levels_of(box.stored, self._namespace.naming)
-        except SharingError:
-            return None
-
-    def _above(self, box: ScannedBox, by_stored: dict[str, ScannedBox]) -> Inode | None:
-        if not box.stored:
-            return None
-        if self._context.settings.sharefs_mailbox_permissions_from == "parent":
-            separator = "." if self._namespace.naming.layout is Layout.MAILDIRPP else "/"
-            parent = box.stored.rpartition(separator)[0]
-            while parent:
-                known = by_stored.get(parent)
-                if known is not None and known.inode is not None:
-                    return known.inode
-                parent = parent.rpartition(separator)[0]
-        return self._root
-
-    def _box(self, box: ScannedBox, levels: Levels, above: Inode | None) -> BoxFacts:
-        assert box.inode is not None
-        namespace, user = self._namespace, self._user
-        path = Path(box.path)
-        file = self._acl_file(box)
-        self._reader.files = {acl_path(path): file}
-        found = Found(namespace, levels)
-        own = self._context.acl_mailbox(found, resolve_link=False)
-        acl = file.acl.joined(own.settings)
-        creation = Creation.of_directory(
-            Facts(box.inode.mode, box.inode.uid, box.inode.gid, box.path), egid=user.who.gid
-        )
-        files = self._files(box, own)
-        by = self._mentioned(box, acl, namespace.owner or "")
-        comparison = self._gatherer.comparison
-        judged = tuple(
-            comparison.judged(
-                files, own, self._as_others(found, own), self._policy, by, self._world
-            )
-        )
-        self._note_links(box, creation)
-        return BoxFacts(
-            owner=namespace.owner or "",
-            levels=levels,
-            name=found.name,
-            stored=namespace.stored_name(levels),
-            path=path,
-            inode=box.inode,
-            folders=box.folders,
-            kinds=tuple(box.kinds),
-            creation=creation,
-            above=above,
-            acl=file,
-            effective_acl=acl,
-            acl_lines=_lines(box.acl),
-            locks=tuple(box.locks) if box.stored else (),
-            foreign=tuple(box.foreign) if box.stored else (),
-            judged=judged,
-            stranger=readable_by_everybody(files, self._world),
-            outsiders=tuple(comparison.outsiders(files, self._world)),
-        )
-
-    def _acl_file(self, box: ScannedBox) -> AclFile:
-        path = acl_path(Path(box.path))
-        if box.acl_is_link:
-            return self._reader.read(path)
-        if box.acl is None:
-            return AclFile(path, Condition.MISSING)
-        if len(box.acl) > MAX_SIZE:
-            return self._reader.read(path)  # which says what is wrong with it
-        parsed = parse_acl(box.acl, str(path))
-        condition = Condition.MALFORMED if parsed.malformed else Condition.READ
-        return AclFile(path, condition, parsed.acl, parsed.problems, 1)
-
-    def _files(self, box: ScannedBox, own: AclMailbox) -> MailboxFiles:
-        location = self._namespace.location
-        path = Path(box.path)
-        control = path
-        if location.control_path is not None:
-            control = location.control_path / box.stored
-            control = control if control.is_dir() else path
-        samples: dict[str, list[str]] = {"cur": [], "new": []}
-        for kind in box.kinds:
-            if kind.folder in samples:
-                samples[kind.folder].append(kind.sample)
-        if box.acl is not None:
-            samples["acl"] = [str(acl_path(path))]
-        return MailboxFiles(
-            path=path, control=control, root=location.path, acl_dir=own.acl_dir, samples=samples
-        )
-
-    def _mentioned(self, box: ScannedBox, acl: Acl, owner: str) -> Mentioned:
-        way = walk(_SUPERUSER, Path(box.path) / "cur", look=self._world.look)
-        inodes = [step.inode for step in way.steps]
-        inodes += [box.inode] if box.inode is not None else []
-        inodes += box.folders.values()
-        if box.acl is not None:
-            with contextlib.suppress(OSError):  # removed since; the comparison finds none either
-                inodes.append(self._world.look(str(acl_path(Path(box.path)))))
-        return mentioned(acl, owner, inodes, [(kind.uid, kind.gid) for kind in box.kinds])
-
-    def _as_others(self, found: Found, own: AclMailbox) -> AclMailbox:
-        """How another user's account describes this mailbox to the policy."""
-        namespace = self._namespace
-        if namespace.type != "private":
-            return own
-        for space in self._context.namespaces.shared:
-            theirs = self._context.namespaces.of_owner(space, Owner(namespace.owner or ""))
-            if theirs.location.path == namespace.location.path:
-                return self._context.acl_mailbox(Found(theirs, found.levels), resolve_link=False)
-        settings = self._context.settings
-        return replace(
-            own,
-            namespace_type="shared",
-            settings=configured_entries(settings.acl, namespace.settings.acl),
-            default_acl_dir=default_acl_dir(namespace, settings.acl_defaults_from_inbox),
-        )
-
-    def _note_links(self, box: ScannedBox, creation: Creation) -> None:
-        """Files with names in several mailboxes: do these agree on permissions?"""
-        mine = (box.path, creation.file_mode, creation.group or -1)
-        self._gatherer.note_links(dict.fromkeys(box.linked, mine))
-
-    # --- links -------------------------------------------------------------------------
-
-    def _link(self, box: ScannedBox, levels: Levels) -> BoxFacts:
-        found = Found(self._namespace, levels)
-        real, loops = "", False
-        try:
-            os.stat(box.path)
-            real = os.path.realpath(box.path)
-        except OSError as error:
-            loops = error.errno == errno.ELOOP
-        owner = self._owner_of(real) if real else ""
-        return BoxFacts(
-            owner=self._namespace.owner or "",
-            levels=levels,
-            name=found.name,
-            stored=box.stored,
-            path=Path(box.path),
-            link=LinkFacts(
-                box.target, real, loops, owner,
-                tuple(self._missing_children(box, real)) if real else (),
-                self._is_named(real) if real else False,
-            ),
-        )  # fmt: skip
-
-    def _owner_of(self, real: str) -> str:
-        roots = self._gatherer.roots
-        inside = [root for root in roots if Path(real) == root or root in Path(real).parents]
-        return roots[max(inside, key=lambda root: len(root.parts))] if inside else ""
-
-    def _missing_children(self, box: ScannedBox, real: str) -> Iterator[str]:
-        """Maildir++ links have to be made one by one."""
-        if self._namespace.naming.layout is not Layout.MAILDIRPP:
-            return
-        above, name = os.path.split(real)
-        if not name.startswith("."):
-            return
-        try:
-            names = os.listdir(above)
-        except OSError:
-            return
-        for child in sorted(names):
-            if child.startswith(f"{name}.") and os.path.isdir(os.path.join(above, child, "cur")):
-                linked = f"{box.path}{child.removeprefix(name)}"
-                if not os.path.lexists(linked):
-                    yield child
-
-    def _is_named(self, real: str) -> bool:
-        viewer = self._policy.acl_viewer(
-            self._context.viewer, AclMailbox(namespace_type="shared", name="")
-        )
-        file = AclReader().read(acl_path(Path(real)))
-        return any(viewer.matches(entry.identifier) for entry in file.acl.entries)
 
 
 def _chgrp(root: Inode, who: Credentials) -> str:
@@ -514,9 +273,3 @@ def _foreign_of_root(scanned: ScannedRoot, namespace: Namespace) -> Iterator[str
     """
     if namespace.naming.layout is Layout.MAILDIRPP and scanned.own.selectable:
         yield from scanned.own.foreign
-
-
-def _lines(octets: bytes | None) -> tuple[str, ...]:
-    if octets is None or len(octets) > MAX_SIZE:
-        return ()
-    return tuple(octets.decode("utf-8", "surrogateescape").split("\n"))

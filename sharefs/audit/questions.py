@@ -18,6 +18,8 @@ from sharefs.permissions.access import Answer, Credentials, Inode, Want
 from sharefs.permissions.explain import Walked, inode_of, protected_hardlinks, walk
 
 MAX_REMEMBERED: Final = 20_000  # inodes
+_LOOKS: Final = (Want.READ, Want.SEARCH)
+_LOOK: Final = Want.READ | Want.SEARCH
 
 
 class Verb(enum.StrEnum):
@@ -197,11 +199,11 @@ class _Asking:
 
     def look_into(self, inode: Inode) -> None:
         """Listing and searching are two calls, and two entries of an ACL may grant one each."""
-        both = access.check(inode, self.who, Want.READ | Want.SEARCH)
-        each = [access.check(inode, self.who, want) for want in (Want.READ, Want.SEARCH)]
+        both = access.check(inode, self.who, _LOOK)
+        each = [] if both else [access.check(inode, self.who, want) for want in _LOOKS]
         if both or not all(each):
             self.add(both)
-        self.steps += each if not both else []
+        self.steps += each
 
     def same_mount(self, one: str, other: str) -> None:
         first, second = (mount_of(path, self.world.mounts) for path in (one, other))

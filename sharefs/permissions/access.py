@@ -83,6 +83,7 @@ class Inode:
 _NOTHING: Final = Want(0)
 # Arithmetic of flags is slow, and a check of a whole host does millions: plain numbers, looked up.
 _WANTS: Final = tuple(Want(bits) for bits in range(8))
+_CREATE: Final = Want.WRITE | Want.SEARCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,7 @@ def can_follow(directory: Inode, link: Inode, who: Credentials) -> Answer:
 
 def can_create(directory: Inode, who: Credentials) -> Answer:
     """Whether a new name may be made in a directory."""
-    return check(directory, who, Want.WRITE | Want.SEARCH)
+    return check(directory, who, _CREATE)
 
 
 def can_remove(directory: Inode, entry: Inode, who: Credentials) -> Answer:

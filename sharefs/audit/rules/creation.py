@@ -83,7 +83,7 @@ def find_setgid_missing(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Ite
         if each.rights.covers(INSERT) and "i" not in each.denied
         for name in each.people
     ]
-    uids = {user.who.uid for user in facts.users if user.name in set(creators)}
+    uids = {facts.uids[name] for name in creators}
     if len(uids) > 1 and box.inode.acl is None:
         yield setgid_missing(
             box.subject, f"{box.path}: {_facts(box.inode)}",
@@ -168,14 +168,13 @@ def find_files_differ(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Itera
 def find_wrong_owner(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
     if root.type != "private" or box.inode is None:
         return
-    owner = next((user for user in facts.users if user.name == box.owner), None)
+    owner = facts.uids.get(box.owner)
     if owner is None:
         return
-    allowed = {owner.who.uid}
+    allowed = {owner}
     for each in box.judged:
         if each.rights.covers(INSERT):
-            names = set(each.people)
-            allowed |= {user.who.uid for user in facts.users if user.name in names}
+            allowed |= {facts.uids[name] for name in each.people}
     evidence = [
         f"{inode.path} belongs to uid {inode.uid}"
         for inode in (box.inode, *box.folders.values())
@@ -187,7 +186,7 @@ def find_wrong_owner(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterat
     if evidence:
         yield wrong_owner(
             box.subject, *evidence, remedy="give them back to the owner",
-            commands=(f"chown -R -h {owner.who.uid} {box.path}",), mailbox=box.name,
+            commands=(f"chown -R -h {owner} {box.path}",), mailbox=box.name,
         )  # fmt: skip
 
 
