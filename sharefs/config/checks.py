@@ -14,6 +14,7 @@ from typing import Final
 from sharefs.config.checked import NOWHERE, Checked, place_of
 from sharefs.config.namespaces import NamespaceSettings
 from sharefs.config.prefixes import PREFIX_CHECKS
+from sharefs.config.tls_checks import TLS_CHECKS
 from sharefs.config.variables import Template
 
 _DBOX: Final = ("sdbox", "mdbox", "dbox")
@@ -284,4 +285,5 @@ CHECKS: Final[tuple[Callable[[Checked], None], ...]] = (
     unknown_alias,
     no_sharing_map,
     *PREFIX_CHECKS,
+    *TLS_CHECKS,
 )

@@ -1,9 +1,12 @@
 """What the documents warn of is found, with its line and a remedy; and nothing else is."""
 
+from pathlib import Path
+
 import pytest
 
 from sharefs.config import Severity, examine
 from sharefs.config.checks import CHECKS
+from tests.support.become import Identity
 
 INBOX = "namespace inbox {\nseparator = /\ninbox = yes\n}\n"  # lines 1-4
 MAP = "acl_sharing_map {\ndict file {\npath = /m.db\n}\n}\n"
@@ -210,6 +213,12 @@ FOUND = {
     ),
     "group in itself": ("group @a b {\n@a = b\n}\n@a = b\n", "include-loop", ERROR, 2, "remove"),
     "mailbox outside": ("mailbox Trash {\nauto = create\n}\n", "misplaced", ERROR, 1, "move"),
+    "certificate": (
+        "log_path = /l\nssl_server_cert_file = /nonexistent/c.pem\n",
+        "tls-file", WARNING, 2, "put the certificate there",
+    ),
+    "key, the old way": ("ssl_key = </nonexistent/k.pem\n", "tls-file", WARNING, 1, "ssl = no"),
+    "key is a directory": ("ssl_server_key_file = /\n", "tls-file", WARNING, 1, "put the key"),
     "rights": ("acl user=bob {\nrights = lrz\n}\n", "bad-rights", ERROR, 2, "lrs"),
     "identifier": ("acl usre=bob {\nrights = lr\n}\n", "bad-identifier", ERROR, 2, "user="),
 }  # fmt: skip
@@ -243,6 +252,8 @@ CLEAN = {
     "unlisted other separator": INBOX
     + public("list = no", prefix="P.").replace("separator = /", "separator = ."),
     "empty blocks of a package": "dict {\n}\nservice pop3-login {\n}\nprotocol !lda {\n}\n",
+    "no TLS, no files": INBOX + "ssl = no\nssl_server_cert_file = /nonexistent\n",
+    "TLS files": INBOX + f"ssl_server_cert_file = {__file__}\nssl_server_key_file = {__file__}\n",
     "disabled": INBOX + shared("disabled = yes", "mail_path = ~/x"),
 }
 
@@ -264,3 +275,18 @@ def test_settings_of_a_driver_we_do_not_have_are_not_called_unknown() -> None:
     found = examine(text="passdb sql {\nquery = select 1\nsql_driver = x\n}\n").problems
     assert {each.severity for each in found} == {Severity.UNIMPLEMENTED}
     assert [each.place.line for each in found] == [1, 2, 3]
+
+
+@pytest.mark.superuser
+def test_a_key_that_only_the_superuser_may_read(tmp_path: Path) -> None:
+    """Users' own commands read the configuration too, and the key is none of their business."""
+    key = tmp_path / "key.pem"
+    key.write_text("x")
+    key.chmod(0o600)
+    link = tmp_path / "link.pem"
+    link.symlink_to("gone.pem")
+    text = f"ssl_server_key_file = {key}\n"
+    assert examine(text=text).problems == ()
+    assert Identity(61001, 61001, ()).run(lambda: len(examine(text=text).problems)) == 0
+    (found,) = examine(text=f"ssl_server_cert_file = {link}\n").problems
+    assert f"{link} is a link to gone.pem, which does not exist" in found.message

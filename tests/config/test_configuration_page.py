@@ -13,7 +13,9 @@ SOURCES = sorted(Path(__file__).parents[2].glob("sharefs/config/*.py"))
 
 def test_the_example_has_no_problems() -> None:
     (example,) = (each for each in PAGE.split("```")[1::2] if "mail_driver" in each)
-    assert load(text=example, lookup_group=lambda name: True).problems == ()
+    found = load(text=example, lookup_group=lambda name: True).problems
+    # This host need not have the example's certificate.
+    assert {each.check for each in found} <= {"tls-file"}
 
 
 def test_every_check_is_explained() -> None:

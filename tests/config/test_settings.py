@@ -213,6 +213,7 @@ def test_groups_do_not_multiply_without_end() -> None:
 def test_file_names_are_relative_to_the_file_that_has_them(tmp_path: Path) -> None:
     (tmp_path / "conf.d").mkdir()
     (tmp_path / "conf.d/greeting").write_text("hi\n")
+    (tmp_path / "conf.d/c.pem").write_text("-----BEGIN CERTIFICATE-----\n")
     (tmp_path / "conf.d/a.conf").write_text("mail_home = <greeting\nssl_cert = <c.pem\n")
     (tmp_path / "main.conf").write_text("!include conf.d/*.conf\n!include none.d/*.conf\n")
     config = load(tmp_path / "main.conf")
