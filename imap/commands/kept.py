@@ -4,12 +4,16 @@ An index is asked within the mailbox's run(), like the mailbox itself.  What it 
 read, so everything here may say so at any time.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+import operator
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
+from imap.wire import format as wire
 from imap.wire import search as key
 from imap.wire.fetch import BodySection, FetchItem, Item
 from imap.wire.search import SearchKey
+from sharefs import message
 from sharefs.index import Column, MailboxIndex
 from sharefs.index import query as q
 from sharefs.index.schema import KEPT_FIELDS
@@ -26,6 +30,9 @@ _COLUMNS: Final = {
 }
 
 
+Row: TypeAlias = tuple[bytes | int | None, ...]
+
+
 def column_of(item: FetchItem) -> Column | None:
     """What an index keeps for an item.  FIELDS: that has all the header fields asked for."""
     if not isinstance(item, BodySection):
@@ -37,8 +44,14 @@ def column_of(item: FetchItem) -> Column | None:
     return Column.FIELDS if wanted <= KEPT_FIELDS else None
 
 
+Render: TypeAlias = Callable[[Row], object]
+
+
 class KeptRows:
-    """Rows of an index for the messages of one FETCH, some at a time, in order."""
+    """Rows of an index for the messages of one FETCH, some at a time, in order.
+
+    renderers: for each item that has a column, in their order, what to send for a row.
+    """
 
     def __init__(self, items: Sequence[FetchItem]) -> None:
         columns = [column_of(item) for item in items]
@@ -48,9 +61,12 @@ class KeptRows:
             for item, column in zip(items, columns, strict=True)
             if column is not None
         }
+        self.renderers: dict[FetchItem, Render] = {
+            item: _renderer(item, place) for item, place in self.place_of.items()
+        }
         # Sizes alone are known without an index; with one they come along.
         self.wanted = bool(set(self._columns) - {Column.SIZE})
-        self._rows: dict[int, tuple[bytes | int | None, ...]] = {}
+        self._rows: dict[int, Row] = {}
         self._until = 0
 
     def load(self, index: MailboxIndex, uids: Sequence[int], at: int) -> None:
@@ -59,11 +75,35 @@ class KeptRows:
             self._until = min(len(uids), at + ROWS)
             self._rows = index.rows(uids[at : self._until], self._columns)
 
+    def row(self, uid: int) -> Row | None:
+        """None: not kept, or not all of it."""
+        row = self._rows.get(uid)
+        return None if row is None or None in row else row
+
     def value(self, uid: int, item: FetchItem) -> bytes | int | None:
         """None: not kept."""
         place = self.place_of.get(item)
         row = None if place is None else self._rows.get(uid)
         return None if row is None or place is None else row[place]
+
+
+def _renderer(item: FetchItem, place: int) -> Render:
+    get: Callable[[Row], Any] = operator.itemgetter(place)
+    if item is Item.INTERNALDATE:
+        return lambda row: internal_date(get(row))
+    if not isinstance(item, BodySection):
+        return get
+    pick, partial = message.field_picker(item.section.fields), item.partial
+    if partial is None:
+        return lambda row: wire.literal(pick(get(row)))
+    first, length = partial
+    return lambda row: wire.literal(pick(get(row))[first : first + length])
+
+
+def internal_date(seconds: int) -> bytes:
+    """In the server's zone."""
+    offset = time.localtime(seconds).tm_gmtoff or 0
+    return wire.internal_date(seconds, offset // 60)
 
 
 # --- searching -----------------------------------------------------------------------------

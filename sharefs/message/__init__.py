@@ -5,7 +5,7 @@ Everything takes the message in CRLF form (crlf()), and nothing raises on odd in
 
 from sharefs.message.dates import parse_date, sent_day
 from sharefs.message.envelope import envelope, envelope_of
-from sharefs.message.header import header_fields
+from sharefs.message.header import field_picker, header_fields
 from sharefs.message.lines import crlf, find_header_end, virtual_size
 from sharefs.message.parser import Part, parse, parse_header
 from sharefs.message.search import header_texts, matches_body, matches_header, matches_text
@@ -21,6 +21,7 @@ __all__ = [
     "crlf",
     "envelope",
     "envelope_of",
+    "field_picker",
     "find_header_end",
     "header_fields",
     "header_texts",
