@@ -226,12 +226,21 @@ def test_hostile_names_run_nothing_and_break_nothing(show: Show, name: str) -> N
 
 def test_with_empty_hands(show: Show) -> None:
     page = show(ReportModel("quiet.example.org", MADE))
-    assert page.text("h1") == "Everything agrees"
+    assert page.text("h1") == "No mailboxes were found"
     assert "No mailboxes yet" in page.text("#access-empty")
     page.press("1")
-    assert "Nothing to report" in page.text("#findings-list")
+    assert "it cannot say that all is well" in page.text("#findings-list")
     page.press("3")
     assert "No directories" in page.text("#tree-empty")
+
+
+def test_when_all_is_well(show: Show) -> None:
+    builder = MatrixBuilder([User("ann")])
+    builder.add(Mailbox("ann/INBOX", "ann"), {0: Cell.of(LETTERS, LETTERS)})
+    page = show(ReportModel("quiet.example.org", MADE, matrix=builder.build()))
+    assert page.text("h1") == "Everything agrees"
+    page.press("1")
+    assert "Every check passed" in page.text("#findings-list")
 
 
 def test_on_a_phone(show: Show) -> None:
@@ -241,6 +250,15 @@ def test_on_a_phone(show: Show) -> None:
     for tab in "123":
         page.press(tab)
         assert page.ask("document.documentElement.scrollWidth <= 360"), tab
+    page.press("3")
+    page.settle()
+    assert page.ask("document.querySelector('.tabs').getBoundingClientRect().top") < 1
+    page.click_on("#tree-problems")
+    marks = page.ask(
+        "[...document.querySelectorAll('.mark')].map(e => e.getBoundingClientRect().x)"
+    )
+    assert len(marks) == 4
+    assert max(marks) < 150, "beside the name, which may be cut"
     page.press("2")
     page.press("n", "Enter")
     box = page.ask(

@@ -1,8 +1,10 @@
 """The report as plain text."""
 
+import pytest
+
 from sharefs.audit.findings import Severity
 from sharefs.audit.report.matrix import Cell, Mailbox, MatrixBuilder, User
-from sharefs.audit.report.model import Problem, ReportModel
+from sharefs.audit.report.model import Problem, ReportModel, Summary, headline
 from sharefs.audit.report.terminal import cell_text, matrix_lines, report_lines
 from tests.audit_report.sample import MADE, large_matrix, office
 
@@ -52,8 +54,31 @@ def test_the_answer_comes_first() -> None:
 
 
 def test_all_is_well() -> None:
-    lines = list(report_lines(ReportModel("h", MADE)))
-    assert lines == ["Everything agrees.", "h: 0 users, 0 mailboxes, 2026-03-14 06:25 UTC"]
+    builder = MatrixBuilder([User("ann")])
+    builder.add(Mailbox("ann/INBOX", "ann"), {0: Cell.of("lr", "lr")})
+    lines = list(report_lines(ReportModel("h", MADE, matrix=builder.build())))
+    assert lines == ["Everything agrees.", "h: 1 user, 1 mailbox, 2026-03-14 06:25 UTC"]
+
+
+def test_nothing_seen_is_not_nothing_wrong() -> None:
+    assert next(report_lines(ReportModel("h", MADE))) == "No mailboxes were found."
+
+
+HEADLINES = [  # leaked, blocked, unknown, severities -> headline
+    (1, 0, 0, (), "1 leak"), (0, 1, 0, (), "1 share that cannot work"),
+    (1200, 2, 0, (Severity.CRITICAL,), "1,200 leaks and 2 shares that cannot work"),
+    (0, 0, 0, (Severity.NOTICE, Severity.CRITICAL), "1 critical finding"),
+    (0, 0, 0, (Severity.WARNING,) * 3, "3 warnings"), (0, 0, 0, (Severity.NOTICE,), "1 notice"),
+    (0, 0, 7, (), "Nothing wrong found; 7 answers unknown"), (0, 0, 0, (), "Everything agrees"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("leaked", "blocked", "unknown", "severities", "says"), HEADLINES)
+def test_the_headline(
+    leaked: int, blocked: int, unknown: int, severities: tuple[Severity, ...], says: str
+) -> None:
+    found = {severity: severities.count(severity) for severity in Severity}
+    assert headline(Summary(9, 9, leaked, blocked, unknown, found)) == says
 
 
 def test_hostile_names_stay_on_their_line() -> None:

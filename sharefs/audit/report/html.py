@@ -131,7 +131,7 @@ def _directory(directory: Directory) -> dict[str, Any]:
 
 def _facts(model: ReportModel) -> str:
     summary = summary_of(model)
-    mailboxes = f"{summary.mailboxes:,} mailbox" + ("" if summary.mailboxes == 1 else "es")
+    mailboxes = counted_noun(summary.mailboxes, "mailbox")
     text = f"{counted_noun(summary.users, 'user')} and {mailboxes}"
     text += f" as {shown(model.config)} has them. " if model.config else ". "
     text += f"Checked {model.made:%-d %B %Y, %H:%M} UTC"

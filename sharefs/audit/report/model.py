@@ -108,14 +108,17 @@ def headline(summary: Summary) -> str:
             Severity.NOTICE: "notice",
         }[worst]
         return counted_noun(number, noun)
+    if not summary.mailboxes:
+        return "No mailboxes were found"
     if summary.unknown:
         return f"Nothing wrong found; {summary.unknown:,} answers unknown"
     return "Everything agrees"
 
 
 def counted_noun(number: int, noun: str) -> str:
-    """ "1 leak", "1,200 leaks"."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    """ "1 leak", "1,200 leaks", "2 mailboxes"."""
+    plural = "es" if noun.endswith("x") else "s"
+    return f"{number:,} {noun}" + ("" if number == 1 else plural)
 
 
 def in_order(problems: Sequence[Problem]) -> tuple[Problem, ...]:

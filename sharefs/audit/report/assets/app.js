@@ -83,7 +83,8 @@ async function start() {
     if (name !== "access") $("panel").hidden = true;
     if (name === "access") grid.measure();
     history.replaceState(null, "", `#${name}`);
-    if (!first && innerWidth < 640) tabbar.scrollIntoView();
+    // On a phone the head of the page would fill the screen.
+    if (!first && innerWidth < 640) scrollTo(0, scrollY + $("main").getBoundingClientRect().top - tabbar.offsetHeight);
   }
 
   const tabbar = document.querySelector(".tabs");

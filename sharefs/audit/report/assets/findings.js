@@ -43,6 +43,10 @@ class Findings {
     const box = $("findings-list"), found = this.chosen();
     $("findings-result").textContent = found.length < this.all.length ? `${number(found.length)} of ${counted(this.all.length, "finding")}` : "";
     box.replaceChildren();
+    if (!this.all.length && !this.access.mailboxes.length) {
+      box.append(emptyState("Nothing was looked at", "The audit saw no mailbox, so it cannot say that all is well. Are the users listed, and does somebody have mail?"));
+      return;
+    }
     if (!this.all.length) {
       box.append(emptyState("Nothing to report", "Every check passed: what the ACLs promise, the kernel keeps, and nothing is open that should not be.", null, true));
       return;

@@ -96,8 +96,8 @@ class Tree {
 
   row(line) {
     const at = this.lines[line], node = this.nodes[at], inner = this.inner[at], open = this.open[at] || this.searching;
-    const first = make("span", {}, make("span", { class: "twisty", "aria-hidden": "true" }, inner ? (open ? "▾" : "▸") : ""), named(node.name, 300),
-      node.problem && make("span", { class: `mark ${node.problem}`, title: `${node.problem}: see the findings` }), node.problem && make("span", { class: "unseen" }, `, ${node.problem}`));
+    const first = make("span", {}, make("span", { class: "twisty", "aria-hidden": "true" }, inner ? (open ? "▾" : "▸") : ""), 
+      node.problem && make("span", { class: `mark ${node.problem}`, title: `${node.problem}: see the findings` }), named(node.name, 300), node.problem && make("span", { class: "unseen" }, `, ${node.problem}`));
     first.style.paddingLeft = `${Math.min(node.depth, 12) * 1.05}rem`;
     const row = make("div", {
       class: line === this.active ? "tree-row active" : "tree-row", role: "treeitem", id: `tree-${at}`, "data-line": line, "aria-level": node.depth + 1, "aria-expanded": inner ? String(Boolean(open)) : false,
