@@ -7,12 +7,9 @@ component of the paths, each asked with the functions that the doors ask.
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from sharefs import fsops
 from sharefs.account.changes import parent_of
 from sharefs.account.context import Target
-from sharefs.account.opening import permissions_from, private_seen_dir
 from sharefs.acl import Effect
 from sharefs.audit.acl_change import acl_remedy
 from sharefs.audit.kernel import People, ask_kernel
@@ -20,28 +17,23 @@ from sharefs.audit.layers import Change, Explained, Kind, Layer, Verdict
 from sharefs.audit.names import Names
 from sharefs.audit.operations import (
     RIGHTS,
-    MailboxFiles,
     Operation,
     nearest_directory,
     questions_for,
     questions_for_path,
 )
-from sharefs.audit.questions import Question, Verb
+from sharefs.audit.places import acl_questions, creation_as, files_of, map_questions
+from sharefs.audit.questions import Question
 from sharefs.audit.viewing import ViewerContext, credentials_of
+from sharefs.audit.visibility import listing_layers
 from sharefs.errors import SharingError
 from sharefs.identity.model import MailUser
 from sharefs.names import flaw_of
 from sharefs.namespaces.namespace import Found
-from sharefs.namespaces.templates import Owner
-from sharefs.permissions.access import Want
-from sharefs.permissions.explain import explain_access, inode_of
-from sharefs.permissions.inherit import Creation, rename_decision
-from sharefs.permissions.lookup import creation_for_mailbox
+from sharefs.permissions.explain import inode_of
+from sharefs.permissions.inherit import rename_decision
 from sharefs.permissions.predict import predict_dir
 from sharefs.rights import CREATE, NONE, READ, Rights
-from sharefs.sharing import list_cache
-from sharefs.sharing.files import acl_path
-from sharefs.sharing.keys import keys_for
 from sharefs.sharing.policy import who_text
 from sharefs.store.interface import Existence
 
@@ -81,7 +73,7 @@ def explain_mailbox(
     if target is None or (asked.other and other is None):
         return Explained(context.user.name, asked.words, asked.target, tuple(layers), (), False)
     if asked.operation is Operation.LIST:
-        layers += _listing(context, target)
+        layers += listing_layers(context, target)
         # What a change of the ACL or a rebuild mends along the way.
         derived = (Kind.MAP, Kind.CACHE)
         complete = all(layer.verdict is not Verdict.NO or layer.kind in derived for layer in layers)
@@ -179,50 +171,6 @@ def _parent(context: ViewerContext, target: Target) -> Target:
 def _is_own_link(target: Target) -> bool:
     path = target.storage.mailbox_path(target.levels)
     return target.mailbox.true_owner is not None and os.path.islink(path)
-
-
-def acl_questions(target: Target) -> Iterator[Question]:
-    """Who cannot read an ACL file gets no rights from it."""
-    for directory in (target.mailbox.acl_dir, target.mailbox.default_acl_dir):
-        if directory is not None and os.path.lexists(acl_path(directory)):
-            yield Question(Verb.READ, str(acl_path(directory)), "know the rights")
-
-
-def map_questions(context: ViewerContext) -> Iterator[Question]:
-    settings = context.settings.sharing_map
-    if settings is not None and settings.path is not None and os.path.lexists(settings.path):
-        yield Question(Verb.READ, str(settings.path), "know what is shared")
-
-
-def creation_as(context: ViewerContext, found: Found) -> Creation:
-    """As account.opening.creation_for, for the viewer's group and not this process's."""
-    storage, levels = found.namespace.storage, found.levels
-    upwards = [storage.mailbox_path(levels[:depth]) for depth in range(len(levels), 0, -1)]
-    return creation_for_mailbox(
-        found.namespace.location.path, upwards, source=permissions_from(context.settings),
-        egid=context.user.gid,
-    )  # fmt: skip
-
-
-def files_of(context: ViewerContext, target: Target) -> MailboxFiles:
-    """Where the files of a mailbox are, whether or not it exists."""
-    found = target.found
-    namespace, levels = found.namespace, found.levels
-    location = namespace.location
-    path = namespace.storage.mailbox_path(levels)
-    control = path
-    if location.control_path is not None:
-        inside = path.is_relative_to(location.path)
-        control = location.control_path / (path.relative_to(location.path) if inside else "")
-    return MailboxFiles(
-        path=path,
-        control=control,
-        root=location.path,
-        acl_dir=target.mailbox.acl_dir,
-        private_seen=private_seen_dir(namespace, levels),
-        is_link=os.path.islink(path),
-        is_automatic=context.is_auto(found) and not os.path.isdir(path / "cur"),
-    )
 
 
 def kernel_questions(
@@ -381,80 +329,6 @@ def _rename_rule(context: ViewerContext, target: Target, other: Target) -> Layer
     )  # fmt: skip
     verdict = Verdict.YES if decision else Verdict.NO
     return Layer(Kind.RULE, verdict, "", f"renaming: {decision.reason}")
-
-
-def _listing(context: ViewerContext, target: Target) -> Iterator[Layer]:
-    """Namespace, sharing map and list cache: what makes a mailbox show up in LIST."""
-    namespace = target.namespace
-    if namespace.settings.list == "no":
-        text = "list = no, so its mailboxes are not listed"
-        yield Layer(Kind.NAMESPACE, Verdict.NO, namespace.prefix, text)
-    if namespace.type == "shared":
-        yield from _map(context, target)
-    if target.levels != ("INBOX",):
-        yield from _root(context, target)
-
-
-def _map(context: ViewerContext, target: Target) -> Iterator[Layer]:
-    owner = target.namespace.owner or ""
-    settings = context.settings.sharing_map
-    if context.share_map is None or settings is None:
-        text = "there is no sharing map, so nothing shared is listed"
-        yield Layer(Kind.MAP, Verdict.NO, "acl_sharing_map", text)
-        return
-    place = str(settings.path or settings.parameters.get("prefix", settings.driver))
-    keys = keys_for(context.policy.acl_viewer(context.viewer, target.mailbox))
-    try:
-        matching = sorted(keys & context.share_map.shares_of(owner))
-    except SharingError as refusal:
-        yield Layer(Kind.MAP, Verdict.NO, place, refusal.detail)
-        return
-    if matching:
-        yield Layer(Kind.MAP, Verdict.YES, place, f"{owner} shares with {matching[0]}")
-    else:
-        text = (
-            f"does not say that {owner} shares anything with {who_text(context.viewer)};"
-            f" `sharefs map rebuild -u {owner}` renews it"
-        )
-        yield Layer(Kind.MAP, Verdict.NO, place, text)
-    domain = context.namespaces.viewer.domain
-    for space in context.namespaces.shared:
-        if not space.template.fits(Owner(owner), viewer_domain=domain):
-            text = f"{owner} cannot be named by this prefix for a viewer of domain {domain!r}"
-            yield Layer(Kind.NAMESPACE, Verdict.NO, space.template.text, text)
-
-
-def _root(context: ViewerContext, target: Target) -> Iterator[Layer]:
-    """A root that may be read is listed; else the list cache has to name the mailbox."""
-    namespace = target.namespace
-    root = namespace.location.path
-    if explain_access(context.who, root, Want.READ | Want.SEARCH).allowed:
-        yield Layer(Kind.PATH, Verdict.YES, str(root), "the mail root may be listed")
-        return
-    if namespace.type == "private":
-        yield Layer(Kind.PATH, Verdict.NO, str(root), "the mail root may not be listed")
-        return
-    path = namespace.location.control_dir / list_cache.FILE_NAME
-    names = cached_names(path)
-    stored = namespace.stored_name(target.levels)
-    if names is None or stored not in names:
-        what = "there is no list cache" if names is None else "the list cache does not name it"
-        text = (
-            f"{what}, and the mail root may not be listed;"
-            f" `sharefs acl recalc -u {namespace.owner or context.user.name}` renews it"
-        )
-        yield Layer(Kind.CACHE, Verdict.NO, str(path), text)
-    else:
-        yield Layer(Kind.CACHE, Verdict.YES, str(path), f"names {stored}")
-
-
-def cached_names(path: Path) -> frozenset[str] | None:
-    """The mailboxes in a list cache.  None: there is none that can be read.  Removes nothing."""
-    try:
-        found = list_cache.parse_list(fsops.read_file(path))
-    except OSError:
-        return None
-    return None if found is None else frozenset(line.name for line in found)
 
 
 def people_of(users: Sequence[MailUser]) -> People:

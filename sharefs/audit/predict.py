@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sharefs.account.context import Target
-from sharefs.audit.explain import creation_as, files_of
 from sharefs.audit.names import Names
 from sharefs.audit.operations import nearest_directory
+from sharefs.audit.places import creation_as, files_of
 from sharefs.audit.questions import Question, Verb, World, ask, file_kinds
 from sharefs.audit.viewing import ViewerContext, credentials_of
 from sharefs.errors import Code, SharingError
