@@ -102,13 +102,23 @@ class Account:
             raise
         return True
 
-    def tree(self, name: str) -> Sequence[str]:
-        """A mailbox and the visible ones below it, parents first.  Raises NONEXISTENT."""
-        top = self._context.known(name).name
+    def tree(self, name: str, *, level: bool = False) -> Sequence[str]:
+        """A mailbox and the visible ones below it, parents first.  Raises NONEXISTENT.
+
+        level: a level of hierarchy that is no mailbox itself, or a hidden one, will do; then only
+        those below it are returned.
+        """
+        top = self._context.locate(name).name
         below = top + self.separator_of(top)
         # Wildcard characters in the name stay wildcards, so what is found is looked at again.
         names = [one.name for one in self.list("", [below + "*"]) if _is_real(one)]
-        return [top, *sorted(one for one in names if one.startswith(below))]
+        found = sorted(one for one in names if one.startswith(below))
+        try:
+            return [self._context.known(name).name, *found]
+        except SharingError as refusal:
+            if not level or not found or refusal.code is not Code.NONEXISTENT:
+                raise
+            return found
 
     # --- rights --------------------------------------------------------------------------
 

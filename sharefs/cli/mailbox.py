@@ -115,7 +115,7 @@ def delete(
 
     def remove(account: Account, name: str) -> None:
         # Deepest first: a mailbox with children cannot always go before them.
-        names = reversed(account.tree(name)) if recursive else [name]
+        names = reversed(account.tree(name, level=True)) if recursive else [name]
         for one in names:
             account.delete(one)
             if unsubscribe:

@@ -80,7 +80,7 @@ def add(
     def action(account: Account) -> list[dict[str, Any]]:
         if create and not account.exists(mailbox):
             account.create(mailbox)
-        names = account.tree(mailbox) if recursive else [mailbox]
+        names = account.tree(mailbox, level=True) if recursive else [mailbox]
         return [_change(account, name, update, override, force) for name in names]
 
     _report(ctx, who, action)
@@ -107,7 +107,7 @@ def remove(
     override = os.geteuid() == 0
 
     def action(account: Account) -> list[dict[str, Any]]:
-        names = account.tree(mailbox) if recursive else [mailbox]
+        names = account.tree(mailbox, level=True) if recursive else [mailbox]
         return [_change(account, name, update, override, force) for name in names]
 
     _report(ctx, who, action)

@@ -26,6 +26,26 @@ def test_a_mailbox_from_making_to_deleting(shell: Shell, host: World) -> None:
     assert shell.ok("mailbox list -u bob -s").lines == ["Sent"]
 
 
+def test_deleting_a_level_of_hierarchy_takes_what_is_below(shell: Shell, host: World) -> None:
+    shell.ok("mailbox create -u bob -s C/B C/B/A Cc")
+    assert shell.run("mailbox delete -u bob C").status == os.EX_NOUSER
+    shell.ok("mailbox delete -u bob -r -s C")
+    assert shell.ok("mailbox list -u bob --all-levels C*").lines == ["Cc"]
+    assert shell.ok("mailbox list -u bob -s C*").lines == ["Cc"]
+    assert shell.run("mailbox delete -u bob -r C").status == os.EX_NOUSER
+
+
+def test_sharing_a_level_of_hierarchy_shares_what_is_below(shell: Shell) -> None:
+    shell.ok("mailbox create -u alice C/B C/D")
+    shell.ok("share add -u alice --recursive C bob")
+    assert shell.ok("mailbox list -u bob shared/*").lines == [
+        "shared/alice/C/B",
+        "shared/alice/C/D",
+    ]
+    done = shell.run("acl apply -u alice --recursive --yes C")
+    assert done.status == os.EX_NOUSER, "it has no ACL that could be given to those"
+
+
 def test_an_entry_that_makes_no_user_does_not_stop_the_others(shell: Shell, host: World) -> None:
     users = host.top / "users"
     users.write_text(f"aaa:{{PLAIN}}x:0:0::{host.home('bob')}::\n" + users.read_text())
