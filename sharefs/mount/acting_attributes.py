@@ -50,12 +50,12 @@ class AttributeActions(Tree):
         """access(2).  The mirror's is answered by the kernel."""
         return True
 
-    def get_attribute(self, node: Node, name: bytes, caller: Caller) -> bytes:
+    async def get_attribute(self, node: Node, name: bytes, caller: Caller) -> bytes:
         self.may_look(node, caller)
         with self.gate.pinned(node) as fd:
             return os.getxattr(f"/proc/self/fd/{fd}", name)
 
-    def list_attributes(self, node: Node, caller: Caller) -> list[bytes]:
+    async def list_attributes(self, node: Node, caller: Caller) -> list[bytes]:
         self.may_look(node, caller)
         with self.gate.pinned(node) as fd:
             return [os.fsencode(name) for name in os.listxattr(f"/proc/self/fd/{fd}")]

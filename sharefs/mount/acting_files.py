@@ -85,7 +85,8 @@ class FileActions(Tree):
 
     async def flush(self, handle: Handle) -> None:
         """close(2) of one descriptor.  What the file system below has to say is said here."""
-        os.close(os.dup(handle.fd))
+        if handle.writable:
+            os.close(os.dup(handle.fd))
 
     def stamp_of(self, handle: Handle) -> tuple[int, ...]:
         """Equal stamps: cached pages are what is in the file."""

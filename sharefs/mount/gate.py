@@ -161,11 +161,20 @@ class Gate:
 
     @contextlib.contextmanager
     def pinned(self, node: Node) -> Iterator[int]:
-        """An O_PATH descriptor of the node itself, a symbolic link included."""
+        """A descriptor for /proc/self/fd, of the node itself: a symbolic link is not followed.
+
+        O_PATH, but for a file without a name that is open: then one of its handles.
+        """
         if node.fd >= 0 or node.is_dir:
             yield self.directory(node)
             return
-        fd = self._open_verified(node, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fd = self._open_verified(node, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno != errno.ESTALE or not node.handles:
+                raise
+            yield next(iter(node.handles))
+            return
         try:
             yield fd
         finally:

@@ -8,7 +8,7 @@ import errno
 import os
 from typing import Final
 
-from sharefs.acl import Mode
+from sharefs.acl import Acl, Mode
 from sharefs.errors import Code, SharingError
 from sharefs.identifiers import Identifier, Signed
 from sharefs.mount.acting_files import KEPT_FLAGS
@@ -25,8 +25,8 @@ PREFIX: Final = "user.sharefs."
 MYRIGHTS: Final = PREFIX + "myrights"
 OWNER: Final = PREFIX + "owner"
 EXPLAIN: Final = PREFIX + "explain"
-ACL: Final = PREFIX + "acl"
-ENTRY: Final = ACL + "."
+ACL_TEXT: Final = PREFIX + "acl"
+ENTRY: Final = ACL_TEXT + "."
 
 
 class AclChanges(ViewTree):
@@ -42,22 +42,21 @@ class AclChanges(ViewTree):
         self.demand(seat.box, caller, need)
         return seat.box
 
-    def get_attribute(self, node: Node, name: bytes, caller: Caller) -> bytes:
+    async def get_attribute(self, node: Node, name: bytes, caller: Caller) -> bytes:
         word = os.fsdecode(name)
         if not word.startswith(PREFIX):
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
-        admin = word == ACL or word.startswith(ENTRY)
+        admin = word == ACL_TEXT or word.startswith(ENTRY)
         box = self._with_attributes(node, caller, Need((ADMIN,)) if admin else _SEEN)
-        account = box.viewer.account
         if word == MYRIGHTS:
             return self.rights(box, caller).letters.encode()
         if word == OWNER:
-            return (account.owner_of(box.mailbox) or "").encode()
+            return (box.viewer.account.owner_of(box.mailbox) or "").encode()
         if word == EXPLAIN:
-            steps = account.explain(box.mailbox)
+            steps = await self.look(box, lambda account: account.explain(box.mailbox))
             return "".join(f"{step.verdict.value}: {step.text}\n" for step in steps).encode()
-        acl = account.stored_acl(box.mailbox, override=True)
-        if word == ACL:
+        acl = await self._stored(box)
+        if word == ACL_TEXT:
             return format_acl(acl)
         signed = _identifier(word)
         entry = acl.find(signed.identifier)
@@ -68,7 +67,7 @@ class AclChanges(ViewTree):
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
         return rights.letters.encode()
 
-    def list_attributes(self, node: Node, caller: Caller) -> list[bytes]:
+    async def list_attributes(self, node: Node, caller: Caller) -> list[bytes]:
         try:
             box = self._with_attributes(node, caller, _SEEN)
         except OSError as error:
@@ -77,8 +76,8 @@ class AclChanges(ViewTree):
             raise
         names = [MYRIGHTS, OWNER, EXPLAIN]
         if self.rights(box, caller).covers(ADMIN):
-            names.append(ACL)
-            for entry in box.viewer.account.stored_acl(box.mailbox, override=True).entries:
+            names.append(ACL_TEXT)
+            for entry in (await self._stored(box)).entries:
                 identifier = entry.identifier
                 names += [ENTRY + identifier.file()] if entry.rights is not None else []
                 names += [ENTRY + identifier.file(negative=True)] if entry.negative else []
@@ -86,7 +85,7 @@ class AclChanges(ViewTree):
 
     async def set_attribute(self, node: Node, name: bytes, value: bytes, caller: Caller) -> None:
         word = os.fsdecode(name)
-        if word == ACL:
+        if word == ACL_TEXT:
             box = self._with_attributes(node, caller, Need((ADMIN,)))
             await self._replace(box, value)
         elif word.startswith(ENTRY):
@@ -106,13 +105,16 @@ class AclChanges(ViewTree):
         if not word.startswith(ENTRY):
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         box, signed = self._with_attributes(node, caller, Need((ADMIN,))), _identifier(word)
-        self.get_attribute(node, name, caller)  # ENODATA if there is nothing to remove
+        await self.get_attribute(node, name, caller)  # ENODATA if there is nothing to remove
         await self.act(
             box,
             lambda account: account.delete_acl(
                 box.mailbox, signed.identifier, negative=signed.negative
             ),
         )
+
+    async def _stored(self, box: Box) -> Acl:
+        return await self.look(box, lambda account: account.stored_acl(box.mailbox, override=True))
 
     async def _replace(self, box: Box, octets: bytes) -> None:
         if len(octets) > MAX_SIZE:

@@ -133,14 +133,18 @@ class ViewTree(Acting):
         So that no link or swapped directory makes us write where the owner could not.  In a
         thread: a lock may have to be waited for.
         """
-        user = self.viewers.acting_for(box.viewer, box.mailbox)
-        account = self.viewers.account_for_thread(box.viewer)
         try:
-            return await self.run_long(
-                lambda: call_as(user.uid, user.gid, user.gids, lambda: work(account))
-            )
+            return await self.look(box, work)
         finally:
             self.viewers.forget()
+
+    async def look(self, box: Box, work: Callable[[Account], T]) -> T:
+        """The same to read what is shown: an ACL file may be a link to what only we can read."""
+        user = self.viewers.acting_for(box.viewer, box.mailbox)
+        account = self.viewers.account_for_thread(box.viewer)
+        return await self.run_long(
+            lambda: call_as(user.uid, user.gid, user.gids, lambda: work(account))
+        )
 
     def close(self) -> None:
         super().close()

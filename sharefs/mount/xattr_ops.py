@@ -13,11 +13,11 @@ class ExtendedOperations(Base):
 
     async def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
         with answering:
-            return self.tree.get_attribute(self.node(inode), name, caller_of(ctx))
+            return await self.tree.get_attribute(self.node(inode), name, caller_of(ctx))
 
     async def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> Sequence[bytes]:
         with answering:
-            return self.tree.list_attributes(self.node(inode), caller_of(ctx))
+            return await self.tree.list_attributes(self.node(inode), caller_of(ctx))
 
     async def setxattr(
         self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext

@@ -372,3 +372,17 @@ def test_strangers_who_knock_do_not_disturb(view: tuple[World, Mount]) -> None:
             return len(os.listdir("new"))
 
         assert ALICE.run(work) == 100
+
+
+def test_an_acl_that_is_a_link_tells_nothing_of_its_target(view: tuple[World, Mount]) -> None:
+    world, mount = view
+    secret = world.top / "secret"
+    secret.write_bytes(b"user=bob lr\nroot:SECRET:hash\n")
+    secret.chmod(0o600)
+    ALICE.run(os.symlink, secret, world.maildir("alice", ".Own", "dovecot-acl"))
+    shown = mount.top / "alice" / ".Own"
+    for name in ("explain", "acl", "acl.user=bob"):
+        got = ALICE.run(get, lambda: os.getxattr(shown, f"user.sharefs.{name}"))  # noqa: B023
+        assert "SECRET" not in str(got)
+        assert "user=bob" not in str(got)
+    assert ALICE.run(get, lambda: (shown / "dovecot-acl").read_text()) != secret.read_text()
