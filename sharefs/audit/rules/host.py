@@ -32,8 +32,9 @@ foreign = rule(
     "Some programs take them for mailboxes, count them for quota, or trip over them.",
 )  # fmt: skip
 marker = rule(
-    "marker-in-root", Severity.WARNING, AREA, "maildirfolder is in a mail root",
-    "It says that this is a subfolder: deliverers then count quota wrongly and look above it.",
+    "marker-in-root", Severity.NOTICE, AREA, "maildirfolder is in a mail root",
+    "It says that this is a subfolder: deliverers then count quota wrongly and look above it."
+    " Dovecot 2.3 makes it there itself at times.",
 )  # fmt: skip
 stale_lock = rule(
     "stale-lock", Severity.NOTICE, AREA, "A lock file has been left behind",
