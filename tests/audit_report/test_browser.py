@@ -222,6 +222,8 @@ def test_hostile_names_run_nothing_and_break_nothing(show: Show, name: str) -> N
     assert page.ask("document.querySelectorAll('script').length") == 2  # data, code; cells are read
     assert page.ask("document.querySelectorAll('img, iframe').length") == 0
     assert page.ask("document.documentElement.scrollWidth <= innerWidth")
+    page.press("1")
+    assert page.ask("document.documentElement.scrollHeight") < 4000
 
 
 def test_with_empty_hands(show: Show) -> None:

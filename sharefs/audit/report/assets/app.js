@@ -104,7 +104,7 @@ async function start() {
   // -- the head of the page -------------------------------------------------------------------
 
   $("host").textContent = data.host ? ` · ${shortened(data.host, 120)}` : "";
-  $("facts").replaceChildren(make("span", {}, data.facts));
+  $("facts").replaceChildren(make("span", {}, shortened(data.facts, 400)));
   const tile = (value, label, kind, action) => make("li", { class: kind }, make("button", { type: "button", onclick: action }, make("b", {}, number(value)), make("span", {}, label)));
   const critical = data.findings.filter((finding) => finding.severity === "critical").length;
   const toMatrix = (name) => () => { filterMatrix(wholes[name].total ? name : "all", "", ""); openTab("access"); };
@@ -116,7 +116,7 @@ async function start() {
     tile(data.mailboxes.length, `mailboxes, ${counted(data.users.length, "user")}`, "", toMatrix("all")));
   const counts = [data.findings.length, null, data.tree.length];
   TABS.forEach((name, at) => { if (counts[at] !== null) $(`tab-${name}`).querySelector(".count").textContent = number(counts[at]); });
-  for (const note of data.notes) document.querySelector(".top").append(make("p", { class: "banner" }, named(note, 2000)));
+  for (const note of data.notes) document.querySelector(".top").append(make("p", { class: "banner" }, named(note, 600)));
   $("made").textContent = data.made;
 
   // -- colours, legend, paper -----------------------------------------------------------------

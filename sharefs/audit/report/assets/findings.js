@@ -67,7 +67,7 @@ class Findings {
   line(finding) {
     const details = make("details", { class: `finding ${finding.severity}` },
       make("summary", {}, make("span", { class: "dot", "aria-hidden": "true" }), make("span", { class: "title" }, make("span", { class: "unseen" }, `${finding.severity}: `), named(finding.title, 600)),
-        finding.subject && make("span", { class: "subject" }, named(finding.subject, 600)), make("span", { class: "rule" }, finding.rule)));
+        finding.subject && make("span", { class: "subject" }, named(finding.subject, 600)), make("span", { class: "rule" }, named(finding.rule, 60))));
     details.addEventListener("toggle", () => { if (details.open && !details.querySelector(".body")) details.append(this.body(finding)); });
     return details;
   }
@@ -78,8 +78,8 @@ class Findings {
     return make("div", { class: "body" },
       finding.subject.length > 80 && part("About", make("p", { class: "long" }, named(finding.subject, 20000))),
       finding.evidence.length > 0 && part("Evidence", make("pre", {}, finding.evidence.join("\n"))),
-      finding.why && part("Why it matters", make("p", {}, finding.why)),
-      (finding.remedy || finding.commands.length > 0) && part("What to do", finding.remedy && make("p", {}, finding.remedy), ...finding.commands.map(commandBox)),
+      finding.why && part("Why it matters", make("p", { class: "long" }, finding.why)),
+      (finding.remedy || finding.commands.length > 0) && part("What to do", finding.remedy && make("p", { class: "long" }, finding.remedy), ...finding.commands.map(commandBox)),
       (mailbox >= 0 || user >= 0) && make("button", { type: "button", class: "link", onclick: () => this.show(mailbox, user) }, "Show in the matrix"));
   }
 }
