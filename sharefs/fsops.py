@@ -787,6 +787,33 @@ def pin(path: Name) -> int:
     parts = [part for part in text.split("/") if part]
     if ".." in parts or "." in parts:
         raise ValueError(f"{text!r} has a component '.' or '..'")
+    handle = _pin_at_once(text)
+    if handle is None:
+        handle = _pin_step_by_step(parts, text)
+    if stat.S_ISLNK(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), text)
+    return handle
+
+
+_no_openat2 = threading.Event()
+
+
+def _pin_at_once(path: str) -> int | None:
+    """One system call for the whole path; None: the kernel has none such, or forbids it."""
+    if _no_openat2.is_set():
+        return None
+    with directory("/", search_only=True) as top:
+        try:
+            return open_beneath(path.strip("/") or ".", os.O_PATH, dir_fd=top)
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise OSError(error.errno, os.strerror(error.errno or 0), path) from error
+            _no_openat2.set()
+            return None
+
+
+def _pin_step_by_step(parts: list[str], text: str) -> int:
     handle = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for number, part in enumerate(parts):
@@ -795,8 +822,6 @@ def pin(path: Name) -> int:
             step = os.open(part, flags, dir_fd=handle)
             os.close(handle)
             handle = step
-        if stat.S_ISLNK(os.fstat(handle).st_mode):
-            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), text)
     except OSError as error:
         os.close(handle)
         raise OSError(error.errno, os.strerror(error.errno or 0), text) from error

@@ -5,7 +5,9 @@ no longer what it was: it names the inode and the value that it expects to find.
 """
 
 import enum
+import functools
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -153,6 +155,7 @@ def _id(value: str) -> None:
         raise ValueError("a number is wanted, not a name")
 
 
+@functools.lru_cache(maxsize=1024)  # a plan has few different ones
 def _access(value: str) -> None:
     words = {entry.tag.name for entry in parse_acl_text(value)}
     if not {"USER_OBJ", "GROUP_OBJ", "OTHER"} <= words:
@@ -179,7 +182,7 @@ def _map_key(value: str) -> None:
         raise ValueError("no key of the sharing map")
 
 
-_CHECKS: Final = {
+_CHECKS: Final[Mapping[Kind, Callable[[str], None]]] = {
     Kind.CHMOD: _mode,
     Kind.SETGID: _mode,
     Kind.CHGRP: _id,

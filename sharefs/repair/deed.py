@@ -6,6 +6,7 @@ are pinned (fsops.pin), compared with the plan's device and inode, and then chan
 
 import contextlib
 import errno
+import functools
 import os
 import stat
 from collections.abc import Collection, Iterator
@@ -88,11 +89,10 @@ def observed(change: Change, handle: int) -> str | None:
             return str(status.st_uid)
         case Kind.SETFACL:
             octets = _attribute(handle, ACCESS)
-            acl = minimal_acl(status.st_mode) if octets is None else parse_posix_acl(octets)
-            return acl_text(acl)
+            return acl_text(minimal_acl(status.st_mode)) if octets is None else _text_of(octets)
         case Kind.DEFACL:
             octets = _attribute(handle, DEFAULT)
-            return "" if octets is None else acl_text(parse_posix_acl(octets))
+            return "" if octets is None else _text_of(octets)
         case Kind.SYMLINK:
             try:
                 return os.readlink(_name(change), dir_fd=handle)
@@ -154,6 +154,17 @@ def _attribute(handle: int, name: str) -> bytes | None:
         if error.errno in _NO_ACL:
             return None
         raise
+
+
+# The files of a mailbox have few different ACLs between them.
+@functools.lru_cache(maxsize=1024)
+def _text_of(octets: bytes) -> str:
+    return acl_text(parse_posix_acl(octets))
+
+
+@functools.lru_cache(maxsize=1024)
+def _octets_of(text: str) -> bytes:
+    return format_posix_acl(parse_acl_text(text))
 
 
 def _name(change: Change) -> str:
@@ -251,7 +262,7 @@ def _set_acl(handle: int, name: str, text: str) -> None:
     """Three entries given as an access ACL become mode bits, and an ACL that was there goes."""
     path = fsops.through(handle)
     if text:
-        os.setxattr(path, name, format_posix_acl(parse_acl_text(text)))
+        os.setxattr(path, name, _octets_of(text))
         return
     with contextlib.suppress(OSError):
         os.removexattr(path, name)

@@ -1,9 +1,9 @@
 """From a home and its nodes to changes and notes.  Pure, and one node at a time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
-from sharefs.repair.change import Change
-from sharefs.repair.facts import Home, Places
+from sharefs.repair.change import Change, Kind
+from sharefs.repair.facts import Home, Placed, Places, Role
 from sharefs.repair.plan_file import Note
 from sharefs.repair.strategies import STRATEGIES, Name, Options
 from sharefs.repair.wish import Node, changes_for
@@ -20,7 +20,34 @@ def plan_home(
     places = Places(home)
     for node, wish in chosen.begin():
         yield from changes_for(node, wish)
+    known: dict[Hashable, tuple[_Pattern, ...]] = {}
     for node in nodes:
-        for found, wish in chosen.wishes(places.place(node)):
-            yield from changes_for(found, wish)
+        placed = places.place(node)
+        key = _alike(placed)
+        if key is not None and key in known:
+            for kind, old, new, finding in known[key]:
+                yield Change(kind, node.path, old, new, node.device, node.number, finding)
+            continue
+        told = len(chosen.notes)
+        changes = tuple(
+            change for found, wish in chosen.wishes(placed) for change in changes_for(found, wish)
+        )
+        if key is not None and told == len(chosen.notes):
+            known[key] = tuple((one.kind, one.old, one.new, one.finding) for one in changes)
+        yield from changes
     notes += chosen.notes
+
+
+_Pattern = tuple[Kind, str | None, str | None, str]
+
+
+def _alike(placed: Placed) -> Hashable | None:
+    """Message files of one mailbox with the same permissions get the same changes, and there are
+    many of them.  None: this one is to be looked at by itself."""
+    node = placed.node
+    if placed.role is not Role.FILE or placed.mailbox is None or node.links != 1:
+        return None
+    if node.path.rpartition("/")[0] == placed.mailbox.path:
+        return None  # control files differ among themselves
+    inode = node.inode
+    return placed.mailbox.path, inode.mode, inode.uid, inode.gid, inode.acl

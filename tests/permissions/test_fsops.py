@@ -340,3 +340,39 @@ def test_change_permissions_does_not_follow_links(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == 0o640
     with pytest.raises(OSError, match="symbolic links"):
         fsops.change_permissions(tmp_path / "l", mode=0o666)
+
+
+# --- pin -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["openat2", "step by step"])
+def test_pin_follows_no_link_in_any_component(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
+) -> None:
+    if not at_once:
+        monkeypatch.setattr(fsops, "_pin_at_once", lambda path: None)
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    (folder / "file").write_text("x")
+    (tmp_path / "link").symlink_to(folder)
+    (folder / "last").symlink_to("file")
+    handle = fsops.pin(folder / "file")
+    try:
+        assert os.path.samestat(os.fstat(handle), os.stat(folder / "file"))
+        os.rename(folder / "file", folder / "moved")
+        fsops.set_mode(handle, 0o640)
+        assert (folder / "moved").stat().st_mode & 0o777 == 0o640
+    finally:
+        os.close(handle)
+    for path, code in (
+        (tmp_path / "link" / "moved", {errno.ELOOP, errno.ENOTDIR}),
+        (folder / "last", {errno.ELOOP}),
+        (folder / "gone", {errno.ENOENT}),
+        (folder / "moved" / "x", {errno.ENOTDIR}),
+    ):
+        with pytest.raises(OSError, match=str(path)) as caught:
+            fsops.pin(path)
+        assert caught.value.errno in code
+    for bad in ("relative", "/a/../b", "/a/./b"):
+        with pytest.raises(ValueError, match=r"component|absolute"):
+            fsops.pin(bad)
