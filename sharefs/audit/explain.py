@@ -14,6 +14,7 @@ from sharefs.acl import Effect
 from sharefs.audit.acl_change import acl_remedy
 from sharefs.audit.kernel import People, ask_kernel
 from sharefs.audit.layers import Change, Explained, Kind, Layer, Verdict
+from sharefs.audit.mounts import is_grpid
 from sharefs.audit.names import Names
 from sharefs.audit.operations import (
     RIGHTS,
@@ -306,7 +307,8 @@ def _create_rule(context: ViewerContext, target: Target) -> Layer | None:
         return Layer(Kind.RULE, Verdict.NO, root, "another user's mail root is not ours to make")
     above = nearest_directory(target.storage.mailbox_path(target.levels).parent)
     creation = creation_as(context, target.found)
-    predicted = predict_dir(inode_of(str(above)), creation, context.who)
+    inode = inode_of(os.path.realpath(above))
+    predicted = predict_dir(inode, creation, context.who, grpid=is_grpid(inode))
     if predicted.refused_gid is None:
         return None
     text = (

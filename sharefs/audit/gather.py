@@ -20,7 +20,7 @@ from sharefs.audit.facts import (
     Trouble,
     UserFacts,
 )
-from sharefs.audit.mounts import Mount, mount_of, mounts_of_host
+from sharefs.audit.mounts import Mount, is_grpid, mount_of, mounts_of_host
 from sharefs.audit.names import Names
 from sharefs.audit.operations import nearest_directory
 from sharefs.audit.predict import predict_mailbox
@@ -245,7 +245,7 @@ class Gatherer:
 def _chgrp(root: Inode, who: Credentials) -> str:
     """Why a new mailbox could not be given the root's group; "" if it can, or needs not."""
     creation = Creation.of_directory(Facts(root.mode, root.uid, root.gid, root.path), egid=who.gid)
-    found = predict_dir(root, creation, who)
+    found = predict_dir(root, creation, who, grpid=is_grpid(root))
     if found.refused_gid is None:
         return ""
     return f"uid {who.uid} is not in group {found.refused_gid}, which new mailboxes must get"

@@ -3,11 +3,14 @@
 From /proc/self/mountinfo (proc_pid_mountinfo(5)), of this process's own mount namespace.
 """
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from sharefs.permissions.access import Inode
 
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _IRRELEVANT: Final = frozenset({"nosuid", "noexec", "nodev"})
@@ -100,6 +103,18 @@ def mount_of(path: str, mounts: Sequence[Mount]) -> Mount | None:
 
 def is_mount_point(path: str, mounts: Iterable[Mount]) -> bool:
     return any(mount.point == path for mount in mounts)
+
+
+def is_grpid(inode: Inode) -> bool:
+    """Whether the file system gives every new file its directory's group, setgid or not.
+
+    inode: a directory, which may not be made yet.
+    """
+    path = inode.path
+    while not os.path.isdir(path) and path != "/":
+        path = os.path.dirname(path)
+    mount = mount_of(os.path.realpath(path), mounts_of_host())
+    return mount is not None and mount.group_of_directory
 
 
 def _plain(text: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sharefs.account.context import Target
+from sharefs.audit.mounts import is_grpid
 from sharefs.audit.names import Names
 from sharefs.audit.operations import nearest_directory
 from sharefs.audit.places import creation_as, files_of
@@ -232,13 +233,20 @@ def _as_made(made: Made, who: Credentials) -> Inode:
 
 
 def _file(what: str, parent: Inode, creation: Creation, who: Credentials, names: Names) -> Made:
-    return _made(what, parent.path, predict_file(parent, creation, who), creation, who, names)
+    return _made(
+        what,
+        parent.path,
+        predict_file(parent, creation, who, grpid=is_grpid(parent)),
+        creation,
+        who,
+        names,
+    )
 
 
 def _directory(
     what: str, parent: Inode, path: str, creation: Creation, who: Credentials, names: Names
 ) -> Made:
-    predicted = predict_dir(parent, creation, who)
+    predicted = predict_dir(parent, creation, who, grpid=is_grpid(parent))
     return _made(what, path or parent.path, predicted, creation, who, names)
 
 
