@@ -143,7 +143,7 @@ def _change_command(name: str, mode: Mode, text: str) -> None:
         words: tuple[str, ...],
     ) -> None:  # fmt: skip
         update = update_of(Identifier.parse_cli(identifier), mode, words)
-        _apply(ctx, who, mailbox, update, force)
+        _apply(ctx, who, mailbox, update, force, gives=mode is not Mode.REMOVE)
 
 
 _change_command(
@@ -221,7 +221,10 @@ def delete(ctx: click.Context, who: Who, force: bool, mailbox: str, identifier: 
     _apply(ctx, who, mailbox, update, force)
 
 
-def _apply(ctx: click.Context, who: Who, mailbox: str, update: Update, force: bool) -> None:
+def _apply(
+    ctx: click.Context, who: Who, mailbox: str, update: Update, force: bool, *, gives: bool = False
+) -> None:
+    """gives: not only takes away, so that an identifier which nobody has is worth a warning."""
     override = _is_superuser()
 
     def action(account: Account) -> list[str]:
@@ -231,6 +234,8 @@ def _apply(ctx: click.Context, who: Who, mailbox: str, update: Update, force: bo
     host = Host.of(ctx)
     for user, warnings in host.each(who, action):
         for warning in warnings:
+            click.echo(f"sharefs({user.name}): {warning}", err=True)
+        if gives and (warning := host.doubt_about(update.identifier, user)):
             click.echo(f"sharefs({user.name}): {warning}", err=True)
     host.end()
 

@@ -83,7 +83,7 @@ def add(
         names = account.tree(mailbox, level=True) if recursive else [mailbox]
         return [_change(account, name, update, override, force) for name in names]
 
-    _report(ctx, who, action)
+    _report(ctx, who, action, given_to=update.identifier)
 
 
 @share.command()
@@ -129,7 +129,11 @@ def _change(
 
 
 def _report(
-    ctx: click.Context, who: Who, action: Callable[[Account], list[dict[str, Any]]]
+    ctx: click.Context,
+    who: Who,
+    action: Callable[[Account], list[dict[str, Any]]],
+    *,
+    given_to: Identifier | None = None,
 ) -> None:
     host = Host.of(ctx)
     for user_, changes in host.each(who, action):
@@ -139,6 +143,8 @@ def _report(
             click.echo(f"{change['mailbox']}: {change['identifier']} {state}{unchanged}")
             for warning in change["warnings"]:
                 click.echo(f"sharefs({user_.name}): {warning}", err=True)
+        if given_to is not None and (warning := host.doubt_about(given_to, user_)):
+            click.echo(f"sharefs({user_.name}): {warning}", err=True)
     host.end()
 
 

@@ -76,12 +76,20 @@ def doubts(acl: Acl, *, exists: Callable[[str], bool], domain: str) -> Iterator[
         kind, name = entry.identifier.kind, entry.identifier.name
         if kind in (Kind.ANYONE, Kind.AUTHENTICATED) and entry.rights:
             yield Doubt(place, f"{entry} is everybody on this host", note=True)
-        if kind is Kind.USER and "\t" not in name and not exists(name):
-            yield Doubt(place, f"no user database knows {name}{_hint(name, domain, exists)}")
+        if kind is Kind.USER and "\t" not in name and (text := unknown(name, domain, exists)):
+            yield Doubt(place, text)
         if _sees_nothing(entry):
             yield Doubt(
                 place, f"{entry} has rights without lookup: the mailbox stays hidden", note=True
             )
+
+
+def unknown(name: str, domain: str, exists: Callable[[str], bool]) -> str:
+    """What is wrong with a user's name that nobody has, with the spelling that somebody has.
+
+    "" if it is somebody's.  domain: of the user whose mailbox it is, or "".
+    """
+    return "" if exists(name) else f"no user database knows {name}{_hint(name, domain, exists)}"
 
 
 def _hint(name: str, domain: str, exists: Callable[[str], bool]) -> str:

@@ -240,6 +240,24 @@ def test_users_act_for_themselves_only(shell: Shell, host: World) -> None:
     assert lines(host) == ["user=bob lrs"]
 
 
+@pytest.mark.parametrize("words", ["share add -u alice Work {}", "acl set -u alice Work user={} l"])
+def test_a_share_with_nobody_is_made_and_warned_of(shell: Shell, host: World, words: str) -> None:
+    """Logins with or without the domain: entries that never match (NethServer/dev#6966)."""
+    users = host.top / "users"
+    users.write_text(users.read_text().replace("dave:", "dave@ex.org:"))
+    for name, hint in (
+        ("zoe", "no user database knows zoe; until"),
+        ("bob@ex.org", "no user database knows bob@ex.org; bob exists: write that"),
+        ("dave", "no user database knows dave; there is dave@ex.org"),
+        ("Bob", "Bob logs in as bob, which user=Bob does not match: write that"),
+    ):
+        done = shell.run(words.format(name))
+        assert done.status == 0
+        assert f"sharefs(alice): {hint}" in done.err
+        assert [line.split()[0] for line in lines(host)] == [f"user={name}"], "it is done"
+        assert shell.ok(f"acl delete -u alice Work user={name}"), "and undone without a word"
+
+
 def as_login(shell: Shell, name: str, words: str) -> tuple[int, str, str]:
     """As as_user, but with the groups of a shell: mail_access_groups are not among them."""
 

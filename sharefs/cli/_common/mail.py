@@ -6,6 +6,7 @@ import pwd
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,13 +17,16 @@ from sharefs.cli import EXIT_STATUS
 from sharefs.cli._common.acting import run_as
 from sharefs.config import Config, load
 from sharefs.errors import Code, SharingError
+from sharefs.identifiers import Identifier, Kind
 from sharefs.identity.from_config import identity_settings
 from sharefs.identity.model import MailUser
 from sharefs.identity.userdb import UserDatabase
+from sharefs.sharing.tidy import unknown
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
+_NAMED: Final = 3  # logins of one name in several domains that a warning names
 USERNAME: Final = "Username"  # doveadm's title of the column that -A adds
 
 
@@ -134,6 +138,29 @@ class Host:
         for user, records in self.each(who, action):
             found += [{USERNAME: user.name, **record} for record in records]
         return ((USERNAME, *columns) if who.several else columns), found
+
+    def doubt_about(self, identifier: Identifier, owner: MailUser) -> str:
+        """What is odd about giving rights to an identifier on owner's mailboxes; "": nothing.
+
+        An entry for a name that no login has grants nothing today, and everything to whoever gets
+        the name tomorrow.  A database that is away has not said that nobody is there.
+        """
+        name = identifier.name
+        if identifier.kind is not Kind.USER:
+            return ""
+        try:
+            text = unknown(name, owner.domain, self.users.exists)
+            if not text:
+                login = self.users.lookup(name).acl_user
+                if login == name:
+                    return ""
+                return f"{name} logs in as {login}, which user={name} does not match: write that"
+            if "@" not in name and "exists" not in text:
+                others = list(islice(self.users.matching(f"{name}@*"), _NAMED))
+                text += f"; there is {', '.join(others)}" if others else ""
+        except SharingError:
+            return ""
+        return f"{text}; until there is such a user, user={name} means nobody"
 
     @staticmethod
     def _myself() -> str:
