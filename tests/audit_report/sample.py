@@ -48,7 +48,7 @@ FOLDERS = ("INBOX", "Archive", "Drafts", "Projects", "Projects/2026", "Sent", "T
 
 
 def office() -> ReportModel:
-    """24 users; two leaks, shares that cannot work, and everything else as it should be."""
+    """24 users; two leaks, grants that cannot work, and everything else as it should be."""
     users = [User(name, login=name not in ("kim", "uwe")) for name in TEAM]
     number = {name: at for at, name in enumerate(TEAM)}
     builder = MatrixBuilder(users)

@@ -64,7 +64,7 @@ def label(page: Page) -> str:
 
 def test_the_answer_is_the_first_thing_to_read(show: Show) -> None:
     page = show(office())
-    assert page.text("h1") == "4 leaks and 3 shares that cannot work"
+    assert page.text("h1") == "4 leaks and 3 grants that cannot work"
     assert page.ask("document.title").startswith("4 leaks")
     assert "24 users and 171 mailboxes" in page.text("#facts")
     assert page.text(".finding .title").endswith("eve can read bob's mail with a shell")

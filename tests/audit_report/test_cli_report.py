@@ -38,7 +38,7 @@ def test_what_the_kernel_refuses_is_told_apart(host: World, shell: Shell) -> Non
     host.maildir("alice", ".Work", "cur").chmod(0o700)
     assert row(shell, "alice/Work", "bob") == ["ls-r"]
     done = shell.ok("report")
-    assert done.lines[0] == "1 share that cannot work."
+    assert done.lines[0] == "1 grant that cannot work."
     assert any(line.startswith("  bob  alice/Work  ls-r  r: ") for line in done.lines)
 
 
@@ -50,7 +50,7 @@ def test_the_file_is_whole_private_and_says_the_same(
     file = tmp_path / "report.html"
     file.write_text("what was there before")
     done = shell.ok(["report", "-o", str(file)])
-    assert done.out == f"1 share that cannot work.  Open {file} in a browser.\n"
+    assert done.out == f"1 grant that cannot work.  Open {file} in a browser.\n"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == ["report.html"]
     data = data_of(file)

@@ -59,7 +59,7 @@ def small_host() -> Collector:
     creation = Creation.of_directory(Facts(0o42770, 1, 4_000_002, str(root)), egid=5)
     inbox = BoxFacts(
         "alice", ("INBOX",), "INBOX", "INBOX", root, inode(str(root)), creation=creation,
-        judged=(Judged(("alice",), ALL, {}, is_owner=True),),
+        judged=(Judged(("alice",), ALL, {"x": "it is the root itself"}, is_owner=True),),
     )  # fmt: skip
     work = BoxFacts(
         "alice", ("Work",), "Work", "Work", root / ".Work", inode(str(root / ".Work")),

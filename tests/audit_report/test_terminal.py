@@ -41,7 +41,7 @@ def test_cells() -> None:
 
 def test_the_answer_comes_first() -> None:
     lines = list(report_lines(office()))
-    assert lines[0] == "4 leaks and 3 shares that cannot work."
+    assert lines[0] == "4 leaks and 3 grants that cannot work."
     at = {text: number for number, text in enumerate(lines)}
     assert (
         at["[critical] eve can read bob's mail with a shell"]
@@ -65,8 +65,8 @@ def test_nothing_seen_is_not_nothing_wrong() -> None:
 
 
 HEADLINES = [  # leaked, blocked, unknown, severities -> headline
-    (1, 0, 0, (), "1 leak"), (0, 1, 0, (), "1 share that cannot work"),
-    (1200, 2, 0, (Severity.CRITICAL,), "1,200 leaks and 2 shares that cannot work"),
+    (1, 0, 0, (), "1 leak"), (0, 1, 0, (), "1 grant that cannot work"),
+    (1200, 2, 0, (Severity.CRITICAL,), "1,200 leaks and 2 grants that cannot work"),
     (0, 0, 0, (Severity.NOTICE, Severity.CRITICAL), "1 critical finding"),
     (0, 0, 0, (Severity.WARNING,) * 3, "3 warnings"), (0, 0, 0, (Severity.NOTICE,), "1 notice"),
     (0, 0, 7, (), "Nothing wrong found; 7 answers unknown"), (0, 0, 0, (), "Everything agrees"),

@@ -26,6 +26,7 @@ from sharefs.audit.report.matrix import (
     mask_of,
 )
 from sharefs.audit.report.model import Directory, Problem, ReportModel, in_order
+from sharefs.namespaces.namespace import INBOX_LEVELS
 from sharefs.permissions.access import Inode
 from sharefs.permissions.inherit import Creation
 
@@ -70,6 +71,7 @@ class Collector:
         cells: dict[int, Cell] = {}
         notes: dict[int, str] = {}
         for judged in box.judged:
+            judged = _without_inbox_rule(judged, box)
             cell, why = cell_of(judged), why_of(judged)
             for person in judged.people:
                 number = self._number.get(person)
@@ -134,6 +136,13 @@ class Collector:
             finding.rule, finding.severity, finding.title, finding.subject, finding.evidence,
             finding.why, finding.remedy, finding.commands, mailbox, finding.user,
         )  # fmt: skip
+
+
+def _without_inbox_rule(judged: Judged, box: BoxFacts) -> Judged:
+    """INBOX cannot be deleted by anybody (RFC 3501 section 6.3.4): no matter of permissions."""
+    if box.levels != INBOX_LEVELS or "x" not in judged.denied:
+        return judged
+    return replace(judged, denied={c: why for c, why in judged.denied.items() if c != "x"})
 
 
 def matrix_name(box: BoxFacts) -> str:

@@ -96,7 +96,7 @@ def headline(summary: Summary) -> str:
     if summary.leaked:
         parts.append(counted_noun(summary.leaked, "leak"))
     if summary.blocked:
-        parts.append(counted_noun(summary.blocked, "share") + " that cannot work")
+        parts.append(counted_noun(summary.blocked, "grant") + " that cannot work")
     if parts:
         return " and ".join(parts)
     worst = next((s for s in Severity if summary.by_severity[s]), None)
