@@ -148,6 +148,9 @@ class Boxes:
                 files, own, self._as_others(found, own), self._policy, by, self._world
             )
         )
+        if own.ignored or not self._context.settings.acl_enabled:
+            # Nothing is granted to others but by the kernel, so the two cannot disagree.
+            judged = tuple(each for each in judged if each.is_owner)
         self._note_links(box, creation)
         return BoxFacts(
             owner=namespace.owner or "",

@@ -12,7 +12,7 @@ from sharefs.audit.facts import Account, HostFacts, ProcessFacts, RootFacts
 from sharefs.audit.findings import RULES, Finding, Severity
 from sharefs.audit.mounts import Mount
 from sharefs.audit.rules import judge_host, judge_root
-from sharefs.config import Problem
+from sharefs.config import Problem, load
 from sharefs.config import Severity as ConfigSeverity
 from sharefs.errors import Place
 from sharefs.names import Layout
@@ -295,6 +295,27 @@ def test_evidence_names_right_person_and_component() -> None:
         assert found.subject == "alice: Work"
         assert found.user == "bob"
         assert f"bob: rwie refused: {box(host, 'cur')} lacks" in found.evidence[0]
+
+
+def test_without_acls_the_kernel_alone_decides_who_shares() -> None:
+    with world_in_tmp() as host:
+        share(host)
+        path = host.config_path
+        path.write_text(path.read_text().replace("acl_driver = vfile", ""))
+        host.config = load(path, lookup_group=lambda name: True)
+        acl_without_access(host)
+        found = rules(audited(host, accounts=[BOB_SHELL]))
+        assert not found & {"acl-without-access", "access-without-acl", "no-administrator"}
+        owner_locked_out_by_kernel(host)
+        assert "owner-locked-out" in rules(audited(host))
+
+
+def test_messages_on_their_way_are_not_judged() -> None:
+    with world_in_tmp() as host:
+        share(host)
+        (box(host) / "tmp" / "coming").touch(0o600)
+        os.chown(box(host) / "tmp" / "coming", UIDS["alice"], SHARED_GID)
+        assert audited(host) == []
 
 
 def test_a_line_is_named_with_its_column() -> None:
