@@ -7,7 +7,7 @@ Exit statuses, stable: 0 done; 1 the answer is no (a check failed, a right is mi
 import importlib
 import os
 import sys
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -78,10 +78,10 @@ def cli(ctx: click.Context, config_path: str | None, overrides: tuple[str, ...])
     ctx.obj = {"config_path": config_path, "overrides": overrides}
 
 
-def main(argv: list[str] | None = None) -> Any:
+def main(argv: list[str] | None = None) -> None:
     """Entry point.  Refusals become one line on standard error and an exit status."""
     try:
-        return cli.main(args=argv, prog_name="sharefs")
+        cli.main(args=argv, prog_name="sharefs")
     except SharingError as refusal:
         click.echo(f"sharefs: {refusal.detail}", err=True)
         sys.exit(EXIT_STATUS[refusal.code])
