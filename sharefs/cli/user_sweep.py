@@ -38,12 +38,12 @@ def rename(ctx: click.Context, yes: bool, form: str, old: str, new: str) -> None
     Rights that NEW had already stay: the two are joined.  Mail is not moved: rename the account
     and its home first, so that the user databases know NEW.
 
-    \\b
+    \b
     Example:
       sharefs user rename carol caroline
       sharefs user rename --yes carol caroline
 
-    \\b
+    \b
     Exit status: 0 done, or would be; 1 something was refused; 67 nobody is called NEW.
     """
     host = Host.of(ctx)
@@ -84,12 +84,12 @@ def delete(ctx: click.Context, yes: bool, form: str, name: str) -> None:
 
     NAME need not exist any more.  Mail is not deleted.
 
-    \\b
+    \b
     Example:
       sharefs user delete carol
       sharefs user delete --yes carol
 
-    \\b
+    \b
     Exit status: 0 done, or would be; 1 something was refused.
     """
 

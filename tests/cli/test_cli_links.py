@@ -141,3 +141,14 @@ def test_showing_users_still_works(shell: Shell) -> None:
     assert shell.ok("user show alice").out.startswith("user      alice")
     assert "rename" in shell.ok("user --help").out
     assert shell.run("user").status != 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["plan", "apply", "undo", "share link", "share unlink", "share repair", "share list",
+     "acl apply", "acl lint", "acl fmt", "acl export", "acl import", "user rename", "user delete"],
+)  # fmt: skip
+def test_help_has_examples_and_keeps_its_lines(shell: Shell, command: str) -> None:
+    out = shell.ok(f"{command} --help").out
+    assert "\\b" not in out
+    assert f"\n    sharefs {command}" in out
