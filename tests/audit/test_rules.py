@@ -310,6 +310,24 @@ def test_without_acls_the_kernel_alone_decides_who_shares() -> None:
         assert "owner-locked-out" in rules(audited(host))
 
 
+def test_one_uid_for_everybody_is_clean() -> None:
+    """The kernel tells nobody apart, the ACL alone does; that is a way to run a host."""
+    with world_in_tmp(outsiders=frozenset(UIDS)) as host:
+        uid = UIDS["alice"]
+        users = host.top / "users"
+        lines = [line.split(":") for line in users.read_text().splitlines()]
+        users.write_text("".join(
+            ":".join([name, password, str(uid), str(uid), *rest]) + "\n"
+            for name, password, _, _, *rest in lines
+        ))  # fmt: skip
+        for place in (*(host.home(name) for name in UIDS), host.top / "db", host.top / "public"):
+            os.chown(place, uid, uid)
+            place.chmod(0o700)
+        share(host)
+        share(host, "Own", letters="")
+        assert audited(host) == []
+
+
 def test_messages_on_their_way_are_not_judged() -> None:
     with world_in_tmp() as host:
         share(host)
