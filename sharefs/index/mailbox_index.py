@@ -128,7 +128,7 @@ class MailboxIndex:
                     gone.append(uid)
                 else:
                     ahead = True
-            elif identity_of(uid) != identity:
+            elif rows.identity_octets(identity_of(uid)) != identity:
                 raise Damaged(f"message {uid} is another one than the index knew")
             else:
                 indexed.add(uid)
@@ -282,11 +282,29 @@ class MailboxIndex:
 
     @_mending
     def _rows(self, uids: Sequence[int], columns: Sequence[Column]) -> dict[int, tuple[Value, ...]]:
-        self._ready()
         if not uids:
             return {}
+        if self._data_version < 0 and len(uids) <= FEW:
+            # Nobody has asked for much yet: do not compare a whole mailbox for a few messages.
+            valid = self._valid_among(uids)
+        else:
+            self._ready()
+            valid = self._indexed
         found = rows.rows_of(self._database.sql, uids, columns)
-        return {uid: values for uid, values in found.items() if uid in self._indexed}
+        return {uid: values for uid, values in found.items() if uid in valid}
+
+    def _valid_among(self, uids: Sequence[int]) -> set[int]:
+        """Those of a few messages whose rows are about them."""
+        valid = set()
+        for uid, identity, _ in rows.facts_of(self._database.sql, uids):
+            try:
+                known = rows.identity_octets(self._mailbox.identity_of(uid))
+            except KeyError:
+                continue
+            if known != identity:
+                raise Damaged(f"message {uid} is another one than the index knew")
+            valid.add(uid)
+        return valid
 
     def _out_of_order(self, error: Exception, what: str) -> None:
         """A busy file, a full or failing disk: go on without the index, and say so."""

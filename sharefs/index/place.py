@@ -21,6 +21,10 @@ NAME: Final = "sharefs.index.sqlite3"
 JOURNAL: Final = NAME + "-journal"
 BROKEN: Final = NAME + ".broken"  # the last index that was set aside, for whoever wants to know why
 
+# Directories that are made at most: enough for ~/.cache/sharefs/index and one below, so that a
+# home that is gone, or not mounted, is never made in its place.
+MAKES: Final = 4
+
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -49,6 +53,8 @@ def prepare(directory: Path) -> Prepared:
     Raises Unusable, also for what the file system refuses (full, read-only, not permitted).
     """
     try:
+        if not directory.parents[min(MAKES, len(directory.parents)) - 1].is_dir():
+            raise Unusable(f"{directory}: too much of the way there is missing")
         fsops.make_dirs(directory, DEFAULTS)
         with fsops.directory(directory) as fd:
             _demand_private(directory, os.fstat(fd), _OTHERS_WRITE)

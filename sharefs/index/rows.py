@@ -49,7 +49,7 @@ def write(
     heads = []
     for uid, identity, got in harvests:
         text = int(with_texts and got.texts is not None)
-        row = (uid, identity, got.size, got.internaldate, got.sent, text)
+        row = (uid, identity_octets(identity), got.size, got.internaldate, got.sent, text)
         facts.append((*row, sum_of(*row)))
         words = (uid, *got.heads, got.left_out)
         heads.append((*words, sum_of(*words)))
@@ -88,6 +88,11 @@ def write(
         trigrams.note_sums(database)
 
 
+def identity_octets(identity: str) -> bytes:
+    """As it is kept: a file name that is no text has surrogates in it (PEP 383)."""
+    return identity.encode("utf-8", "surrogatepass")
+
+
 def note_changes(database: sqlite3.Connection, uids: Sequence[int], modseq: int) -> None:
     database.executemany(
         "INSERT OR REPLACE INTO changes VALUES (?, ?, ?)",
@@ -117,18 +122,20 @@ def remove(database: sqlite3.Connection, uids: Sequence[int]) -> None:
 _FACTS: Final = "SELECT sum, uid, identity, size, internaldate, sent, text FROM messages"
 
 
-def facts_of_all(database: sqlite3.Connection) -> Iterator[tuple[int, str, bool]]:
+def facts_of_all(database: sqlite3.Connection) -> Iterator[tuple[int, bytes, bool]]:
     """(uid, identity, whether it has texts) of every message.  Raises Damaged."""
     return _checked(database.execute(_FACTS))
 
 
-def facts_of(database: sqlite3.Connection, uids: Sequence[int]) -> Iterator[tuple[int, str, bool]]:
+def facts_of(
+    database: sqlite3.Connection, uids: Sequence[int]
+) -> Iterator[tuple[int, bytes, bool]]:
     """The same of at most READ_AT_ONCE messages."""
     marks = ", ".join("?" * len(uids))
     return _checked(database.execute(f"{_FACTS} WHERE uid IN ({marks})", uids))
 
 
-def _checked(found: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, str, bool]]:
+def _checked(found: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, bytes, bool]]:
     for row in found:
         if sum_of(*row[1:]) != row[0]:
             raise Damaged(f"the facts about message {row[1]} have a wrong sum")

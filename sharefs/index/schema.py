@@ -5,7 +5,8 @@ is built anew.  All sums are those of sums.py.
 
 meta        what the file is about, each value with its sum; see the names below.
 messages    one row for each indexed message.
-    identity      Mailbox.identity_of(): the row is about this message or it is dropped
+    identity      Mailbox.identity_of(): the row is about this message or it is dropped.  UTF-8,
+                  but file names may be any octets (rows.identity_octets)
     size          RFC822.SIZE
     internaldate  seconds since 1970
     sent          day of the Date field as date.toordinal() (message.sent_day)
@@ -64,7 +65,7 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 CREATE TABLE meta (name TEXT PRIMARY KEY, value, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE messages (
-    uid INTEGER PRIMARY KEY, identity TEXT NOT NULL, size INTEGER NOT NULL,
+    uid INTEGER PRIMARY KEY, identity BLOB NOT NULL, size INTEGER NOT NULL,
     internaldate INTEGER NOT NULL, sent INTEGER NOT NULL, text INTEGER NOT NULL,
     sum INTEGER NOT NULL
 );

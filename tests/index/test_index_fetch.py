@@ -1,5 +1,6 @@
 """What the index keeps of a message is what the message says."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -146,6 +147,50 @@ def test_bounds_of_one_message(tmp_path: Path) -> None:
         assert status.texts == 0
         assert status.share < 0.05
         assert index.search(TextContains("19 19"), mailbox.uids()) == [10]
+
+
+def test_file_names_that_are_no_text(tmp_path: Path) -> None:
+    fill(tmp_path / "Maildir", [b"Subject: x\n\nx\n"])
+    cur = os.fsencode(tmp_path / "Maildir" / "cur")
+    for number, name in enumerate([b"\xff\xfe", "grüß".encode(), b"a\nb", b"'\""]):
+        with open(cur + b"/170000000%d.%b.host:2," % (number, name), "wb") as file:
+            file.write(b"Subject: odd\n\nx\n")
+    for complete in (True, False):
+        with (
+            opened(tmp_path / "Maildir") as mailbox,
+            indexed(mailbox, tmp_path / "i", complete=complete) as index,
+        ):
+            readable = index.search(HeaderContains("subject", "odd"), mailbox.uids())
+            assert len(readable) >= 2
+            assert index.missing() == 0
+            assert index.verify() == []
+
+
+def test_a_few_messages_are_checked_one_by_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first FETCH of a session is for a handful, and rows are compared all the same."""
+    root = tmp_path / "Maildir"
+    fill(root, [b"Subject: %d\n\nx\n" % number for number in range(6)])
+    with opened(root) as mailbox, indexed(mailbox, tmp_path / "i"):
+        pass
+    uidlist = root / "dovecot-uidlist"
+    head, *lines = uidlist.read_text().splitlines()
+    names = [line.partition(":")[2] for line in lines]
+    names[2], names[3] = names[3], names[2]
+    lines = [f"{uid} :{name}" for uid, name in enumerate(names, start=1)]
+    with opened(root) as mailbox, indexed(mailbox, tmp_path / "i", complete=False) as index:
+        assert sorted(index.rows([1, 2, 9], ALL)) == [1, 2]
+    uidlist.write_text("\n".join([head, *lines]) + "\n")
+    with opened(root) as mailbox, indexed(mailbox, tmp_path / "i", complete=False) as index:
+        assert sorted(index.rows([1, 2, 9], ALL)) == [1, 2]
+        assert not caplog.messages
+        assert index.rows([3, 4], ALL) == {}
+        assert "another one" in caplog.text
+        assert index.catch_up()
+        got = index.rows([3, 4], [Column.FIELDS])
+        assert [row[0] for row in got.values()] == [b"Subject: 3\r\n\r\n", b"Subject: 2\r\n\r\n"]
+    caplog.clear()
 
 
 def test_an_empty_mailbox(tmp_path: Path) -> None:

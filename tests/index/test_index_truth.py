@@ -463,6 +463,21 @@ def test_when_most_of_it_is_about_dead_messages(
         check(index, mailbox)
 
 
+def test_a_home_that_is_gone_is_not_made(root: Path, tmp_path: Path) -> None:
+    place = tmp_path / "home" / ".cache" / "sharefs" / "index" / "hash"
+    with opened(root) as mailbox, indexed(mailbox, place) as index:
+        assert index.status().path is None
+        check(index, mailbox)
+    assert not (tmp_path / "home").exists()
+    (tmp_path / "home").mkdir(mode=0o700)
+    with opened(root) as mailbox, indexed(mailbox, place) as index:
+        shutil.rmtree(tmp_path / "home")
+        check(index, mailbox)
+        assert index.catch_up()
+        assert index.status().path is None
+    assert not (tmp_path / "home").exists()
+
+
 # --- whose it is -----------------------------------------------------------------------------
 
 
