@@ -180,6 +180,27 @@ def test_where_no_shell_can_do_more_there_is_no_third_column(show: Show) -> None
     assert page.ask("document.querySelectorAll('#panel thead th').length") == 3
 
 
+LEVELS = [  # rights -> what the cell is called
+    ("", "nothing"), ("l", "sees that it exists"), ("lr", "reads"), ("lrs", "reads"),
+    ("lrsip", "reads and writes"), ("lrwstipe", "reads and writes"), (LETTERS, "administers"),
+]  # fmt: skip
+
+
+def test_levels_have_their_names(show: Show) -> None:
+    builder = MatrixBuilder([User(str(at)) for at in range(len(LEVELS))])
+    builder.add(
+        Mailbox("m"), {at: Cell.of(rights, rights) for at, (rights, _) in enumerate(LEVELS)}
+    )
+    page = show(ReportModel("h", MADE, matrix=builder.build()))
+    page.press("2")
+    page.click_on("#cell-filter [data-value=all]")
+    page.ask("document.getElementById('grid').focus()")
+    page.press("Home")
+    for at, (_, name) in enumerate(LEVELS):
+        assert label(page) == f"{at}, m: {name}"
+        page.press("ArrowRight")
+
+
 def test_a_click_on_a_name_tells_all_about_it(show: Show) -> None:
     page = show(office())
     page.press("2")

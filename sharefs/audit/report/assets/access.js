@@ -8,10 +8,10 @@ const LETTER_WORDS = {
 const isOwn = (access, mailbox, user) => access.owners[mailbox] === user;
 const LEVELS = ["nothing", "sees that it exists", "reads", "reads and writes", "administers"];
 
-// How much a mask of rights comes to: an index of LEVELS.
+// How much a mask of rights comes to: an index of LEVELS.  Marking as seen is part of reading.
 function levelOf(mask, letters) {
   const has = (wanted) => [...wanted].some((letter) => mask & (1 << letters.indexOf(letter)));
-  return has("a") ? 4 : has("wtsipekx") ? 3 : has("r") ? 2 : has("l") ? 1 : 0;
+  return has("a") ? 4 : has("wtipekx") ? 3 : has("r") ? 2 : has("l") ? 1 : 0;
 }
 
 class Access {
