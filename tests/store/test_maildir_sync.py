@@ -603,23 +603,57 @@ def test_the_log_says_why_messages_stay_hidden(
 def test_an_unwritable_mailbox_without_a_list(
     root: Path, storage: MaildirStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Empty, it shows what it has; messages without UIDs would make it look empty, so it does not
+    open until somebody has numbered them, and then nobody was told a wrong UIDVALIDITY."""
     storage.create(INBOX)
-    deliver(root, "1.a.h")
-    inbox = storage.open(INBOX, readonly=True)
+    empty, inbox = (storage.open(INBOX, readonly=True) for _ in range(2))
 
     def read_only(**_: object) -> None:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(inbox.picture.list, "lock", read_only)
+    for mailbox in (empty, inbox):
+        monkeypatch.setattr(mailbox.picture.list, "lock", read_only)
     for _ in range(3):
-        assert uids(inbox) == []
-        assert inbox.uidvalidity == 1
+        assert (uids(empty), empty.uidvalidity) == ([], 1)
+    deliver(root, "1.a.h")
+    assert uids(empty) == []
+    for _ in range(2):
+        with refusal(Code.UNAVAILABLE) as refused:
+            inbox.sync()
+        assert "has 1 messages that nobody has given UIDs" in refused.value.detail
+        with refusal(Code.UNAVAILABLE):
+            assert inbox.uidvalidity
+    assert not (root / "dovecot-uidlist").exists()
     monkeypatch.undo()
     with contextlib.closing(storage.open(INBOX)) as other:
         assert uids(other) == [1]
+        assert other.uidvalidity > 1
+        assert (uids(inbox), inbox.uidvalidity) == ([1], other.uidvalidity)
     with refusal(Code.NONEXISTENT):
-        inbox.sync()  # now that there are numbers, it is another mailbox
+        empty.sync()  # now that there are numbers, it is another mailbox
     assert uids(storage.open(INBOX, readonly=True)) == [1]
+
+
+def test_a_list_that_comes_back_finds_its_readers(
+    root: Path, storage: MaildirStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody moved it away for a moment: a reader is refused, and not told of a new mailbox."""
+    storage.create(INBOX)
+    deliver(root, "1.a.h")
+    with contextlib.closing(storage.open(INBOX)) as writer:
+        want = (uids(writer), writer.uidvalidity)
+    (root / "dovecot-uidlist").rename(root / "aside")
+    reader = storage.open(INBOX, readonly=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(reader.picture.list, "lock", _denied)
+        with refusal(Code.UNAVAILABLE):
+            reader.sync()
+    (root / "aside").rename(root / "dovecot-uidlist")
+    assert (uids(reader), reader.uidvalidity) == want
+
+
+def _denied(**_: object) -> None:
+    raise PermissionError(13, "Permission denied")
 
 
 def test_examining_gives_numbers_to_new_arrivals(root: Path, storage: MaildirStorage) -> None:

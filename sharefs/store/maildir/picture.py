@@ -36,8 +36,10 @@ from sharefs.store.maildir.uidlist import UidList
 log = logging.getLogger(__name__)
 
 SYNC_PATIENCE: Final = 10.0  # seconds to wait for the lock before new messages are shown later
+# Of a mailbox without a list that we may not make, while it is empty.  Every value that a writer
+# gives it later is greater, as RFC 3501 section 2.3.1.1 demands.
+NO_UIDVALIDITY: Final = 1
 # Why a mailbox may refuse new list entries and still be read.
-NO_UIDVALIDITY: Final = 1  # of a mailbox without a list that we may not make; it shows nothing
 REFUSED: Final = frozenset(
     {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT}
 )
@@ -289,7 +291,7 @@ class Picture:
     def _number(self, strays: set[str], touched: Touched) -> None:
         """Give UIDs to files that have none, if we may write the list; else they stay hidden.
 
-        touched grows by what another look under the lock found.
+        touched grows by what another look under the lock found.  Raises as _do_without().
         """
         self._strays = strays
         mended = self.list.is_plain and not self.folders.doubles
@@ -301,11 +303,11 @@ class Picture:
         except SharingError as exc:
             if exc.code is not Code.IN_USE:
                 raise
-            self._complain(strays, exc)
+            self._do_without(strays, exc)
         except OSError as exc:
             if exc.errno not in REFUSED or not self.site.directory.is_dir():
                 raise
-            self._complain(strays, exc)
+            self._do_without(strays, exc)
 
     def _number_locked(self, touched: Touched) -> None:
         if self.list.version != self._looked_with:
@@ -340,13 +342,33 @@ class Picture:
         uid = self.list.uid_of.get(base)
         return uid is None or (uid <= self._high and self.base_of.get(uid) != base)
 
-    def _complain(self, strays: Collection[str], why: Exception) -> None:
+    def _do_without(self, strays: Collection[str], why: OSError | SharingError) -> None:
+        """Go on with messages hidden that cannot be given UIDs, and complain once.
+
+        Raises SharingError(UNAVAILABLE) if a mailbox that is being opened has messages and no
+        list at all: it would look like an empty one, under a UIDVALIDITY less than a lost list
+        had, and clients and private \\Seen would drop what they know of its messages.
+        """
+        if not self.loaded and strays and self.list.header is None:
+            if isinstance(why, SharingError):
+                raise why
+            raise SharingError(
+                Code.UNAVAILABLE,
+                f"{self.site.label} has {len(strays)} messages that nobody has given UIDs yet, and"
+                f" this user may not: {self._why_not_listed(why)}.  It can be opened once its"
+                " owner, or somebody else who may write there, has opened it",
+            ) from why
         if strays and str(why) != self._complaint:
             self._complaint = str(why)
             log.warning(
                 "%d new messages in %s stay hidden, because they cannot be given UIDs: %s",
                 len(strays), self.site.label, why,
             )  # fmt: skip
+
+    def _why_not_listed(self, why: OSError) -> str:
+        if isinstance(why, PermissionError):
+            return explain_refusal(self.site.control, Want.WRITE | Want.SEARCH, with_remedy=False)
+        return f"{self.list.path}: {why.strerror}"
 
     # --- publishing ------------------------------------------------------------------------
 
