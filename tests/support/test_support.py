@@ -1,9 +1,12 @@
 """The helpers of the tests are tested too: others trust them."""
 
+import contextlib
 import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -108,3 +111,30 @@ def test_a_killed_runner_takes_its_dovecot_along(open_tmp: Path) -> None:
         raise AssertionError("Dovecot still serves")
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.mark.superuser
+def test_a_test_is_only_blamed_for_its_own_mounts(
+    request: pytest.FixtureRequest, tmp_path: Path, open_tmp: Path
+) -> None:
+    """Other workers and other runs mount at the same time, in directories of their own."""
+    (conftest,) = (
+        plugin for plugin in request.config.pluginmanager.get_plugins()
+        if getattr(plugin, "__file__", "") == str(Path(__file__).parents[1] / "conftest.py")
+    )  # fmt: skip
+    command = [sys.executable, "-c", "import tempfile; print(tempfile.mkdtemp())"]
+    made = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    others = Path(made.strip())
+    with contextlib.ExitStack() as stack:
+        stack.callback(others.rmdir)
+        before = conftest._our_mounts()
+        for place in (others, tmp_path, open_tmp):
+            if subprocess.run(["mount", "-t", "tmpfs", "none", place], check=False).returncode:
+                pytest.skip("mount(2) is not allowed here")
+            stack.callback(_unmount, place)
+        assert conftest._our_mounts() - before == {str(tmp_path), str(open_tmp)}
+    assert conftest._our_mounts() == before
+
+
+def _unmount(place: Path) -> None:
+    subprocess.run(["umount", place], check=True)
