@@ -18,6 +18,7 @@ from typing import Final
 
 from tests.support.dovecot import PASSWORD, MailUser
 from tests.support.server import TOP, Server, certificate, private_server
+from tests.support.trees import remove_tree
 
 UIDS: Final = {
     "alice": 46001,
@@ -96,7 +97,7 @@ class Host:
     def wipe(self) -> None:
         """As new: empty homes, an empty public tree, nothing shared."""
         for name in ("home", "public", "db", "team", "vmail"):
-            shutil.rmtree(self.top / name, ignore_errors=True)
+            remove_tree(self.top / name)
         make_dir(self.top / "home", 0o755, 0, 0)
         for user, uid in UIDS.items():
             make_dir(self.home(user), 0o711, uid, uid)

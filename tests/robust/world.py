@@ -19,6 +19,7 @@ from typing import Final
 from tests.service.clients import Talk, logged_in
 from tests.support.dovecot import MailUser
 from tests.support.server import TOP, Server, private_server
+from tests.support.trees import remove_tree
 
 UIDS: Final = {"alice": 47001, "bob": 47002, "carol": 47003, "dave": 47004}
 GROUP: Final = 47100
@@ -77,7 +78,7 @@ class World:
 
     def fresh(self, user: str) -> Path:
         """This user's mail as on the first day.  Returns the mail root."""
-        shutil.rmtree(self.home(user), ignore_errors=True)
+        remove_tree(self.home(user))
         uid = UIDS[user]
         make_dir(self.home(user), 0o711, uid, uid)
         return make_dir(self.maildir(user), 0o2770, uid, GROUP)
