@@ -354,7 +354,7 @@ def tree_of(top: Path) -> Tree:
     """
     found: dict[str, list[tuple[str, str, bytes]]] = {}
     for folder, folders, files in os.walk(top):
-        folders[:] = [name for name in folders if name not in ("idx", "private")]
+        folders[:] = [name for name in folders if name not in ("idx", "private", ".cache")]
         for name in [*folders, *files]:
             path = Path(folder, name)
             if re.search(r"dovecot(\.|-uid|\.list|\.mailbox)|subscriptions\.lock", name):
