@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import pyfuse3
 import trio
@@ -16,14 +16,13 @@ from sharefs.identity.privileges import Capability, keep_capabilities
 from sharefs.mount.handles import Handles
 from sharefs.mount.mirror import Acting
 from sharefs.mount.operations import Operations
+from sharefs.mount.reading import Reading, install
 from sharefs.mount.unmounter import Unmounter
 
 log: Final = logging.getLogger(__name__)
-T = TypeVar("T")
 
 DESCRIPTORS: Final = 1 << 18  # wanted; what the hard limit allows otherwise
 MAX_TASKS: Final = 64  # requests that may wait for threads at the same time
-MAX_THREADS: Final = 16
 
 
 # Opening what belongs to anybody, giving it owner, group, mode and times; and, for what is changed
@@ -45,12 +44,8 @@ class Mounting:
     allow_other: bool = True
 
 
-_threads: Final = trio.CapacityLimiter(MAX_THREADS)
-
-
-async def run_long(work: Callable[[], T]) -> T:
-    """In a thread, to the end even if the mount is ending."""
-    return await trio.to_thread.run_sync(work, limiter=_threads)
+_reading: Final = Reading()
+run_long: Final = _reading.run_long
 
 
 def raise_limits() -> int:
@@ -109,6 +104,7 @@ async def _answer() -> None:
                     pyfuse3.terminate()
 
             nursery.start_soon(end_on_signal)
+            install(_reading)
             await pyfuse3.main(max_tasks=MAX_TASKS)
             nursery.cancel_scope.cancel()
 
