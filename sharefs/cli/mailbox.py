@@ -253,6 +253,10 @@ def status(ctx: click.Context, who: Who, form: str, items: str, patterns: tuple[
             try:
                 box.sync()
                 values = {item: ITEMS[item](account, listed.name, box) for item in wanted}
+            except SharingError as refusal:
+                # The others are still told; this one by its reason.
+                click.echo(f"sharefs: {listed.name}: {refusal.detail}", err=True)
+                continue
             finally:
                 box.close()
             records.append({"Mailbox": listed.name, **values})
