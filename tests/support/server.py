@@ -32,6 +32,7 @@ from tests.support.dovecot import PASSWORD, MailUser
 INDEX: Final = os.environ.get("SHAREFS_TEST_INDEX", "no")
 START_TIMEOUT: Final = 30.0  # seconds until READY=1
 STOP_TIMEOUT: Final = 6.0
+LEAVE_TIMEOUT: Final = 3.0  # seconds for the kernel to bury the killed, on a busy machine
 TOP: Final = Path(__file__).resolve().parents[2]
 
 _CONFIG: Final = """
@@ -326,7 +327,8 @@ def _family(pid: int) -> list[psutil.Process]:
 
 def _end(family: list[psutil.Process]) -> list[psutil.Process]:
     """Kill what still runs; returns what that was.  Zombies of a dead master are not ours."""
-    left = [process for process in family if process.is_running()]
+    # What was killed a moment ago, as a worker is that does not end, may still be on its way out.
+    _, left = psutil.wait_procs(family, LEAVE_TIMEOUT)
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
