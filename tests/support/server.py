@@ -325,10 +325,18 @@ def _family(pid: int) -> list[psutil.Process]:
         return []
 
 
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _end(family: list[psutil.Process]) -> list[psutil.Process]:
     """Kill what still runs; returns what that was.  Zombies of a dead master are not ours."""
     # What was killed a moment ago, as a worker is that does not end, may still be on its way out.
-    _, left = psutil.wait_procs(family, LEAVE_TIMEOUT)
+    _, staying = psutil.wait_procs(family, LEAVE_TIMEOUT)
+    left = [process for process in staying if _is_alive(process)]
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
