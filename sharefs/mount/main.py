@@ -1,4 +1,4 @@
-"""Runs a mounted file system until it is unmounted or told to end.  The only user of trio here but for `reading`."""
+"""Runs a mounted file system until it is unmounted or told to end.  With `reading` alone, uses trio."""
 
 import logging
 import os
