@@ -1,4 +1,4 @@
-"""Runs a mounted file system until it is unmounted or told to end.  Uses trio, as does `reading`."""
+"""Runs a mounted file system until it is unmounted or told to end.  Uses trio, like `reading`."""
 
 import logging
 import os
