@@ -169,8 +169,9 @@ def jobs(maildir: Path, count: int) -> list[Row]:
 
     def mutt(below: Path, seen: Path) -> float:
         _rsync(maildir, below / "Maildir")
-        (below / "rc").write_text("set read_inc=0\nset sleep_time=0\n")
-        command = ["mutt", "-n", "-R", "-F", str(below / "rc"), "-f", str(seen / "Maildir")]
+        settings = f"set folder='{seen}'\nset read_inc=0\nset sleep_time=0\n"
+        (below / "rc").write_text(f"{settings}set status_format=Msgs:%m\n")
+        command = ["mutt", "-n", "-R", "-F", str(below / "rc"), "-f", "=Maildir"]
         start = time.perf_counter()
         with Terminal(command, {"HOME": str(below)}) as terminal:
             terminal.wait(f"Msgs:{count}")
