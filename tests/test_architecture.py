@@ -41,11 +41,12 @@ RANK = {
 }
 
 # What may be called only in its home: there it is hardened, and there an auditor looks.
+FSOPS = {f"sharefs/fsops/{path.name}" for path in TOP.glob("sharefs/fsops/*.py")}
 HOMES = [
     (
         "chmod fchmod chown fchown lchown link rename replace unlink remove mkdir makedirs rmdir"
         " symlink mknod mkfifo truncate",
-        {"sharefs/fsops.py"},
+        FSOPS,
     ),
     (
         "setuid setgid setgroups setresuid setresgid setreuid setregid initgroups chroot",
@@ -55,7 +56,7 @@ HOMES = [
     ("umask", set[str]()),
 ]
 ONLY_IN = {f"os.{call}": home for calls, home in HOMES for call in calls.split()} | {
-    call: {"sharefs/fsops.py"}
+    call: FSOPS
     for call in ("shutil.rmtree", "shutil.copyfile", "shutil.copy", "shutil.copy2", "shutil.move")
 }
 

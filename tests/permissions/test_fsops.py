@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sharefs import fsops
-from sharefs.fsops import Entry, GroupRefused, Placed
+from sharefs.fsops import Entry, GroupRefused, Placed, pinning
 from sharefs.permissions.inherit import DEFAULTS, Creation, GidReason
 from tests.permissions.listing import make_owned, shown
 from tests.support.become import Identity
@@ -350,7 +350,7 @@ def test_pin_follows_no_link_in_any_component(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
 ) -> None:
     if not at_once:
-        monkeypatch.setattr(fsops, "_pin_at_once", lambda path: None)
+        monkeypatch.setattr(pinning, "_pin_at_once", lambda path: None)
     folder = tmp_path / "a" / "b"
     folder.mkdir(parents=True)
     (folder / "file").write_text("x")
