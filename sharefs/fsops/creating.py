@@ -91,9 +91,19 @@ def set_permissions(
             refused = GroupRefused(os.fspath(name), creation.gid, creation.origin, kept=True)
             if group_required:
                 raise refused from None
-            log.warning("%s; kept with group %d", refused, status.st_gid)
+            _tell_kept(str(refused.strerror), os.fspath(name), creation.origin, status.st_gid)
     if stat.S_IMODE(status.st_mode) != creation.file_mode:
         os.fchmod(fd, creation.file_mode)  # after fchown(2), which may clear bits
+
+
+_told: set[tuple[str, int]] = set()  # origins and groups that the log has heard of
+
+
+def _tell_kept(why: str, name: str | bytes, origin: str, gid: int) -> None:
+    """Log a refused group once for each directory it comes from, not for each message."""
+    if (origin, gid) not in _told:
+        _told.add((origin, gid))
+        log.warning("%s: %s; kept with group %d", os.fsdecode(name), why, gid)
 
 
 def make_dir(name: Name, creation: Creation, *, dir_fd: int | None = None) -> None:
