@@ -35,6 +35,9 @@ def bad(text: str) -> Reply:
     return Reply(b"BAD", text.encode("ascii", "replace"))
 
 
+# To a command whose mailbox went while it ran; BYE has been said before.
+LOST: Final = no("The mailbox is gone", b"NONEXISTENT")
+
 # RFC 5530 codes; the texts are all that a client learns.
 REFUSALS: Final = {
     Code.NONEXISTENT: (b"NONEXISTENT", "Mailbox does not exist, or you may not know of it"),

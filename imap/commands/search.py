@@ -8,7 +8,7 @@ from typing import Final
 
 from imap.commands.host import Handle
 from imap.commands.kept import NOTHING_KNOWN, Known, narrow_all, wants_index
-from imap.commands.replies import Reply, ok
+from imap.commands.replies import LOST, Reply, ok
 from imap.commands.session import Session
 from imap.view import View
 from imap.wire import Command
@@ -83,6 +83,8 @@ async def _search(session: Session, command: Command, *, by_uid: bool) -> Reply:
     session.demand(r.READ)
     # Messages that are gone must be known as such: NOT would find them otherwise.
     await session.tell_updates(may_expunge=False)
+    if session.selected is None:
+        return LOST
     view, held = selected.view, selected.view.held
     known = await _known(selected.handle, tree)
     plan = compile_key(tree, selected.handle.mailbox, view, known)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from imap.commands.messages import named_uids
-from imap.commands.replies import Reply, no, ok
+from imap.commands.replies import LOST, Reply, no, ok
 from imap.commands.session import Session, allowed_flags
 from imap.wire import Command
 from imap.wire.fetch import StoreMode, parse_store
@@ -17,8 +17,6 @@ log = logging.getLogger("imap.store")
 # Messages changed in one go: long enough to be efficient, short enough that others get a turn.
 BATCH: Final = 1000
 
-# The mailbox was deleted or replaced while the command ran; BYE has been said.
-_LOST: Final = no("The mailbox is gone", b"NONEXISTENT")
 
 _SYSTEM = {name: flag for flag, name in NAMES.items()}
 _OPS: Final = {
@@ -61,7 +59,7 @@ async def _store(session: Session, command: Command, *, by_uid: bool) -> Reply:
     mailbox = selected.handle.mailbox
     await session.tell_updates(may_expunge=False)
     if session.selected is None:
-        return _LOST
+        return LOST
     named = [uid for uid in uids if not selected.view.is_held(uid)]
     for at in range(0, len(named), BATCH):
         batch = named[at : at + BATCH]
@@ -69,7 +67,7 @@ async def _store(session: Session, command: Command, *, by_uid: bool) -> Reply:
             selected.handle.announce()
         await session.tell_updates(may_expunge=False, silent=batch)
         if session.selected is None:
-            return _LOST
+            return LOST
         if request.silent:
             continue
         session.queue_flags(

@@ -499,6 +499,17 @@ async def test_a_mailbox_deleted_by_another_ends_the_session_politely() -> None:
     assert client.session.state is State.LOGOUT
 
 
+@pytest.mark.parametrize("command", [b"SEARCH UNSEEN", rb"STORE 1 +FLAGS (\Seen)", b"EXPUNGE"])
+async def test_a_command_on_a_mailbox_that_has_just_gone(command: bytes) -> None:
+    client = make_client()
+    await client.say(b"SELECT INBOX")
+    client.account.mailboxes["INBOX"].deleted = True
+    got = await client.say(command)
+    assert b"* BYE The selected mailbox was deleted or replaced" in got
+    assert got[-1].startswith(b"NO ")
+    assert [handle.released for handle in client.host.handles] == [1]
+
+
 async def test_acl_conversation() -> None:
     client = make_client()
     say = client.say
