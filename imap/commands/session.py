@@ -129,10 +129,12 @@ class Session:
             return
         if not self._may_hear():
             return
-        changes = mailbox.changes_since(view.generation)
         recent: Iterable[int] = ()
-        if changes.added:
+        if mailbox.changes_since(view.generation).added:
             recent = await selected.handle.run(self._recent, selected)
+        # Asked again after waiting: another session may have changed the mailbox meanwhile, and
+        # the generation that the view hears of must be that of the changes.
+        changes = mailbox.changes_since(view.generation)
         quiet = set(silent)
         updates = view.hear(
             mailbox.generation,

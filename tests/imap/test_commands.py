@@ -202,6 +202,22 @@ async def test_news_of_others_come_with_uid() -> None:
     ]  # fmt: skip
 
 
+async def test_what_another_session_does_meanwhile_is_not_lost() -> None:
+    client = make_client(1)
+    await client.say(b"SELECT INBOX")
+    inbox = client.account.mailboxes["INBOX"]
+
+    def claim_while_another_session_stores(*, claim: bool) -> frozenset[int]:
+        inbox.messages[1].flags = FlagSet(System.FLAGGED)
+        inbox._note("flags", [1])
+        return frozenset({2})
+
+    inbox.add(MAIL)
+    inbox.recent = claim_while_another_session_stores  # type: ignore[method-assign]  # at the await
+    got = await client.say(b"NOOP") + await client.say(b"NOOP")
+    assert rb"* 1 FETCH (UID 1 FLAGS (\Flagged \Recent))" in got
+
+
 STORES = [  # id, rights, command, flags before, flags after, want in answer
     ("replace", "lrwst", rb"STORE 1 FLAGS (\Seen kw)", System.FLAGGED, "Seen kw", b"FETCH"),
     ("add", "lrwst", rb"STORE 1 +FLAGS \Seen", System.FLAGGED, "Flagged Seen", b"FETCH"),
