@@ -36,7 +36,7 @@ from sharefs.sharing.policy import nonexistent
 from sharefs.store import private_seen
 from sharefs.store.interface import Existence, Mailbox
 
-# What lets a viewer subscribe: deliberately wider than RFC 4314's lookup alone (formats 8).
+# What lets a viewer subscribe: deliberately wider than RFC 4314's lookup alone.
 SUBSCRIBABLE = LOOKUP | READ | INSERT
 
 

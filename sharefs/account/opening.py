@@ -22,7 +22,7 @@ from sharefs.store.maildir.config import Fsync, MaildirConfig
 from sharefs.store.maildir.storage import MaildirStorage
 
 MAILDIR: Final = "maildir"
-LOCK_TIMEOUT: Final = 122  # seconds; Dovecot's for dovecot-uidlist (formats 2)
+LOCK_TIMEOUT: Final = 122  # seconds; Dovecot's for dovecot-uidlist
 
 
 def open_storage(space: NamespaceSettings, location: Location, settings: Settings) -> Storage:
@@ -83,7 +83,7 @@ def make_root(location: Location) -> None:
 
 
 def open_subscriptions(namespace: Namespace, settings: Settings) -> Subscriptions:
-    """The subscriptions file of a namespace that has one, in its control root (formats 11)."""
+    """The subscriptions file of a namespace that has one, in its control root."""
     location = namespace.location
     directory = location.control_dir
 

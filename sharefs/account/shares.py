@@ -94,7 +94,7 @@ def demand_admin(context: Context, target: Target) -> None:
 
 
 def shown_acl(context: Context, target: Target) -> ShownAcl:
-    """As GETACL answers (formats 9).  Needs the right a."""
+    """As GETACL answers.  Needs the right a."""
     demand_admin(context, target)
     acl = context.policy.acl_of(target.mailbox)
     return ShownAcl(shown(acl, context.policy.acl_viewer(context.viewer, target.mailbox)))
@@ -110,7 +110,7 @@ def stored_acl(context: Context, target: Target) -> Acl:
 def wire_update(
     context: Context, target: Target, identifier: Identifier, change: Change, *, negative: bool
 ) -> Update:
-    """SETACL's rules (formats 9): which identifiers a client may name, and keeping one's own a.
+    """SETACL's rules: which identifiers a client may name, and keeping one's own a.
 
     Raises SharingError(INVALID) for anyone and authenticated unless imap_acl_allow_anyone,
     SharingError(CANNOT) for `owner` where nobody is the owner.

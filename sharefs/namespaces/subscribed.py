@@ -1,4 +1,4 @@
-"""Which subscriptions file a mailbox belongs to, and how it is spelled there (formats 11).
+"""Which subscriptions file a mailbox belongs to, and how it is spelled there.
 
 A namespace with `subscriptions = no` has no file: its entries go to the file of the namespace
 with the longest prefix that its own begins with, spelled with the prefix that is left.  Public

@@ -1,4 +1,4 @@
-"""The subscriptions file: read and written as Dovecot does (formats 11), always the viewer's own.
+"""The subscriptions file: read and written as Dovecot does, always the viewer's own.
 
 A name in it is a *stored name*: levels in the spelling of the layout, joined by the layout's
 separator ("Work.Sub" in Maildir++).  Version 2 splits it at that separator and writes the levels

@@ -1,4 +1,4 @@
-"""Every operation demands its right (formats 8) and, refused, leaves everything as it was."""
+"""Every operation demands its right and, refused, leaves everything as it was."""
 
 import contextlib
 import os

@@ -283,7 +283,7 @@ def test_an_acl_file_out_of_reach_is_told_once(shared: World) -> None:
 
 
 def test_a_refused_group_is_told_as_such(shared: World) -> None:
-    """Not as a path that does not exist: pains.md 27."""
+    """Not as a path that does not exist, which tells nobody what to mend."""
     root = shared.maildir("alice")
     os.chown(root, UIDS["alice"], UIDS["carol"])
     root.chmod(0o770)

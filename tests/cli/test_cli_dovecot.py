@@ -223,7 +223,7 @@ NAMES = ["Work", "Work/Sub", f"shared/{ALICE}/Work", f"shared/{ALICE}/Work/Sub",
 
 
 def test_subscriptions_are_the_same_bytes(both: Both) -> None:
-    """The one with the domain is split at its dot (formats 11), by both."""
+    """The one with the domain is split at its dot, by both."""
     for user in (BOB, ALICE):
         both.ours("mailbox", "create", "-u", user, "Work", "Work/Sub")
     for name in ("Work", "Work/Sub", "INBOX"):
