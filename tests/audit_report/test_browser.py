@@ -139,7 +139,10 @@ def test_the_grid_by_keyboard(show: Show) -> None:
 
 def test_everything_can_be_reached_with_tab(show: Show) -> None:
     page = show(office())
-    seen = []
+    # A click of the test before may still be on its way when this page opens, and Tab would go on
+    # from there.  The round begins at the first thing a keyboard meets, wherever that was.
+    page.ask("document.querySelector('.skip').focus()")
+    seen = ["skip"]
     for _ in range(40):
         page.press("Tab")
         here = page.ask("document.activeElement.id || document.activeElement.className")
