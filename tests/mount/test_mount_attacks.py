@@ -340,6 +340,7 @@ def test_racing_links_against_the_view(view: tuple[World, Mount]) -> None:
     closed = make_box(world, "Closed", "")
     own, link = world.maildir("bob", ".Own"), world.home("bob") / "link"
     BOB.run(os.symlink, closed, link)
+    mount.expect_log("Own cannot be used")  # a look that met the link: refused, and said so
 
     def use() -> None:
         deadline = time.monotonic() + RACE
