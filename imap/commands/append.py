@@ -1,23 +1,23 @@
-"""APPEND: a message of any size, streamed to the disk while it comes (RFC 3501 6.3.11, 3502).
+"""APPEND: messages of any size, streamed to the disk while they come (RFC 3501 6.3.11, 3502).
 
 The mailbox, the right and the flags are checked before the client is asked for the octets, so a
-refusal costs nobody a transfer.
+refusal costs nobody a transfer.  Of several messages in one command all are added, or none.
 """
 
 import enum
 from dataclasses import dataclass
+from datetime import datetime
 
 from imap.commands.host import Handle
 from imap.commands.naming import decode
-from imap.commands.replies import Reply, bad, ok, refusal, try_create
+from imap.commands.replies import Reply, bad, no, ok, refusal, try_create
 from imap.commands.session import Session, allowed_flags
 from imap.commands.store import flag_set
-from imap.wire import Command, Cursor, LiteralData, LiteralWanted
-from imap.wire.misc import parse_append_head
+from imap.wire import Command, Cursor, LiteralData, LiteralWanted, ProtocolError
+from imap.wire.misc import parse_append_head, parse_append_next
 from imap.wire.sequence import format_set
 from sharefs import rights as r
 from sharefs.errors import SharingError
-from sharefs.flags import FlagSet
 from sharefs.rights import Rights
 from sharefs.store.interface import Saver
 
@@ -31,11 +31,15 @@ class Answer(enum.Enum):
 
 @dataclass(slots=True)
 class Appending:
-    """One APPEND under way."""
+    """One APPEND under way.  rights: the viewer's on the target when the command began."""
 
     target: Handle
     saver: Saver
     rights: Rights
+
+
+# RFC 3502 section 6.3.11: an empty message is an error, and a client's way to cancel.
+_CANCELLED = no("A message of no octets: nothing was appended.", b"CANNOT")
 
 
 async def begin(session: Session, wanted: LiteralWanted) -> Answer | Reply:
@@ -43,39 +47,56 @@ async def begin(session: Session, wanted: LiteralWanted) -> Answer | Reply:
 
     Raises ProtocolError where no literal can stand, with nothing left behind.
     """
-    if session.appending is not None:
-        await abandon(session)
-        return bad("APPEND takes one message.")
-    head = parse_append_head(wanted.so_far)
-    if head is None:
-        return Answer.ACCEPT
-    when = int(head.internaldate.timestamp()) if head.internaldate else None
     try:
-        session.appending = await _open(session, head.mailbox, flag_set(head.flags), when)
+        return await _begin(session, wanted)
     except SharingError as error:
+        await abandon(session)
         return try_create(error)
+    except ProtocolError:
+        await abandon(session)
+        raise
+
+
+async def _begin(session: Session, wanted: LiteralWanted) -> Answer | Reply:
+    if session.appending is None:
+        head = parse_append_head(wanted.so_far)
+        if head is None:
+            return Answer.ACCEPT if not wanted.binary else bad("A mailbox name is no literal8.")
+        names, internaldate = head.flags, head.internaldate
+        if wanted.size:
+            session.appending = await _open(session, head.mailbox)
+    else:
+        names, internaldate = parse_append_next(wanted.so_far)
+    if not wanted.size:
+        await abandon(session)
+        return _CANCELLED
+    await _begin_message(session, names, internaldate, binary=wanted.binary)
     return Answer.STREAM
 
 
-async def _open(session: Session, octets: bytes, flags: FlagSet, when: int | None) -> Appending:
+async def _open(session: Session, octets: bytes) -> Appending:
     name = decode(octets)
     target = await session.host.open_target(session.account, name, r.INSERT)
 
     def start() -> Appending:
         rights = session.account.rights(name).rights
-        saver = target.mailbox.saver()
-        try:
-            saver.begin(allowed_flags(rights).apply(flags), when)
-        except BaseException:
-            saver.abort()
-            raise
-        return Appending(target, saver, rights)
+        return Appending(target, target.mailbox.saver(), rights)
 
     try:
         return await target.run(start)
     except BaseException:
         target.release()
         raise
+
+
+async def _begin_message(
+    session: Session, names: tuple[str, ...], internaldate: datetime | None, *, binary: bool
+) -> None:
+    appending = session.appending
+    assert appending is not None, "a message without an APPEND"
+    flags = allowed_flags(appending.rights).apply(flag_set(names))
+    when = int(internaldate.timestamp()) if internaldate else None
+    await appending.target.run(lambda: appending.saver.begin(flags, when))
 
 
 async def data(session: Session, event: LiteralData) -> Reply | None:

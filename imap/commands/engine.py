@@ -82,6 +82,8 @@ async def literal_wanted(session: Session, wanted: LiteralWanted) -> append.Answ
     if wanted.so_far.name != "APPEND":
         if wanted.so_far.name not in COMMANDS:
             return bad("Unknown command.")
+        if wanted.binary:  # RFC 3516 section 7 has literal8 in APPEND alone
+            return bad("A literal8 can only be a message.")
         return append.Answer.ACCEPT
     try:
         return await append.begin(session, wanted)

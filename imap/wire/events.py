@@ -25,12 +25,14 @@ class LiteralWanted:
     """A literal is announced; the reader waits for accept(), stream() or refuse().
 
     size: octets.  synchronising: the client waits for a "+" line before it sends them.
-    so_far: the command up to, and without, the announcement.
+    so_far: the command up to, and without, the announcement; after a streamed literal only what
+    followed that.  binary: it was announced as literal8 (RFC 3516 section 7).
     """
 
     size: int
     synchronising: bool
     so_far: Command
+    binary: bool = False
 
 
 @dataclass(frozen=True, slots=True)

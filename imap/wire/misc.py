@@ -37,6 +37,16 @@ def parse_append_head(so_far: Command) -> AppendHead | None:
     return AppendHead(mailbox, flags, when)
 
 
+def parse_append_next(so_far: Command) -> tuple[tuple[str, ...], datetime | None]:
+    """Read what MULTIAPPEND says before each message but the first (RFC 3502 section 6.3.11).
+
+    so_far: LiteralWanted.so_far after a streamed message.
+    """
+    cursor = Cursor(so_far)
+    cursor.space()
+    return parse_append_options(cursor)
+
+
 def parse_append_options(cursor: Cursor) -> tuple[tuple[str, ...], datetime | None]:
     """Read [flag-list SP] [date-time SP] to the end, where the message's literal follows."""
     flags: tuple[str, ...] = ()

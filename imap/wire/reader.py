@@ -1,6 +1,7 @@
 """Octets from a client in, commands out.  No I/O: feed() octets, drain next_event().
 
-RFC 3501 section 2.2.1 (commands), section 4.3 (literals), RFC 7888 (LITERAL+).
+RFC 3501 section 2.2.1 (commands), section 4.3 (literals), RFC 7888 (LITERAL+), RFC 3516
+section 7 (literal8).
 """
 
 import enum
@@ -18,7 +19,8 @@ from imap.wire.events import (
     NeedDataType,
 )
 
-_ANNOUNCEMENT: Final = re.compile(rb"\{([0-9]+)(\+?)\}\Z")
+# A "~" that does not begin a word is the last octet of one.
+_ANNOUNCEMENT: Final = re.compile(rb"(?P<binary>(?<= )~)?\{(?P<size>[0-9]+)(?P<plus>\+?)\}\Z")
 # RFC 3501: number64 came later; 19 digits hold any size a file system can, and no more.
 _SIZE_DIGITS: Final = 19
 _ANNOUNCEMENT_ROOM: Final = _SIZE_DIGITS + len("{+}\r\n")
@@ -226,10 +228,10 @@ class CommandReader:
 
     def _end_of_line(self, line: bytes) -> Event | None:
         announced = _ANNOUNCEMENT.search(line)
-        if announced is not None and len(announced[1]) > _SIZE_DIGITS:
+        if announced is not None and len(announced["size"]) > _SIZE_DIGITS:
             raise ProtocolError("Literal size invalid", tag=self._tag, fatal=True)
-        size = int(announced[1]) if announced else 0
-        synchronising = announced is None or not announced[2]
+        size = int(announced["size"]) if announced else 0
+        synchronising = announced is None or not announced["plus"]
         try:
             self._read_line(line)
         except ProtocolError:
@@ -244,7 +246,7 @@ class CommandReader:
             return command
         del self._command[len(self._command) - len(announced[0]) :]
         so_far = Command(self._tag or "", self._name, bytes(self._command))
-        self._wanted = LiteralWanted(size, synchronising, so_far)
+        self._wanted = LiteralWanted(size, synchronising, so_far, bool(announced["binary"]))
         self._state = _State.DECISION
         return self._wanted
 
@@ -303,10 +305,10 @@ class CommandReader:
             return False
         announced = _ANNOUNCEMENT.search(self._cut_line(end))
         self._reset()
-        if announced is not None and announced[2]:
-            if len(announced[1]) > _SIZE_DIGITS:
+        if announced is not None and announced["plus"]:
+            if len(announced["size"]) > _SIZE_DIGITS:
                 raise ProtocolError("Literal size invalid", fatal=True)
-            self._drop(LiteralWanted(int(announced[1]), False, Command("", "")))
+            self._drop(LiteralWanted(int(announced["size"]), False, Command("", "")))
         return True
 
 

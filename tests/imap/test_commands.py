@@ -344,12 +344,41 @@ async def test_append_streams_and_answers_with_appenduid() -> None:
     assert stored.internaldate == 837596665
 
 
+async def test_multiappend_adds_all_messages_in_one_command() -> None:
+    client = make_client(0)
+    got = await client.say(
+        b"APPEND Work {3+}\r\none (kw \\Seen) {3+}\r\ntwo"
+        b' "17-Jul-1996 02:44:25 -0700" {5+}\r\nthree'
+    )
+    assert got == [b"OK [APPENDUID 8 1:3] Append completed."]
+    stored = client.account.mailboxes["Work"].messages
+    assert [stored[uid].octets for uid in (1, 2, 3)] == [b"one", b"two", b"three"]
+    assert [stored[uid].flags for uid in (1, 2, 3)] == [
+        FlagSet(), FlagSet(System.SEEN, frozenset({"kw"})), FlagSet(),
+    ]  # fmt: skip
+    assert stored[3].internaldate == 837596665
+    assert all(handle.released for handle in client.host.handles)
+
+
+async def test_multiappend_without_the_right_to_read_tells_no_uids() -> None:
+    client = make_client(0)
+    client.account.rights_on["Work"] = Rights("li")
+    got = await client.say(b"APPEND Work {3+}\r\none (\\Seen) {3+}\r\ntwo")
+    assert got == [b"OK Append completed."]
+    assert client.account.mailboxes["Work"].flags_of(2) == FlagSet()  # nor may it set \Seen
+
+
 REFUSED_APPENDS: list[tuple[str, bytes, str, bytes]] = [
     ("missing", b"APPEND Nowhere {3+}\r\nabc", "lri", b"NO [TRYCREATE] "),
     ("no-i", b"APPEND Work {3+}\r\nabc", "lr", b"NO [NOPERM] "),
     ("no-literal", b"APPEND Work", "lri", b"BAD "),
     ("bad-date", b'APPEND Work "yesterday" {3+}\r\nabc', "lri", b"BAD "),
-    ("two-messages", b"APPEND Work {3+}\r\nabc {3+}\r\nabc", "lri", b"BAD "),
+    ("no-space-before-second", b"APPEND Work {3+}\r\nabc{3+}\r\nabc", "lri", b"BAD "),
+    ("bad-flags-of-second", b"APPEND Work {3+}\r\nabc (\\Odd) {3+}\r\nabc", "lri", b"BAD "),
+    ("second-cancelled", b"APPEND Work {3+}\r\nabc {0+}\r\n", "lri", b"NO [CANNOT] "),
+    ("rubbish-after-second", b"APPEND Work {3+}\r\nabc {3+}\r\nabc x", "lri", b"BAD "),
+    ("nothing", b"APPEND Work {0+}\r\n", "lri", b"NO [CANNOT] "),
+    ("literal8-name", b"APPEND ~{4+}\r\nWork {3+}\r\nabc", "lri", b"BAD "),
     ("rubbish-after", b"APPEND Work {3+}\r\nabc rubbish", "lri", b"BAD "),
 ]
 

@@ -8,6 +8,7 @@ a line "host: NAME" says on which host.  The rest is played from top to bottom:
     [admin = bob*root]  the login name can be anything
     C: a LIST "" "*"    a line that this client sends
     C| Subject: x       a line of the literal announced by the {+} at the end of the line before
+    C:  (\\Seen) {+}     with a space in front: the command goes on after the literal
     S: * OK done        a line that it hears next, to the letter
     S: ...              any number of lines
     S~ * ACL "Work" ... the same, but quotes around an atom do not matter
@@ -181,7 +182,8 @@ class _Player:
                 while at < len(lines) and lines[at].kind == "C|":
                     literal.append(self.filled(lines[at].text))
                     at += 1
-                self.say(line, literal)
+                goes_on = at < len(lines) and lines[at].kind == "C:" and lines[at].text[:1] == " "
+                self.say(line, literal, goes_on=goes_on)
             else:
                 self.ACTIONS.get(line.kind, _Player.run)(self, line)
         self.check_status(lines[-1])
@@ -202,7 +204,7 @@ class _Player:
         self.here = self.connections[name]
         self.heard.append(line.text)
 
-    def say(self, line: Line, literal: list[str]) -> None:
+    def say(self, line: Line, literal: list[str], *, goes_on: bool) -> None:
         assert self.here is not None, f"{self.script.path.name}: who speaks in {line.number}?"
         text = self.filled(line.text)
         octets = text.encode()
@@ -212,7 +214,7 @@ class _Player:
             octets = octets[:-2] + b"%d+}\r\n" % len(body) + body
         self.heard.append(f"C: {text}")
         self.acted = time.monotonic()
-        self.here.send(octets + b"\r\n")
+        self.here.send(octets if goes_on else octets + b"\r\n")
 
     def hear(self, line: Line) -> None:
         assert self.here is not None, f"{self.script.path.name}: who hears {line.number}?"

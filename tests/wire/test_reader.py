@@ -65,8 +65,10 @@ def events_of(*pieces: bytes) -> list[Event | tuple[str, str | None, bool]]:
     return joined(events)
 
 
-def wanted(size: int, sync: bool, tag: str, name: str, arguments: bytes = b"") -> LiteralWanted:
-    return LiteralWanted(size, sync, Command(tag, name, arguments))
+def wanted(
+    size: int, sync: bool, tag: str, name: str, arguments: bytes = b"", *, binary: bool = False
+) -> LiteralWanted:
+    return LiteralWanted(size, sync, Command(tag, name, arguments), binary)
 
 
 TRANSCRIPTS: dict[str, tuple[bytes, list[object]]] = {
@@ -122,6 +124,20 @@ TRANSCRIPTS: dict[str, tuple[bytes, list[object]]] = {
             LiteralData(b"2", True),
             Command("a", "APPEND"),
         ],
+    ),
+    "append binary": (
+        b"a APPEND x ~{3+}\r\n\0\xff\n ~{1}\r\n2\r\n",
+        [
+            wanted(3, False, "a", "APPEND", b"x ", binary=True),
+            LiteralData(b"\0\xff\n", True),
+            wanted(1, True, "a", "APPEND", b" ", binary=True),
+            LiteralData(b"2", True),
+            Command("a", "APPEND"),
+        ],
+    ),
+    "a tilde that ends a word": (
+        b"a LIST x~{1+}\r\n2\r\n",
+        [wanted(1, False, "a", "LIST", b"x~"), Command("a", "LIST", b"x~{1}\r\n2")],
     ),
     "append over the limit, waiting": (
         b"a APPEND x {51}\r\nb NOOP\r\n",

@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 TMP_AGE: Final = 36 * 3600  # seconds; what maildir(5) gives a delivery to finish
 TMP_SWEEP: Final = 8 * 3600  # seconds between two looks into tmp/
 BUFFER: Final = 1 << 17  # octets
+# Several files are flushed side by side, because a journal commits for all who wait for it: a
+# hundred small messages in less than half the time.
+SYNC_BATCH: Final = 16  # messages, and open descriptors
+SYNC_THREADS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class MaildirSaver(Saver):
         self._done: list[Pending] = []
         self._temp: str | None = None
         self._fd = -1
+        self._unsynced: list[int] = []  # descriptors of finished messages
         self._flags = FlagSet()
         self._internaldate: int | None = None
         self._ends = LineEnds(keep_crlf=False)
@@ -103,11 +109,29 @@ class MaildirSaver(Saver):
         if self._internaldate is not None:
             os.utime(self._fd, (self._internaldate, self._internaldate))
         if self._site.config.fsync:
-            os.fsync(self._fd)
+            self._unsynced.append(self._fd)
+            self._fd = -1
         self._close()
         sizes = Sizes(self._ends.stored, self._ends.virtual)
         self._done.append(Pending(self._temp, self._flags, sizes))
         self._temp = None
+        if len(self._unsynced) >= SYNC_BATCH:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Flush what was finished; a full disk may tell only now (OSError)."""
+        fds = self._unsynced
+        if len(fds) == 1:
+            os.fsync(fds[0])
+        elif fds:
+            with ThreadPoolExecutor(min(len(fds), SYNC_THREADS)) as pool:
+                for _ in pool.map(os.fsync, fds):
+                    pass
+        self._close_unsynced()
+
+    def _close_unsynced(self) -> None:
+        while self._unsynced:
+            os.close(self._unsynced.pop())
 
     def add_file(
         self, source: Entry, flags: FlagSet, base: str, sizes: Sizes, *, alike: bool
@@ -131,12 +155,14 @@ class MaildirSaver(Saver):
     def commit(self) -> list[int]:
         if self._temp is not None:
             raise RuntimeError("commit() before finish()")
+        self._sync()
         uids = self._commit(self._done)
         self._done = []
         return uids
 
     def abort(self) -> None:
         self._close()
+        self._close_unsynced()
         self._buffer, self._buffered = [], 0
         names = [item.temp for item in self._done]
         if self._temp is not None:
