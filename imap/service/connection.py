@@ -168,25 +168,29 @@ class IdleWaiter:
         self._poll = poll
 
     async def line_or_change(self, seconds: float) -> bytes | None:
+        """None: something changed, or the time is over.  Raises EOFError: the client is gone."""
         line: bytes | None = None
+        gone: Exception | None = None
 
         async def wait_line(scope: trio.CancelScope) -> None:
-            nonlocal line
-            line = await self._connection.read_line()
+            nonlocal line, gone
+            try:
+                line = await self._connection.read_line()
+            except (Disconnected, trio.BrokenResourceError) as error:
+                gone = error  # raised here it would come out of the nursery within a group
             scope.cancel()
 
         async def wait_change(handle: SharedHandle, scope: trio.CancelScope) -> None:
             await handle.wait_change()
             scope.cancel()
 
-        try:
-            with trio.move_on_after(min(seconds, self._poll)) as scope:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(wait_line, scope)
-                    if self._handle is not None:
-                        nursery.start_soon(wait_change, self._handle, scope)
-        except* Disconnected:
-            raise EOFError from None
+        with trio.move_on_after(min(seconds, self._poll)) as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wait_line, scope)
+                if self._handle is not None:
+                    nursery.start_soon(wait_change, self._handle, scope)
+        if gone is not None:
+            raise EOFError from gone
         return line
 
 

@@ -1,6 +1,8 @@
 """`sharefs serve` with real sessions: from login to mail on disk under the user's uid."""
 
 import os
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +82,27 @@ def test_the_end_reaches_a_client_in_idle(open_tmp: Path) -> None:
         took = server.stop()
         assert [c.rest() for c in (plain, tls)] == [b"* BYE Server shutting down.\r\n"] * 2
         assert took < 3
+
+
+@pytest.mark.parametrize("select", [True, False], ids=["selected", "unselected"])
+@pytest.mark.parametrize("reset", [True, False], ids=["reset", "closed"])
+def test_a_client_that_vanishes_in_idle_takes_nobody_along(
+    open_tmp: Path, select: bool, reset: bool
+) -> None:
+    with real_server(open_tmp) as server, logged_in(server, "alice") as other:
+        (before,) = server.processes("sf-imap:alice")
+        with logged_in(server, "alice") as client:
+            if select:
+                client.ask(b"a SELECT INBOX")
+            client.send(b"b IDLE\r\n")
+            assert client.until(b"+ ")
+            if reset:  # the kernel sends RST instead of FIN
+                linger = struct.pack("ii", 1, 0)
+                client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        server.wait_for_log("Disconnected: Connection closed")
+        assert other.ask(b"a NOOP")[-1].startswith(b"a OK")
+        assert server.processes("sf-imap:alice") == [before]
+        assert "Our bug" not in server.log_text()
 
 
 def test_garbage_after_login_ends_nobody_elses_session(open_tmp: Path) -> None:
