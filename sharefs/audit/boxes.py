@@ -23,7 +23,8 @@ from sharefs.audit.mounts import Mount
 from sharefs.audit.operations import MailboxFiles
 from sharefs.audit.questions import World
 from sharefs.audit.scan import ScannedBox
-from sharefs.audit.viewing import ReaderAs, ViewerContext
+from sharefs.audit.scanned_acls import ScannedAcls
+from sharefs.audit.viewing import ViewerContext
 from sharefs.errors import SharingError
 from sharefs.names import Layout, Levels, levels_of
 from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace
@@ -31,8 +32,7 @@ from sharefs.namespaces.templates import Owner
 from sharefs.permissions.access import Credentials, Inode
 from sharefs.permissions.explain import walk
 from sharefs.permissions.inherit import Creation, Facts
-from sharefs.sharing.acl_text import parse_acl
-from sharefs.sharing.files import MAX_SIZE, AclFile, AclReader, Condition, acl_path
+from sharefs.sharing.files import MAX_SIZE, AclReader, acl_path
 from sharefs.sharing.policy import AclMailbox, Policy, configured_entries
 
 _SUPERUSER: Final = Credentials(0, 0, superuser=True)
@@ -55,18 +55,6 @@ class Around:
     note_links: Callable[[LinkedFiles], None]
 
 
-class _Scanned(AclReader):
-    """ACL files as the scan has read them; others as the owner could."""
-
-    def __init__(self, who: Credentials) -> None:
-        super().__init__()
-        self._other = ReaderAs(who)
-        self.files: dict[Path, AclFile] = {}
-
-    def read(self, path: Path) -> AclFile:
-        return self.files.get(path) or self._other.read(path)
-
-
 class Boxes:
     """The mailboxes of one root."""
 
@@ -83,7 +71,7 @@ class Boxes:
         self._context = context
         self._namespace = namespace
         self._root = root
-        self._reader = _Scanned(user.who)
+        self._reader = ScannedAcls(user.who)
         settings = context.settings
         self._policy = Policy(
             self._reader,
@@ -132,8 +120,7 @@ class Boxes:
         assert box.inode is not None
         namespace, user = self._namespace, self._user
         path = Path(box.path)
-        file = self._acl_file(box)
-        self._reader.files = {acl_path(path): file}
+        file = self._reader.take(box)
         found = Found(namespace, levels)
         own = self._context.acl_mailbox(found, resolve_link=False)
         acl = file.acl.joined(own.settings)
@@ -172,18 +159,6 @@ class Boxes:
             stranger=readable_by_everybody(files, self._world),
             outsiders=tuple(comparison.outsiders(files, self._world)),
         )
-
-    def _acl_file(self, box: ScannedBox) -> AclFile:
-        path = acl_path(Path(box.path))
-        if box.acl_is_link:
-            return self._reader.read(path)
-        if box.acl is None:
-            return AclFile(path, Condition.MISSING)
-        if len(box.acl) > MAX_SIZE:
-            return self._reader.read(path)  # which says what is wrong with it
-        parsed = parse_acl(box.acl, str(path))
-        condition = Condition.MALFORMED if parsed.malformed else Condition.READ
-        return AclFile(path, condition, parsed.acl, parsed.problems, 1)
 
     def _files(self, box: ScannedBox, own: AclMailbox) -> MailboxFiles:
         location = self._namespace.location

@@ -1,11 +1,13 @@
 """`sharefs plan`: say, change by change, what would make the kernel agree with the ACLs."""
 
+import contextlib
 import datetime
 import grp
 import os
 import pwd
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, Final
 
 import click
@@ -19,13 +21,14 @@ from sharefs.errors import Code, SharingError
 from sharefs.identity.model import MailUser
 from sharefs.permissions.inherit import DEFAULTS
 from sharefs.repair.change import Change
-from sharefs.repair.facts import Person
+from sharefs.repair.facts import Home, Person
 from sharefs.repair.gather import walk
 from sharefs.repair.plan_file import Note, plan_lines
 from sharefs.repair.planner import plan_home
+from sharefs.repair.public import public_homes
 from sharefs.repair.stores import plan_stores
 from sharefs.repair.strategies import Name, Options
-from sharefs.repair.survey import describe, describe_stores, home_of, person_of
+from sharefs.repair.survey import describe, describe_stores, homes_of, person_of
 
 STORES: Final = "stores"
 
@@ -36,13 +39,15 @@ STORES: Final = "stores"
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False),
               help="Write the plan there, for `sharefs apply`.  It must not exist.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as it would be written.")
+@click.option("--namespace", "namespaces", metavar="NAME", multiple=True,
+              help="Only this namespace of the configuration.  May be repeated.")  # fmt: skip
 @click.option("--group", metavar="GROUP", help="groups: take this group for every share.")
 @click.option("--uid", metavar="USER", help="single-uid: whose all mail shall be.")
 @click.option("--gid", metavar="GROUP", help="single-uid: its group.  Default: that of --uid.")
 @click.pass_context
 def plan(
     ctx: click.Context, who: Who, strategy: str, output: str | None, as_json: bool,
-    group: str | None, uid: str | None, gid: str | None,
+    namespaces: tuple[str, ...], group: str | None, uid: str | None, gid: str | None,
 ) -> None:  # fmt: skip
     """Plan the changes that make the kernel allow what the ACLs promise, and nothing more.
 
@@ -59,11 +64,15 @@ def plan(
       stores      no permissions: mend lines of ACL files, bring the sharing map's file in line
                   with them, remove links that lead nowhere and make those that are missing
 
+    With -u the user's private namespaces are planned for, with -A public ones as well; with
+    --namespace those that are named.
+
     \b
     Examples:
       sharefs plan -u alice posix-acl
       sharefs plan -A groups -o /root/groups.plan
       sharefs plan -A single-uid --uid vmail -o /root/vmail.plan
+      sharefs plan -A groups --namespace public
       sharefs plan -A stores
 
     \b
@@ -77,10 +86,16 @@ def plan(
     made = f"{datetime.datetime.now().astimezone().isoformat(timespec='seconds')} for " + (
         "everybody" if who.everybody else ", ".join(user.name for user in owners[:10])
     )
+    changes: Iterator[Change]
     if strategy == STORES:
+        if namespaces:
+            raise click.UsageError("--namespace does not go with stores")
         changes = _store_changes(host, owners, notes)
     else:
-        changes = _changes(host, owners, _people(host, notes), Name(strategy), options, notes)
+        planning = _Planning(host, Name(strategy), options, _chosen(host, namespaces), notes)
+        changes = planning.of_owners(owners)
+        if who.everybody or planning.wanted:
+            changes = chain(changes, planning.of_public(owners))
     count = 0
 
     def counted() -> Iterator[Change]:
@@ -154,24 +169,70 @@ def _people(host: Host, notes: list[Note]) -> dict[str, Person]:
     return people
 
 
-def _changes(
-    host: Host, owners: list[MailUser], people: dict[str, Person], strategy: Name,
-    options: Options, notes: list[Note],
-) -> Iterator[Change]:  # fmt: skip
-    group_names = {entry.gr_gid: entry.gr_name for entry in grp.getgrall()}
-    for user in owners:
+def _chosen(host: Host, names: tuple[str, ...]) -> frozenset[str]:
+    known = {space.name for space in host.config.settings().namespaces}
+    for name in names:
+        if name not in known:
+            listed = ", ".join(sorted(known)) or "none"
+            raise click.UsageError(f"the configuration has no namespace {name!r}; it has {listed}")
+    return frozenset(names)
+
+
+class _Planning:
+    """Permissions by one strategy.  wanted: names of namespaces; empty: all."""
+
+    def __init__(
+        self, host: Host, strategy: Name, options: Options, wanted: frozenset[str],
+        notes: list[Note],
+    ) -> None:  # fmt: skip
+        self.wanted = wanted
+        self._host = host
+        self._strategy = strategy
+        self._options = options
+        self._notes = notes
+        self._people = _people(host, notes)
+        self._group_names = {entry.gr_gid: entry.gr_name for entry in grp.getgrall()}
+
+    def of_owners(self, owners: list[MailUser]) -> Iterator[Change]:
+        """Of everybody's private mail, one after the other."""
+        for user in owners:
+            with self._noted(user.name):
+                described = _described(self._host, user, self.wanted)
+                if self.wanted and not described["roots"]:
+                    continue
+                _know(self._host, described, self._people, self._notes)
+                person = self._people.setdefault(user.name, person_of(user))
+                for home in homes_of(
+                    person, described, self._people, self._group_names, self._notes
+                ):
+                    yield from self._of_home(home)
+
+    def of_public(self, users: list[MailUser]) -> Iterator[Change]:
+        """Of public mail.  What only the superuser may do; for anybody else a note says so."""
+        if os.geteuid() != 0:
+            self._notes.append(Note("public", "only root can plan for public mail"))
+            return
+        with self._noted("public"):
+            for home in public_homes(
+                self._host.config, users, self._host.users, self._people, self._group_names,
+                self._notes, wanted=self.wanted,
+            ):  # fmt: skip
+                yield from self._of_home(home)
+
+    def _of_home(self, home: Home) -> Iterator[Change]:
+        nodes = walk(home.root, self._notes)
+        return plan_home(self._strategy, home, nodes, self._options, self._notes)
+
+    @contextlib.contextmanager
+    def _noted(self, subject: str) -> Iterator[None]:
+        """One owner's trouble does not stop the rest."""
         try:
-            described = _described(host, user)
-            _know(host, described, people, notes)
-            people.setdefault(user.name, person_of(user))
-            home = home_of(people[user.name], described, people, group_names, notes)
-            if home is not None:
-                yield from plan_home(strategy, home, walk(home.root, notes), options, notes)
+            yield
         except SharingError as refusal:
-            notes.append(Note(user.name, f"not planned for: {refusal.detail}"))
+            self._notes.append(Note(subject, f"not planned for: {refusal.detail}"))
         except OSError as error:
-            where = error.filename or user.name
-            notes.append(Note(str(where), f"not planned for: {error.strerror}"))
+            where = str(error.filename or subject)
+            self._notes.append(Note(where, f"not planned for: {error.strerror}"))
 
 
 def _store_changes(host: Host, owners: list[MailUser], notes: list[Note]) -> Iterator[Change]:
@@ -190,8 +251,10 @@ def _store_changes(host: Host, owners: list[MailUser], notes: list[Note]) -> Ite
             notes.append(Note(user.name, f"not planned for: {refusal.detail}"))
 
 
-def _described(host: Host, user: MailUser) -> dict[str, Any]:
-    return run_as(user, host.users, lambda homes: describe(Account.open(host.config, user, homes)))
+def _described(host: Host, user: MailUser, wanted: frozenset[str]) -> dict[str, Any]:
+    return run_as(
+        user, host.users, lambda homes: describe(Account.open(host.config, user, homes), wanted)
+    )
 
 
 def _know(

@@ -2,14 +2,25 @@
 
 import enum
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from sharefs.acl import Acl, AclViewer, effective
 from sharefs.permissions.access import Credentials
 from sharefs.repair.wish import Node
-from sharefs.rights import CREATE, DELETE, DELETED, EXPUNGE, INSERT, LOOKUP, NONE, READ, WRITE
+from sharefs.rights import (
+    CREATE,
+    DELETE,
+    DELETED,
+    EXPUNGE,
+    INSERT,
+    LOOKUP,
+    NONE,
+    READ,
+    WRITE,
+    Rights,
+)
 from sharefs.rights import SEEN as SEEN_RIGHT
 
 MAIL_DIRS: Final = ("cur", "new", "tmp")
@@ -75,9 +86,10 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """One owner's mail: the tree at root, above it the directories that lead there, top first.
+    """One tree of mail: what is at root, above it the directories that lead there, top first.
 
-    people: everybody on the host, by name.  group_names: for notes.
+    owner: whose it is; of public mail, the uid that its root belongs to.  people: everybody on the
+    host, by name.  group_names: for notes.  inner: roots of other namespaces below this one.
     """
 
     owner: Person
@@ -86,11 +98,21 @@ class Home:
     mailboxes: tuple[Mailbox, ...]
     people: Mapping[str, Person]
     group_names: Mapping[int, str]
+    inner: frozenset[str] = frozenset()
 
-    def sharees(self) -> dict[str, Need]:
-        """Everybody with a need in any mailbox, and the greatest of his needs."""
+    def is_root(self, path: str) -> bool:
+        """Whether mailboxes lie here, so that whoever is let into one must pass."""
+        return path == self.root or path in self.inner
+
+    def sharees(self, without: Collection[str] = ()) -> dict[str, Need]:
+        """Everybody with a need in any mailbox, and the greatest of his needs.
+
+        without: paths of mailboxes that do not count.
+        """
         found: dict[str, Need] = {}
         for mailbox in self.mailboxes:
+            if mailbox.path in without:
+                continue
             for name, need in mailbox.needs.items():
                 found[name] = max(need, found.get(name, need))
         return found
@@ -113,7 +135,11 @@ def need_of(acl: Acl, person: Person, owner: Person, *, private_seen: bool) -> N
     is the deliverer's business.
     """
     viewer = AclViewer(person.acl_user or person.name, person.acl_groups, False, owner.name, True)
-    rights = effective(acl, viewer, NONE).rights
+    return need_for(effective(acl, viewer, NONE).rights, private_seen=private_seen)
+
+
+def need_for(rights: Rights, *, private_seen: bool) -> Need | None:
+    """What these rights ask of the kernel.  See need_of."""
     if rights & _WRITERS or (rights & SEEN_RIGHT and not private_seen):
         return Need.WRITE
     return Need.READ if rights & _READERS else None
@@ -137,7 +163,7 @@ class Places:
     """Finds the mailbox of a path, for one home."""
 
     def __init__(self, home: Home) -> None:
-        self._root = home.root
+        self._home = home
         self._by_path = {mailbox.path: mailbox for mailbox in home.mailboxes}
 
     def place(self, node: Node) -> Placed:
@@ -146,7 +172,7 @@ class Places:
         path = node.path
         if (mailbox := self._by_path.get(path)) is not None:
             return Placed(node, Role.MAILBOX, mailbox)
-        if path == self._root:
+        if self._home.is_root(path):
             return Placed(node, Role.ROOT)
         above, name = os.path.split(path)
         if node.inode.is_directory:

@@ -5,7 +5,7 @@ believes nothing of it that would let him touch what is not the owner's.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from sharefs.account import Account
@@ -22,21 +22,26 @@ from sharefs.sharing.files import FILE_NAME
 from sharefs.sharing.links import State, links_in, missing_children, names_beside
 
 
-def describe(account: Account) -> dict[str, Any]:
-    """The mail root and every mailbox in it with its ACL.  JSON data only.
+def describe(account: Account, wanted: Collection[str] = ()) -> dict[str, Any]:
+    """The mail root of each private namespace, and every mailbox with its ACL.  JSON data only.
 
-    Mailboxes whose ACL cannot be read come with a "problem" instead of an "acl".
+    wanted: names of namespaces in the configuration; empty: all.  Mailboxes whose ACL cannot be
+    read come with a "problem" instead of an "acl".
     """
     settings = account.settings
-    inbox = account.find("INBOX")
-    root = "" if inbox is None else str(inbox.namespace.location.path)
+    chosen = {
+        space.name: str(space.location.path)
+        for space in settings.namespaces
+        if space.type == "private" and not space.alias_for and (not wanted or space.name in wanted)
+    }
     mailboxes = []
     for listed in account.list("", ["*"]):
         found = account.find(listed.name)
-        if found is None or found.namespace.type != "private" or not found.levels:
+        if found is None or not found.levels or found.namespace.settings.name not in chosen:
             continue
         path = str(found.namespace.storage.mailbox_path(found.levels))
-        one: dict[str, Any] = {"name": listed.name, "path": path}
+        root = chosen[found.namespace.settings.name]
+        one: dict[str, Any] = {"name": listed.name, "path": path, "root": root}
         try:
             one["acl"] = [_entry_fields(entry) for entry in _acl_of(account, listed.name)]
         except SharingError as refusal:
@@ -47,7 +52,7 @@ def describe(account: Account) -> dict[str, Any]:
         for space in settings.namespaces
     )
     return {
-        "root": root,
+        "roots": list(dict.fromkeys(chosen.values())),
         "mailboxes": mailboxes,
         "private_seen": private_seen,
         "acl_enabled": settings.acl_enabled,
@@ -121,25 +126,50 @@ def person_of(user: MailUser) -> Person:
     )
 
 
-def home_of(
+def homes_of(
     owner: Person,
     described: Mapping[str, Any],
     people: Mapping[str, Person],
     group_names: Mapping[int, str],
     notes: list[Note],
-) -> Home | None:
-    """The home, ready to be planned for.  None: there is nothing to plan; a note says why.
+) -> Iterator[Home]:
+    """The owner's trees, ready to be planned for; of one that is missing a note tells.
 
-    Raises OSError if the directories above the root cannot be looked at.
+    A root below another root is planned for along with that one.  Raises OSError if the
+    directories above a root cannot be looked at.
     """
-    given = str(described["root"])
-    root = os.path.realpath(given)
-    if not given or not os.path.isdir(root):
-        notes.append(Note(given or owner.name, f"{owner.name} has no mail root yet", False))
-        return None
-    mailboxes = []
+    given = {str(path): os.path.realpath(str(path)) for path in described["roots"]}
+    if not given:
+        notes.append(Note(owner.name, f"{owner.name} has no such namespace", False))
+    mailboxes = tuple(_mailboxes(owner, described, given, people, notes))
+    for path, root in given.items():
+        if not os.path.isdir(root):
+            notes.append(Note(path, f"{owner.name} has no mail root there yet", False))
+    present = {root for root in given.values() if os.path.isdir(root)}
+    for root in sorted(present):
+        if any(is_below(root, other) for other in present):
+            continue
+        yield Home(
+            owner, root, nodes_above(root),
+            tuple(one for one in mailboxes if one.path == root or is_below(one.path, root)),
+            people, group_names, frozenset(one for one in present if is_below(one, root)),
+        )  # fmt: skip
+
+
+def is_below(path: str, root: str) -> bool:
+    return path.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _mailboxes(
+    owner: Person,
+    described: Mapping[str, Any],
+    given: Mapping[str, str],
+    people: Mapping[str, Person],
+    notes: list[Note],
+) -> Iterator[Mailbox]:
     for one in described["mailboxes"]:
-        path = _within(root, given, str(one["path"]))
+        root = str(one["root"])
+        path = _within(given[root], root, str(one["path"])) if root in given else None
         if path is None:
             continue
         if "acl" not in one:
@@ -149,13 +179,12 @@ def home_of(
         if described["acl_enabled"]:
             seen = bool(described["private_seen"])
             needs = needs_of(acl, owner, people.values(), private_seen=seen)
-        mailboxes.append(Mailbox(str(one["name"]), path, needs))
-    return Home(owner, root, nodes_above(root), tuple(mailboxes), people, group_names)
+        yield Mailbox(str(one["name"]), path, needs)
 
 
 def _within(root: str, given: str, path: str) -> str | None:
     """A mailbox's path below the resolved root; None if it is a link or lies elsewhere."""
     relative = os.path.relpath(path, given)
     real = os.path.normpath(os.path.join(root, relative))
-    inside = real == root or real.startswith(root + os.sep)
+    inside = real == root or is_below(real, root)
     return real if inside and os.path.realpath(real) == real and os.path.isdir(real) else None
