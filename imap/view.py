@@ -73,6 +73,15 @@ class View:
             raise KeyError(uid)
         return at + 1
 
+    def seqs_of(self, uids: Sequence[int]) -> Sequence[int]:
+        """seq_of() each, in their order.  Raises KeyError as that does."""
+        if len(uids) < len(self._uids) // 16:
+            return [self.seq_of(uid) for uid in uids]
+        if uids == self._uids:
+            return range(1, len(uids) + 1)
+        places = dict(zip(self._uids, range(1, len(self._uids) + 1), strict=True))
+        return [places[uid] for uid in uids]
+
     def uid_of(self, seq: int) -> int:
         """Raises IndexError outside 1..len."""
         if not 1 <= seq <= len(self._uids):

@@ -34,7 +34,7 @@ async def _copy(session: Session, command: Command, *, by_uid: bool, moving: boo
     selected = session.current()
     word = "Move" if moving else "Copy"
     cursor = Cursor(command)
-    uids = named_uids(session, cursor.sequence_set(), by_uid=by_uid)
+    uids = named_uids(session, cursor.message_set(), by_uid=by_uid)
     cursor.space()
     name = mailbox_name(cursor)
     cursor.end()

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from imap.wire import format as wire
-from imap.wire import search as key
+from imap.wire import search_keys as key
 from imap.wire.fetch import BodySection, FetchItem, Item
-from imap.wire.search import SearchKey
+from imap.wire.search_keys import SearchKey
 from sharefs import message
 from sharefs.index import Column, MailboxIndex
 from sharefs.index import query as q
@@ -112,17 +112,20 @@ Known: TypeAlias = Mapping[SearchKey, q.Narrowed]
 NOTHING_KNOWN: Final[Known] = {}
 
 
-def narrow_all(index: MailboxIndex, tree: SearchKey) -> Known:
-    """What the index says about every key in tree that it can say something about."""
+def narrow_all(index: MailboxIndex, tree: SearchKey, now: int) -> Known:
+    """What the index says about every key in tree that it can say something about.
+
+    now: seconds since 1970, what OLDER and YOUNGER count from.
+    """
     return {
         leaf: index.narrow(translated)
         for leaf in _leaves(tree)
-        if (translated := _translated(leaf)) is not None
+        if (translated := _translated(leaf, now)) is not None
     }
 
 
 def wants_index(tree: SearchKey) -> bool:
-    return any(_translated(leaf) is not None for leaf in _leaves(tree))
+    return any(_translated(leaf, 0) is not None for leaf in _leaves(tree))
 
 
 def _leaves(tree: SearchKey) -> set[SearchKey]:
@@ -136,7 +139,7 @@ def _leaves(tree: SearchKey) -> set[SearchKey]:
     return {tree}
 
 
-def _translated(leaf: SearchKey) -> q.Leaf | None:
+def _translated(leaf: SearchKey, now: int) -> q.Leaf | None:
     match leaf:
         case key.HeaderContains(name, text):
             return q.HeaderContains(name, text)
@@ -146,6 +149,10 @@ def _translated(leaf: SearchKey) -> q.Leaf | None:
             return q.TextContains(text)
         case key.DateIs(of, when, day):
             return q.DateIs(q.DateOf[of.name], q.When[when.name], day)
+        case key.OlderThan(seconds):
+            return q.ArrivedBy(now - seconds)
+        case key.YoungerThan(seconds):
+            return q.ArrivedSince(now - seconds)
         case key.LargerThan(octets):
             return q.LargerThan(octets)
         case key.SmallerThan(octets):

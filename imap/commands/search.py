@@ -1,72 +1,16 @@
-"""SEARCH: RFC 3501 section 6.4.4.  Cheap tests first; a message is read only if one needs it."""
+"""SEARCH: RFC 3501 section 6.4.4, with RETURN (RFC 4731, 5182, 9394)."""
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import date
-from typing import Final
+import contextlib
+from collections.abc import Iterator, Sequence
 
-from imap.commands.host import Handle
-from imap.commands.kept import NOTHING_KNOWN, Known, narrow_all, wants_index
+from imap.commands.finding import find
 from imap.commands.replies import LOST, Reply, ok
 from imap.commands.session import Session
-from imap.view import View
-from imap.wire import Command
-from imap.wire import search as key
-from imap.wire.search import SearchKey, parse_search
-from sharefs import message
+from imap.wire import Command, Cursor, ProtocolError
+from imap.wire.esearch import Returning, esearch, parse_returning
+from imap.wire.search import parse_search
 from sharefs import rights as r
-from sharefs.errors import Code, SharingError
-from sharefs.flags import NAMES, FlagSet
-from sharefs.index.query import Narrowed
-from sharefs.store.interface import Mailbox, MessageInfo
-
-# Messages looked at before other sessions get the mailbox.
-BATCH: Final = 500
-
-_SYSTEM: Final = {name: flag for flag, name in NAMES.items()}
-
-Uids = Sequence[int]
-
-
-@dataclass(slots=True)
-class Reader:
-    """Reads messages for tests; the last one is kept, for a second test asks for it next."""
-
-    mailbox: Mailbox
-    _uid: int = 0
-    _header: bytes | None = None
-    _octets: bytes | None = None
-
-    def _turn_to(self, uid: int) -> None:
-        if uid != self._uid:
-            self._uid, self._header, self._octets = uid, None, None
-
-    def info(self, uid: int) -> MessageInfo:
-        return self.mailbox.info(uid)
-
-    def header(self, uid: int) -> bytes:
-        self._turn_to(uid)
-        if self._header is None:
-            self._header = self.mailbox.read_header(uid)
-        return self._header
-
-    def octets(self, uid: int) -> bytes:
-        self._turn_to(uid)
-        if self._octets is None:
-            self._octets = self.mailbox.read(uid)
-        return self._octets
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """pick: those of some UIDs, ascending, that match; a vanished message matches nothing.
-
-    cost: 0 memory, 1 stat, 2 the header, 3 the whole message.
-    """
-
-    cost: int
-    pick: Callable[[Uids], list[int]]
+from sharefs.errors import SharingError
 
 
 async def search(session: Session, command: Command) -> Reply:
@@ -78,216 +22,48 @@ async def uid_search(session: Session, command: Command) -> Reply:
 
 
 async def _search(session: Session, command: Command, *, by_uid: bool) -> Reply:
-    tree = parse_search(command)
-    selected = session.current()
-    session.demand(r.READ)
-    # Messages that are gone must be known as such: NOT would find them otherwise.
-    await session.tell_updates(may_expunge=False)
-    if session.selected is None:
-        return LOST
-    view, held = selected.view, selected.view.held
-    known = await _known(selected.handle, tree)
-    plan = compile_key(tree, selected.handle.mailbox, view, known)
-    uids = [uid for uid in view.uids if uid not in held] if held else list(view.uids)
-    found: list[int] = []
-    if not plan.cost:
-        found = plan.pick(uids)
-    else:
-        step = _step(len(uids), known)
-        for at in range(0, len(uids), step):
-            found += await selected.handle.run(plan.pick, uids[at : at + step])
-    numbers = found if by_uid else map(view.seq_of, found)
-    session.untagged(b"SEARCH", "".join([f" {number}" for number in numbers]).encode("ascii"))
+    cursor = Cursor(command)
+    returning = parse_returning(cursor)
+    with saving(session, returning):
+        tree = parse_search(cursor)
+        session.demand(r.READ)
+        found = await find(session, tree)
+        if found is None:
+            return LOST
+        tell_found(session, command, b"SEARCH", found, returning, by_uid=by_uid)
     return ok("Search completed.")
 
 
-async def _known(handle: Handle, tree: SearchKey) -> Known:
-    """What the mailbox's index says about the keys of tree."""
-    if not wants_index(tree):
-        return NOTHING_KNOWN
-
-    def ask() -> Known:
-        index = handle.index()
-        return NOTHING_KNOWN if index is None else narrow_all(index, tree)
-
-    return await handle.run(ask)
-
-
-def _step(count: int, known: Known) -> int:
-    """How many messages make a batch: more of them if an index leaves few to be looked at."""
-    if not known:
-        return BATCH
-    candidates = len(frozenset().union(*(narrowed.possible for narrowed in known.values())))
-    return max(BATCH, BATCH * count // max(1, candidates))
+@contextlib.contextmanager
+def saving(session: Session, returning: Returning | None) -> Iterator[None]:
+    """RFC 5182 section 2.1: NO to a search that was to be saved empties "$", BAD leaves it."""
+    try:
+        yield
+    except (ProtocolError, SharingError, OSError) as error:
+        bad = isinstance(error, ProtocolError) and error.condition == "BAD"
+        if returning is not None and returning.saves and session.selected is not None and not bad:
+            session.selected.saved = ()
+        raise
 
 
-def compile_key(
-    tree: SearchKey, mailbox: Mailbox, view: View, known: Known = NOTHING_KNOWN
-) -> Plan:
-    """A plan for tree.  AND narrows with the cheapest test first, OR tries the cheaper one.
-
-    known: what an index says; then only messages are looked at that may match.
-    """
-    reader = Reader(mailbox)
-
-    def compiled(tree: SearchKey) -> Plan:
-        plan = from_scratch(tree)
-        narrowed = known.get(tree)
-        return plan if narrowed is None else _looked_up(plan, narrowed)
-
-    def from_scratch(tree: SearchKey) -> Plan:
-        match tree:
-            case key.All():
-                return Plan(0, list)
-            case key.And(keys):
-                return _all([compiled(one) for one in keys])
-            case key.Or(left, right):
-                return _any(compiled(left), compiled(right))
-            case key.Not(inner):
-                return _none_of(compiled(inner))
-            case key.HasFlag() | key.HasKeyword():
-                return Plan(0, _flag_picker(tree, mailbox, view))
-            case key.SequenceIs(numbers):
-                chosen = {view.uid_of(seq) for seq in numbers.pick(range(1, len(view) + 1))}
-                return Plan(0, lambda uids: [uid for uid in uids if uid in chosen])
-            case key.UidIs(named):
-                return Plan(0, lambda uids: _within(uids, named.pick(view.uids)))
-            case key.LargerThan(octets):
-                return _tested(1, lambda uid: mailbox.size(uid) > octets)
-            case key.SmallerThan(octets):
-                return _tested(1, lambda uid: mailbox.size(uid) < octets)
-            case key.DateIs(of, when, day):
-                return _date_plan(reader, of, when, day)
-            case key.HeaderContains(name, text):
-                return _tested(
-                    2, lambda uid: message.matches_header(reader.header(uid), name, text)
-                )
-            case key.BodyContains(text):
-                return _tested(3, lambda uid: _in_body(reader.octets(uid), text))
-            case key.TextContains(text):
-                return _tested(3, lambda uid: _in_text(reader.octets(uid), text))
-
-    return compiled(tree)
-
-
-def _looked_up(plan: Plan, narrowed: Narrowed) -> Plan:
-    """The same plan, for messages that an index is not certain about."""
-    certain, possible = narrowed.certain, narrowed.possible
-    if not possible:
-        return Plan(0, lambda uids: [uid for uid in uids if uid in certain])
-
-    def pick(uids: Uids) -> list[int]:
-        found = set(plan.pick([uid for uid in uids if uid in possible and uid not in certain]))
-        return [uid for uid in uids if uid in certain or uid in found]
-
-    return Plan(plan.cost, pick)
-
-
-def _in_body(octets: bytes, text: str) -> bool:
-    return message.matches_body(octets, message.parse(octets), text)
-
-
-def _in_text(octets: bytes, text: str) -> bool:
-    return message.matches_text(octets, message.parse(octets), text)
-
-
-def _within(uids: Uids, named: Uids) -> list[int]:
-    chosen = set(named)
-    return [uid for uid in uids if uid in chosen]
-
-
-def _tested(cost: int, test: Callable[[int], bool]) -> Plan:
-    """A plan that looks at each message.  One that is gone meanwhile matches nothing."""
-
-    def matches(uid: int) -> bool:
-        try:
-            return test(uid)
-        except SharingError as error:
-            if error.code is not Code.EXPUNGED:
-                raise
-            return False
-
-    return Plan(cost, lambda uids: list(filter(matches, uids)))
-
-
-def _all(plans: list[Plan]) -> Plan:
-    ordered = sorted(plans, key=lambda plan: plan.cost)
-
-    def pick(uids: Uids) -> list[int]:
-        left = list(uids)
-        for plan in ordered:
-            left = plan.pick(left) if left else left
-        return left
-
-    return Plan(ordered[-1].cost, pick)
-
-
-def _any(left: Plan, right: Plan) -> Plan:
-    first, second = sorted((left, right), key=lambda plan: plan.cost)
-
-    def pick(uids: Uids) -> list[int]:
-        found = set(first.pick(uids))
-        found.update(second.pick([uid for uid in uids if uid not in found]))
-        return [uid for uid in uids if uid in found]
-
-    return Plan(second.cost, pick)
-
-
-def _none_of(plan: Plan) -> Plan:
-    def pick(uids: Uids) -> list[int]:
-        found = set(plan.pick(uids))
-        return [uid for uid in uids if uid not in found]
-
-    return Plan(plan.cost, pick)
-
-
-def _flag_picker(
-    tree: key.HasFlag | key.HasKeyword, mailbox: Mailbox, view: View
-) -> Callable[[Uids], list[int]]:
-    if isinstance(tree, key.HasKeyword):
-        wanted = tree.keyword.casefold()
-        return _flagged(
-            mailbox, lambda flags: any(keyword.casefold() == wanted for keyword in flags.keywords)
-        )
-    if tree.flag not in _SYSTEM:
-        return lambda uids: [uid for uid in uids if uid in view.recent]
-    if tree.flag == "\\Seen":
-        return lambda uids: _none_of(Plan(0, lambda _: list(mailbox.unseen()))).pick(uids)
-    flag = _SYSTEM[tree.flag]
-    return _flagged(mailbox, lambda flags: bool(flags.system & flag))
-
-
-def _flagged(mailbox: Mailbox, test: Callable[[FlagSet], bool]) -> Callable[[Uids], list[int]]:
-    """Tests each different set of flags once; a mailbox has few."""
-    known: dict[FlagSet, bool] = {}
-
-    def matches(uid: int) -> bool:
-        try:
-            flags = mailbox.flags_of(uid)
-        except KeyError:
-            return False  # expunged meanwhile
-        found = known.get(flags)
-        if found is None:
-            found = known[flags] = test(flags)
-        return found
-
-    return lambda uids: list(filter(matches, uids))
-
-
-def _date_plan(reader: Reader, of: key.DateOf, when: key.When, day: date) -> Plan:
-    """Dates compare by their day, disregarding time and zone (RFC 3501 section 6.4.4)."""
-    tests: dict[key.When, Callable[[date], bool]] = {
-        key.When.BEFORE: lambda got: got < day,
-        key.When.ON: lambda got: got == day,
-        key.When.SINCE: lambda got: got >= day,
-    }
-    compare = tests[when]
-    if of is key.DateOf.INTERNAL:
-        return _tested(1, lambda uid: compare(_local_day(reader.info(uid).internaldate)))
-    return _tested(2, lambda uid: compare(message.sent_day(reader.header(uid))))
-
-
-def _local_day(seconds: int) -> date:
-    """The day in the server's zone, which is the zone that INTERNALDATE is told in."""
-    when = time.localtime(seconds)
-    return date(when.tm_year, when.tm_mon, when.tm_mday)
+def tell_found(
+    session: Session,
+    command: Command,
+    name: bytes,
+    found: Sequence[int],
+    returning: Returning | None,
+    *,
+    by_uid: bool,
+) -> None:
+    """Queue the answer, and save what is to be saved.  found: UIDs in the order of the answer."""
+    selected = session.current()
+    view = selected.view
+    if returning is None:
+        numbers = found if by_uid else view.seqs_of(found)
+        session.untagged(name, "".join([f" {number}" for number in numbers]).encode("ascii"))
+        return
+    if returning.saves:
+        selected.saved = returning.saved(found)
+    answer = esearch(command.tag, returning, found, None if by_uid else view.seqs_of)
+    if answer:
+        session.untagged(answer)

@@ -2,6 +2,7 @@
 
 import logging
 
+from imap.commands.messages import named_uids
 from imap.commands.naming import mailbox_name
 from imap.commands.replies import Reply, no, ok
 from imap.commands.session import Selected, Session, State, allowed_flags
@@ -113,7 +114,7 @@ async def expunge(session: Session, command: Command) -> Reply:
 async def uid_expunge(session: Session, command: Command) -> Reply:
     """RFC 4315 section 2.1: only those of the named UIDs that have \\Deleted."""
     cursor = Cursor(command)
-    uids = cursor.sequence_set().pick(session.current().view.uids)
+    uids = named_uids(session, cursor.message_set(), by_uid=True)
     cursor.end()
     return await _expunge_if_allowed(session, frozenset(uids))
 

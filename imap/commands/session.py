@@ -5,7 +5,7 @@ Rule: only synchronous code changes the session's state; after an `await` look a
 
 import enum
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -41,13 +41,17 @@ class State(enum.Enum):
 
 @dataclass(slots=True)
 class Selected:
-    """The selected mailbox.  examined: by EXAMINE, or the rights allow no change at all."""
+    """The selected mailbox.  examined: by EXAMINE, or the rights allow no change at all.
+
+    saved: UIDs that a search saved as "$", ascending; some may be gone (RFC 5182).
+    """
 
     name: str
     handle: Handle
     view: View
     examined: bool
     keywords: tuple[str, ...] = ()
+    saved: Sequence[int] = ()
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from typing import Final, NoReturn, TypeVar
 
 from imap.wire.errors import ProtocolError
 from imap.wire.events import Command
-from imap.wire.sequence import LARGEST, SequenceSet
+from imap.wire.sequence import LARGEST, SAVED, SequenceSet
 
 T = TypeVar("T")
 
@@ -241,6 +241,10 @@ class Cursor:
             return SequenceSet.parse(octets)
         except ValueError:
             self.fail("Invalid message set")
+
+    def message_set(self) -> SequenceSet:
+        """A set in a command on messages, where "$" stands for a search result (RFC 5182)."""
+        return SAVED if self.skip(b"$") else self.sequence_set()
 
     # -- flags -----------------------------------------------------------------------------
 

@@ -99,7 +99,7 @@ class Fetch:
 def parse_fetch(command: Command) -> Fetch:
     """Read the arguments of FETCH or UID FETCH to their end."""
     cursor = Cursor(command)
-    messages = cursor.sequence_set()
+    messages = cursor.message_set()
     cursor.space()
     items: list[FetchItem]
     if cursor.peek() == b"(":
@@ -212,7 +212,7 @@ _STORE_ITEM: Final = re.compile(rb"[+-]?[A-Za-z.]+")
 def parse_store(command: Command) -> Store:
     """Read the arguments of STORE or UID STORE.  Flags may come with or without parentheses."""
     cursor = Cursor(command)
-    messages = cursor.sequence_set()
+    messages = cursor.message_set()
     cursor.space()
     item = cursor.token(_STORE_ITEM, "FLAGS, +FLAGS or -FLAGS").decode("ascii").upper()
     mode, dot, silent = item.partition(".")

@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 # sequence-set printing is part of what a response writer needs
 from imap.wire.sequence import format_copyuid as copyuid
+from imap.wire.sequence import format_ordered as ordered_set
 from imap.wire.sequence import format_set as sequence_set
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "internal_date",
     "literal",
     "nstring",
+    "ordered_set",
     "quoted",
     "sequence_set",
     "string",

@@ -1,15 +1,33 @@
-"""SEARCH arguments to a typed tree: every key of RFC 3501 section 6.4.4, CHARSET included."""
+"""SEARCH arguments to a typed tree: every key of RFC 3501 section 6.4.4 and RFC 5032, CHARSET."""
 
 import codecs
-import enum
 from dataclasses import dataclass
-from datetime import date
-from typing import Final, TypeAlias
+from typing import Final
 
 from imap.wire.cursor import Cursor
 from imap.wire.errors import ProtocolError
 from imap.wire.events import Command
-from imap.wire.sequence import SequenceSet
+from imap.wire.search_keys import (
+    All,
+    And,
+    BodyContains,
+    DateIs,
+    DateOf,
+    HasFlag,
+    HasKeyword,
+    HeaderContains,
+    LargerThan,
+    Not,
+    OlderThan,
+    Or,
+    SearchKey,
+    SequenceIs,
+    SmallerThan,
+    TextContains,
+    UidIs,
+    When,
+    YoungerThan,
+)
 
 # RFC 3501 sets none.  Deep enough for any program that combines filters, shallow enough for
 # whoever walks the tree by recursion.
@@ -23,122 +41,6 @@ _NOT_CHARSETS: Final = frozenset(
     {"idna", "punycode", "undefined", "unicode_escape", "raw_unicode_escape", "mbcs", "oem"}
 )
 
-
-class DateOf(enum.Enum):
-    """Which date of a message is compared, by its day alone, disregarding time and zone."""
-
-    INTERNAL = "internal"  # when it arrived
-    SENT = "sent"  # its Date header field
-
-
-class When(enum.Enum):
-    BEFORE = "before"
-    ON = "on"
-    SINCE = "since"  # that day or later
-
-
-@dataclass(frozen=True, slots=True)
-class All:
-    """Every message."""
-
-
-@dataclass(frozen=True, slots=True)
-class And:
-    """All of keys; never empty."""
-
-    keys: tuple["SearchKey", ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Or:
-    left: "SearchKey"
-    right: "SearchKey"
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    key: "SearchKey"
-
-
-@dataclass(frozen=True, slots=True)
-class HasFlag:
-    """flag: a system flag in canonical spelling, \\Recent among them."""
-
-    flag: str
-
-
-@dataclass(frozen=True, slots=True)
-class HasKeyword:
-    """Keywords compare without regard to case."""
-
-    keyword: str
-
-
-@dataclass(frozen=True, slots=True)
-class HeaderContains:
-    """A header field contains text, decoded, without regard to case.  Empty text: it exists."""
-
-    name: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class BodyContains:
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class TextContains:
-    """Header or body contains text."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class DateIs:
-    of: DateOf
-    when: When
-    day: date
-
-
-@dataclass(frozen=True, slots=True)
-class LargerThan:
-    octets: int
-
-
-@dataclass(frozen=True, slots=True)
-class SmallerThan:
-    octets: int
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceIs:
-    """Message sequence numbers."""
-
-    numbers: SequenceSet
-
-
-@dataclass(frozen=True, slots=True)
-class UidIs:
-    uids: SequenceSet
-
-
-SearchKey: TypeAlias = (
-    All
-    | And
-    | Or
-    | Not
-    | HasFlag
-    | HasKeyword
-    | HeaderContains
-    | BodyContains
-    | TextContains
-    | DateIs
-    | LargerThan
-    | SmallerThan
-    | SequenceIs
-    | UidIs
-)
 
 _SYSTEM: Final = ("Answered", "Deleted", "Draft", "Flagged", "Seen")
 _FIXED: Final[dict[str, SearchKey]] = {
@@ -158,7 +60,7 @@ _DATES: Final = {
 
 
 def parse_search(command: Command | Cursor) -> SearchKey:
-    """Read the arguments of SEARCH or UID SEARCH to their end.
+    """Read the arguments of SEARCH or UID SEARCH, after any RETURN, to their end.
 
     Text is decoded by CHARSET; without one it is UTF-8, which clients send and US-ASCII is part
     of.  An unknown charset is a ProtocolError answered NO [BADCHARSET].
@@ -167,15 +69,21 @@ def parse_search(command: Command | Cursor) -> SearchKey:
     charset = "utf-8"
     if cursor.skip(b"CHARSET "):
         cursor.skip_spaces()
-        charset = _charset(cursor)
+        charset = parse_charset(cursor)
         cursor.space()
+    return parse_keys(cursor, charset)
+
+
+def parse_keys(cursor: Cursor, charset: str) -> SearchKey:
+    """Read search keys to the end of the command.  charset: of their texts, as Python calls it."""
     parser = _Parser(cursor, charset)
     keys = cursor.items(lambda: parser.key(0))
     cursor.end()
     return keys[0] if len(keys) == 1 else And(tuple(keys))
 
 
-def _charset(cursor: Cursor) -> str:
+def parse_charset(cursor: Cursor) -> str:
+    """A charset, as Python calls it.  Raises ProtocolError: NO [BADCHARSET] if it is unknown."""
     name = cursor.astring().decode("latin-1")
     codec = _codec(name)
     if codec is not None:
@@ -214,8 +122,8 @@ class _Parser:
         if head == b"(":
             keys = cursor.parenthesised(lambda: self.key(depth + 1), empty=False)
             return keys[0] if len(keys) == 1 else And(tuple(keys))
-        if head.isdigit() or head == b"*":
-            return SequenceIs(cursor.sequence_set())
+        if head.isdigit() or head in (b"*", b"$"):
+            return SequenceIs(cursor.message_set())
         name = cursor.keyword("a search key")
         fixed = _FIXED.get(name)
         if fixed is not None:
@@ -246,9 +154,13 @@ class _Parser:
                 cursor.space()
                 octets = cursor.number()
                 return LargerThan(octets) if name == "LARGER" else SmallerThan(octets)
+            case "OLDER" | "YOUNGER":
+                cursor.space()
+                seconds = cursor.nz_number()
+                return OlderThan(seconds) if name == "OLDER" else YoungerThan(seconds)
             case "UID":
                 cursor.space()
-                return UidIs(cursor.sequence_set())
+                return UidIs(cursor.message_set())
             case "NOT":
                 cursor.space()
                 return Not(self.key(depth + 1))

@@ -16,9 +16,13 @@ _SET: Final = re.compile(rb"(?:[1-9*][0-9]*(?::[1-9*][0-9]*)?)(?:,[1-9*][0-9]*(?
 
 @dataclass(frozen=True, slots=True)
 class SequenceSet:
-    """The set as written.  ranges: (first, last) pairs in any order; STAR stands for "*"."""
+    """The set as written.  ranges: (first, last) pairs in any order; STAR stands for "*".
+
+    saved: it is "$", the result of an earlier search (RFC 5182), which only the session knows.
+    """
 
     ranges: tuple[tuple[int, int], ...]
+    saved: bool = False
 
     @classmethod
     def parse(cls, octets: bytes) -> "SequenceSet":
@@ -43,6 +47,7 @@ class SequenceSet:
         range may turn round.  largest 0 means nothing is in use: only what was written out
         remains, and a "*" counts as nothing.
         """
+        assert not self.saved, "whoever accepts $ must know what it stands for"
         pairs = []
         for first, last in self.ranges:
             if not largest and STAR in (first, last):
@@ -91,6 +96,9 @@ class SequenceSet:
         return any(first > largest or last > largest for first, last in self.ranges)
 
 
+SAVED: Final = SequenceSet((), saved=True)
+
+
 def _number(octets: bytes) -> int:
     if octets == b"*":
         return STAR
@@ -109,8 +117,18 @@ def format_set(numbers: Sequence[int]) -> bytes:
     first, last = numbers[0], numbers[-1]
     if last - first == len(numbers) - 1:
         return b"%d:%d" % (first, last) if last > first else b"%d" % first
+    return format_ordered(numbers)
+
+
+def format_ordered(numbers: Sequence[int]) -> bytes:
+    """Print numbers in the order given, which may be any, in a sequence set: 7,1:3.
+
+    Only where they ascend by one are they joined: a range has no other order (RFC 5267 section 3).
+    """
+    if not numbers:
+        return b""
     parts: list[str] = []
-    start = previous = first
+    start = previous = numbers[0]
     for number in numbers[1:]:
         if number != previous + 1:
             parts.append(f"{start}:{previous}" if previous > start else str(start))

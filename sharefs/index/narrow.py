@@ -9,6 +9,8 @@ from typing import Final
 
 from sharefs.index import trigrams
 from sharefs.index.query import (
+    ArrivedBy,
+    ArrivedSince,
     BodyContains,
     DateIs,
     DateOf,
@@ -56,6 +58,10 @@ def narrow(
             return _certain(database, "size > ?", min(octets, 1 << 62))
         case SmallerThan(octets):
             return _certain(database, "size < ?", min(octets, 1 << 62))
+        case ArrivedBy(seconds):
+            return _certain(database, "internaldate <= ?", seconds)
+        case ArrivedSince(seconds):
+            return _certain(database, "internaldate >= ?", seconds)
         case DateIs(of, when, day):
             if of is DateOf.INTERNAL:
                 return _arrived(database, when, day)

@@ -1,7 +1,7 @@
 """What can be asked of a mailbox's messages, as values.  Pure.
 
-A mirror of the search keys of RFC 3501 section 6.4.4 but for flags and numbers: those are in
-memory, and whoever asks narrows by them with Among.
+A mirror of the search keys of RFC 3501 section 6.4.4 and RFC 5032 but for flags and numbers: those
+are in memory, and whoever asks narrows by them with Among.
 """
 
 import enum
@@ -65,6 +65,20 @@ class DateIs:
 
 
 @dataclass(frozen=True, slots=True)
+class ArrivedBy:
+    """Arrived at that second (since 1970) or before."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivedSince:
+    """Arrived at that second (since 1970) or later."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class LargerThan:
     octets: int
 
@@ -75,8 +89,15 @@ class SmallerThan:
 
 
 Leaf: TypeAlias = (
-    HeaderContains | BodyContains | TextContains | DateIs | LargerThan | SmallerThan
-)  # fmt: skip
+    HeaderContains
+    | BodyContains
+    | TextContains
+    | DateIs
+    | ArrivedBy
+    | ArrivedSince
+    | LargerThan
+    | SmallerThan
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from sharefs.errors import Code, SharingError
 from sharefs.index.query import (
     Among,
     And,
+    ArrivedBy,
+    ArrivedSince,
     BodyContains,
     DateIs,
     DateOf,
@@ -92,6 +94,10 @@ def _matches(leaf: Leaf, uid: int, mailbox: Mailbox) -> bool:
             return mailbox.info(uid).size > octets
         case SmallerThan(octets):
             return mailbox.info(uid).size < octets
+        case ArrivedBy(seconds):
+            return mailbox.info(uid).internaldate <= seconds
+        case ArrivedSince(seconds):
+            return mailbox.info(uid).internaldate >= seconds
         case DateIs(of, when, day):
             return _TESTS[when](_day(of, uid, mailbox), day)
         case HeaderContains(name, text):

@@ -15,6 +15,8 @@ from sharefs.index import MailboxIndex, mailbox_index, trigrams
 from sharefs.index.query import (
     Among,
     And,
+    ArrivedBy,
+    ArrivedSince,
     BodyContains,
     DateIs,
     DateOf,
@@ -143,6 +145,10 @@ def test_sizes_and_dates(
     for octets in {0, *sizes, *(size + 1 for size in sizes), 1 << 70}:
         check(LargerThan(octets), mailbox, index)
         check(SmallerThan(octets), mailbox, index)
+    arrivals = [mailbox.info(uid).internaldate for uid in uids]
+    for seconds in {-1 << 33, 0, *arrivals, *(second + 1 for second in arrivals), 1 << 40}:
+        check(ArrivedBy(seconds), mailbox, index)
+        check(ArrivedSince(seconds), mailbox, index)
     day = date.fromtimestamp(mailbox.info(uids[0]).internaldate)
     days = [day + timedelta(days=offset) for offset in range(-3, 4)]
     for zone in ("UTC", "Pacific/Kiritimati", "Etc/GMT+12", "America/Sao_Paulo"):

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imap.wire import Command, Cursor, ProtocolError
+from imap.wire.esearch import parse_returning
 from imap.wire.fetch import (
     BodySection,
     Item,
@@ -385,12 +386,13 @@ def test_id_create_enable() -> None:
 
 PARSERS: list[Callable[[Command], object]] = [
     parse_fetch, parse_store, parse_list, parse_lsub, parse_status, parse_append_head, parse_id,
-    parse_create, parse_enable, parse_search,
+    parse_create, parse_enable, parse_search, lambda command: parse_returning(Cursor(command)),
 ]  # fmt: skip
 WORDS = st.sampled_from(
     [b"(", b")", b" ", b'"', b"\\", b"{3}\r\n", b"{0}\r\n", b"NIL", b"1:*", b"FLAGS", b"BODY[",
      b"]", b"HEADER.FIELDS", b"<0.1>", b"RETURN", b"STATUS", b"SUBSCRIBED", b"OR", b"NOT", b"SINCE",
-     b"1-Jan-2020", b"CHARSET", b"UTF-8", b"UID", b"SUBJECT", b"INBOX", b"\\Seen", b"\xff", b"\r\n"]
+     b"1-Jan-2020", b"CHARSET", b"UTF-8", b"PARTIAL", b"1:2", b"$", b"UID",
+     b"SUBJECT", b"INBOX", b"\\Seen", b"\xff", b"\r\n"]
 )  # fmt: skip
 
 

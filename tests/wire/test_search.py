@@ -5,8 +5,8 @@ from datetime import date
 import pytest
 
 from imap.wire import Command, ProtocolError
-from imap.wire.search import (
-    DEPTH_LIMIT,
+from imap.wire.search import DEPTH_LIMIT, parse_search
+from imap.wire.search_keys import (
     All,
     And,
     BodyContains,
@@ -24,7 +24,6 @@ from imap.wire.search import (
     TextContains,
     UidIs,
     When,
-    parse_search,
 )
 from imap.wire.sequence import SequenceSet
 

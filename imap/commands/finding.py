@@ -1,0 +1,57 @@
+"""Carries out a search: what is in memory at once, everything else in slices, in threads."""
+
+import time
+from typing import Final
+
+from imap.commands.kept import NOTHING_KNOWN, Known, narrow_all, wants_index
+from imap.commands.plans import compile_key
+from imap.commands.session import Session
+from imap.wire.search_keys import SearchKey
+
+# Messages looked at before other sessions get the mailbox.
+BATCH: Final = 500
+
+
+async def find(session: Session, tree: SearchKey) -> list[int] | None:
+    """The UIDs of the messages that match, ascending; None if the mailbox went meanwhile.
+
+    Messages that are gone match nothing, even where the client still has a number for them.
+    """
+    # They must be known as such: NOT would find them otherwise.
+    await session.tell_updates(may_expunge=False)
+    selected = session.selected
+    if selected is None:
+        return None
+    view, held = selected.view, selected.view.held
+    now = int(time.time())
+    known = await _known(session, tree, now)
+    plan = compile_key(tree, selected, now, known)
+    uids = [uid for uid in view.uids if uid not in held] if held else list(view.uids)
+    if not plan.cost:
+        return plan.pick(uids)
+    found: list[int] = []
+    step = _step(len(uids), known)
+    for at in range(0, len(uids), step):
+        found += await selected.handle.run(plan.pick, uids[at : at + step])
+    return found
+
+
+async def _known(session: Session, tree: SearchKey, now: int) -> Known:
+    """What the mailbox's index says about the keys of tree."""
+    if not wants_index(tree):
+        return NOTHING_KNOWN
+    handle = session.current().handle
+
+    def ask() -> Known:
+        index = handle.index()
+        return NOTHING_KNOWN if index is None else narrow_all(index, tree, now)
+
+    return await handle.run(ask)
+
+
+def _step(count: int, known: Known) -> int:
+    """How many messages make a batch: more of them if an index leaves few to be looked at."""
+    if not known:
+        return BATCH
+    candidates = len(frozenset().union(*(narrowed.possible for narrowed in known.values())))
+    return max(BATCH, BATCH * count // max(1, candidates))
