@@ -44,7 +44,9 @@ async def _fetch(session: Session, command: Command, *, by_uid: bool) -> Reply:
     request = parse_fetch(command)
     selected = session.current()
     session.demand(r.READ)
-    uids = named_uids(session, request.messages, by_uid=by_uid)
+    uids: Sequence[int] = named_uids(session, request.messages, by_uid=by_uid)
+    if request.partial is not None:
+        uids = request.partial.of(uids)
     session.tell_new_keywords()
     marking = request.sets_seen and _may_mark_seen(session, selected)
     renderer = _Renderer(selected, request)

@@ -7,6 +7,7 @@ from typing import Final, Literal, TypeAlias
 
 from imap.wire.cursor import Cursor
 from imap.wire.events import Command
+from imap.wire.partial import Partial, parse_partial
 from imap.wire.sequence import SequenceSet
 
 SectionText: TypeAlias = Literal["", "HEADER", "HEADER.FIELDS", "HEADER.FIELDS.NOT", "TEXT", "MIME"]
@@ -86,10 +87,14 @@ _RFC822: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """items: without repeats, in the order asked for.  UID FETCH always has Item.UID."""
+    """items: without repeats, in the order asked for.  UID FETCH always has Item.UID.
+
+    partial: only this window of the messages is wanted (RFC 9394 section 3.3).
+    """
 
     messages: SequenceSet
     items: tuple[FetchItem, ...]
+    partial: Partial | None = None
 
     @property
     def sets_seen(self) -> bool:
@@ -107,10 +112,33 @@ def parse_fetch(command: Command) -> Fetch:
     else:
         name = _name(cursor)
         items = list(_MACROS.get(name, ())) or [_named_item(cursor, name)]
+    partial = _modifiers(cursor)
     cursor.end()
     if command.name.startswith("UID "):
         items.insert(0, Item.UID)
-    return Fetch(messages, tuple(dict.fromkeys(items)))
+    return Fetch(messages, tuple(dict.fromkeys(items)), partial)
+
+
+def _modifiers(cursor: Cursor) -> Partial | None:
+    """fetch-modifiers of RFC 4466 section 2.4, if there are any."""
+    if cursor.at_end():
+        return None
+    cursor.space()
+    partial: Partial | None = None
+
+    def modifier() -> None:
+        nonlocal partial
+        match cursor.keyword("a fetch modifier"):
+            case "PARTIAL" if partial is None:
+                cursor.space()
+                partial = parse_partial(cursor)
+            case "PARTIAL":
+                cursor.fail("PARTIAL can be asked for only once")
+            case _:
+                cursor.fail("Unknown fetch modifier")
+
+    cursor.parenthesised(modifier, empty=False)
+    return partial
 
 
 def _name(cursor: Cursor) -> str:

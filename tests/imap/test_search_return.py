@@ -178,3 +178,36 @@ async def test_older_and_younger() -> None:
     assert await told(client, b"SEARCH OLDER 100 YOUNGER 20000") == [b"* SEARCH 2 3"]
     assert await told(client, b"SEARCH NOT OLDER 4294967295") == [b"* SEARCH 1 2 3 4"]
     assert (await client.say(b"SEARCH OLDER 0"))[-1].startswith(b"BAD")
+
+
+PAGES = [
+    (b"UID FETCH 1:* (UID) (PARTIAL 1:2)", [(1, 2), (2, 3)]),
+    (b"UID FETCH 1:* (UID) (PARTIAL -1:-2)", [(5, 6), (6, 7)]),
+    (b"UID FETCH 3:5,7 UID (PARTIAL 4:3)", [(4, 5), (6, 7)]),
+    (b"UID FETCH 1:* UID (partial 7:9)", []),
+    (b"UID FETCH 100:200 UID (PARTIAL 1:9)", []),
+    (b"FETCH 2:* UID (PARTIAL -5:-4)", [(2, 3), (3, 4)]),
+    (b"UID FETCH $ UID (PARTIAL 1:1)", [(5, 6)]),
+]
+
+
+@pytest.mark.parametrize(("command", "want"), PAGES, ids=[row[0].decode() for row in PAGES])
+async def test_a_window_of_a_fetch(command: bytes, want: list[tuple[int, int]]) -> None:
+    client = await make_client()
+    await told(client, b"SEARCH RETURN (SAVE) 5:6")
+    assert await told(client, command) == [b"* %d FETCH (UID %d)" % pair for pair in want]
+
+
+@pytest.mark.parametrize(
+    "modifiers", ["(PARTIAL 1:2 PARTIAL 1:2)", "(PARTIAL)", "()", "(NONSENSE)", "PARTIAL 1:2", "("]
+)
+async def test_wrong_modifiers_of_a_fetch(modifiers: str) -> None:
+    client = await make_client()
+    got = await client.say(b"UID FETCH 1:* UID " + modifiers.encode())
+    assert got[-1].startswith(b"BAD")
+
+
+async def test_a_window_bounds_what_is_marked_as_seen() -> None:
+    client = await make_client()
+    await client.say(b"UID FETCH 1:* BODY[TEXT] (PARTIAL 2:2)")
+    assert await told(client, b"SEARCH SEEN") == [b"* SEARCH 1 2 3 5"]
