@@ -14,6 +14,10 @@ from sharefs.store.maildir.filename import parse_info
 
 LOOKS: Final = 5  # listings before a missing file is believed to be gone
 
+IN_NEW: Final = 0
+IN_CUR: Final = 1  # as Folders.opened() has their descriptors
+Found = tuple[int, str]
+
 Touched = dict[str, str | None]
 """What listings found changed: the info that a base had before; None: it was not there."""
 
@@ -25,14 +29,15 @@ class Folders:
 
     quiet: whether the last listings cannot have missed anything.
 
-    doubles: pairs of paths whose files have one base name, as of the last listings.
+    doubles: pairs of files that have one base name, as of the last listings: IN_NEW or IN_CUR, and
+    the name there.
     """
 
     def __init__(self, directory: Path) -> None:
         self.new = Directory(directory / "new")
         self.cur = Directory(directory / "cur")
         self.quiet = False
-        self.doubles: list[tuple[str, str]] = []
+        self.doubles: list[tuple[Found, Found]] = []
         self._first = True
         self._directory = os.fspath(directory)
         self._identity = _identity_of(self._directory)
@@ -102,19 +107,16 @@ class Folders:
         look = directory.look()
         found.update(look.files)
         self.quiet = self.quiet and look.quiet
+        where = IN_NEW if directory is self.new else IN_CUR
         for base, info in look.doubles:
-            self.doubles.append(
-                (f"{directory.path}/{base}{look.files[base]}", f"{directory.path}/{base}{info}")
-            )
+            self.doubles.append(((where, base + look.files[base]), (where, base + info)))
 
     def _prefer_cur(self) -> None:
         """A base in both directories was moved while we looked, or there are two messages."""
         small, large = sorted((self.new.files, self.cur.files), key=len)
         for base in [base for base in small if base in large]:
             info = self.new.files.pop(base)
-            self.doubles.append(
-                (f"{self.cur.path}/{base}{self.cur.files[base]}", f"{self.new.path}/{base}{info}")
-            )
+            self.doubles.append(((IN_CUR, base + self.cur.files[base]), (IN_NEW, base + info)))
 
     # --- changes of our own ----------------------------------------------------------------
 

@@ -325,8 +325,7 @@ class Picture:
         self._looked_with = self.list.version
         self._strays = set()
         if self.folders.doubles:
-            doubles.mend(self.folders.doubles, self.folders.new.path)
-            self.folders.doubles = []
+            doubles.mend(self.folders)
         self._complaint = ""
 
     def _is_untidy(self) -> bool:
