@@ -167,7 +167,7 @@ class Scalars:
     sharefs_login_max_literal: int = setting("8k", OCTETS)
     sharefs_append_max_size: int = setting("64M", OCTETS)
     sharefs_worker_processes: int = setting("0", UINT)  # 0: one for each core
-    sharefs_index: bool = setting("no", BOOL)  # the query index
+    sharefs_index: bool = setting("yes", BOOL)  # the query index
     sharefs_index_path: str = setting("~/.cache/sharefs/index", STRING)
     sharefs_worker_idle_time: int = setting("1 mins", SECONDS)
 

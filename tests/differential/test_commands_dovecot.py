@@ -236,9 +236,10 @@ def alike(ours: list[str], theirs: list[str]) -> bool:
     return ours[:-1] == theirs[:-1] and one == other and codeless
 
 
-def test_both_answer_alike_and_leave_the_same_tree() -> None:
+@pytest.mark.parametrize("index", ["yes", "no"])
+def test_both_answer_alike_and_leave_the_same_tree(index: str) -> None:
     differences, used = [], set()
-    with twins(prepare) as pair:
+    with twins(prepare, f"sharefs_index = {index}\n") as pair:
         for number, (user, command) in enumerate(SCRIPT):
             if command == RECONNECT:
                 pair.reconnect(user)

@@ -188,8 +188,11 @@ class Twins:
 
 
 @contextlib.contextmanager
-def twins(prepare: Callable[[Path], None]) -> Iterator[Twins]:
-    """Both servers for the length of a `with`.  prepare: fills a tree, below which is home/USER."""
+def twins(prepare: Callable[[Path], None], extra: str = "") -> Iterator[Twins]:
+    """Both servers for the length of a `with`.
+
+    prepare: fills a tree, below which is home/USER.  extra: settings for our server.
+    """
     base = Path(tempfile.mkdtemp(prefix="twins-of-sharefs-"))
     base.chmod(0o755)
     try:
@@ -203,7 +206,9 @@ def twins(prepare: Callable[[Path], None]) -> Iterator[Twins]:
                 make_dir(top / "home" / user / "Maildir", 0o2770, uid, GROUP)
             prepare(top)
         with (
-            private_server(config_for(OURS, base / "ours"), users_below(base / "ours")) as server,
+            private_server(
+                config_for(OURS, base / "ours") + extra, users_below(base / "ours")
+            ) as server,
             private_dovecot(
                 config_for(THEIRS, base / "theirs"), users_below(base / "theirs")
             ) as dovecot,

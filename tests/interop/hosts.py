@@ -1,5 +1,6 @@
 """The hosts that transcripts and clients play on, each after one page of the seeds."""
 
+from dataclasses import replace
 from typing import Final
 
 from tests.interop.host import (
@@ -238,6 +239,12 @@ plugin {{
     lambda host: None,
     whole=True,
 )
+
+
+def without_index(kind: Kind) -> Kind:
+    """The same host, whose server reads every message anew."""
+    return replace(kind, config=kind.config + "\nsharefs_index = no\n")
+
 
 KINDS: Final = {
     "standard": STANDARD,

@@ -6,17 +6,22 @@ from typing import Final
 import pytest
 
 from tests.interop.host import Host
-from tests.interop.hosts import KINDS
+from tests.interop.hosts import KINDS, without_index
 from tests.interop.transcript import Transcript, play, transcripts
 
 pytestmark = [pytest.mark.superuser]
 
+UNINDEXED: Final = {name: without_index(kind) for name, kind in KINDS.items()}
 SCRIPTS: Final = tuple(transcripts(Path(__file__).parent / "transcripts"))
 
 
 @pytest.mark.parametrize(
     ("running", "script"),
-    [pytest.param(KINDS[script.host], script, id=script.path.stem) for script in SCRIPTS],
+    [pytest.param(KINDS[script.host], script, id=script.path.stem) for script in SCRIPTS]
+    + [
+        pytest.param(UNINDEXED[script.host], script, id=f"{script.path.stem}-unindexed")
+        for script in SCRIPTS
+    ],
     indirect=["running"],
     scope="module",  # or every test would have a server of its own
 )

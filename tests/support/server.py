@@ -29,7 +29,7 @@ import psutil
 from tests.support.dovecot import PASSWORD, MailUser
 
 # "yes": every test of the whole server is one of the index as well.
-INDEX: Final = os.environ.get("SHAREFS_TEST_INDEX", "no")
+INDEX: Final = os.environ.get("SHAREFS_TEST_INDEX", "yes")
 START_TIMEOUT: Final = 30.0  # seconds until READY=1
 STOP_TIMEOUT: Final = 6.0
 LEAVE_TIMEOUT: Final = 3.0  # seconds for the kernel to bury the killed, on a busy machine
