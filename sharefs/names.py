@@ -11,6 +11,7 @@ import encodings.utf_16_be  # noqa: F401  # or it is looked for after privileges
 import enum
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from sharefs.errors import Code, SharingError
@@ -115,6 +116,7 @@ def _decode_run(match: re.Match[str]) -> str:
     return binascii.a2b_base64(run + "=" * (-len(run) % 4)).decode("utf-16-be")
 
 
+@lru_cache(maxsize=4096)  # every command asks about the same few mailboxes
 def flaw_of(levels: Levels, naming: Naming) -> Flaw | None:
     """What is wrong with the name, or None if it can be created.  Never raises."""
     if not levels:
@@ -164,6 +166,7 @@ def _join(levels: Levels, naming: Naming) -> str:
     return "/".join(written)
 
 
+@lru_cache(maxsize=4096)
 def storage_path(levels: Levels, naming: Naming) -> str:
     """Path below the root.  Raises SharingError(CANNOT) with the flaw for an illegal name."""
     if flaw := flaw_of(levels, naming):

@@ -122,7 +122,7 @@ async def _queue_status(session: Session, name: str, items: tuple[str, ...]) -> 
         if not mailbox.looks_unchanged():
             await handle.run(mailbox.sync)
         recent = 0
-        if "RECENT" in items:
+        if "RECENT" in items and mailbox.has_recent():
             recent = len(await handle.run(lambda: mailbox.recent(claim=False)))
         values = [b"%b %d" % (item.encode(), _value(mailbox, item, recent)) for item in items]
     finally:

@@ -38,7 +38,9 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
         rights = session.account.rights(name).rights
         mailbox = handle.mailbox
         examined = examine or not _can_change(mailbox, rights)
-        recent = await handle.run(_look, mailbox, not examined)
+        recent: frozenset[int] = frozenset()
+        if not mailbox.looks_unchanged() or mailbox.has_recent():
+            recent = await handle.run(_look, mailbox, not examined)
     except BaseException:
         handle.release()
         raise

@@ -242,6 +242,7 @@ def render_flags(flags: FlagSet, recent: bool) -> bytes:
     return wire.flags((*names, *sorted(flags.keywords)))
 
 
+@lru_cache(maxsize=256)
 def allowed_flags(rights: Rights) -> FlagFilter:
     """RFC 4314 section 4: s for \\Seen, t for \\Deleted, w for every other flag and keyword."""
     mask = System.NONE

@@ -7,8 +7,7 @@ this connection; any other exception is a bug of ours and propagates to the work
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 from typing import Final, TypeVar
 
 import trio
@@ -74,14 +73,14 @@ class Connection:
     async def _open(
         self, account: Account, name: str, right: Rights, opener: Callable[[], Mailbox]
     ) -> Handle:
-        def find() -> tuple[Hashable, Sequence[Path] | None]:
-            # Even a mailbox that is open here already is only for those with the right.
-            account.demand(name, right)
-            indexed = account.settings.sharefs_index
-            return account.mailbox_key(name), account.index_places(name) if indexed else None
-
-        key, places = await self.blocking(find)
-        return await self._pool.open(key, opener, places, name)
+        if account.knows_place(name):
+            # No thread for what is in memory: changing to one takes longer than all the rest.
+            handle = self._pool.open_nowait(account.place(name, right).key)
+            if handle is not None:
+                return handle
+        # Even a mailbox that is open here already is only for those with the right.
+        place = await self.blocking(account.place, name, right)
+        return await self._pool.open(place.key, opener, place.index, name)
 
     @contextlib.asynccontextmanager
     async def idling(self, handle: Handle | None) -> AsyncIterator["IdleWaiter"]:
@@ -110,7 +109,13 @@ class Connection:
             await self.receive()
 
     async def run(self, session: Session) -> None:
-        """Serve commands until LOGOUT.  Raises Disconnected, BrokenResourceError."""
+        """Serve commands until LOGOUT.  Raises Disconnected, BrokenResourceError, TooSlowError."""
+        with trio.CancelScope() as patience:  # one for all waits: making one takes its time
+            await self._run(session, patience)
+        if patience.cancelled_caught:
+            raise trio.TooSlowError
+
+    async def _run(self, session: Session, patience: trio.CancelScope) -> None:
         while session.state is not State.LOGOUT:
             try:
                 event = self._reader.next_event()
@@ -131,8 +136,9 @@ class Connection:
                     await self._take(session, event)
                 case _:
                     await session.flush()
-                    with trio.fail_after(INACTIVITY):
-                        await self.receive()
+                    patience.deadline = trio.current_time() + INACTIVITY
+                    await self.receive()
+                    patience.deadline = math.inf
         await session.flush()
 
     async def _decide(self, session: Session, wanted: LiteralWanted) -> None:

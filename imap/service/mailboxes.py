@@ -186,19 +186,47 @@ class MailboxPool:
         out without opener being asked again.
         """
         lock = self._opening.setdefault(key, trio.Lock())
-        async with lock:
-            opened = self._opened.get(key)
-            if opened is not None and not await self._still_there(opened):
-                opened = None
-            if opened is None:
-                mailbox = await trio.to_thread.run_sync(opener)
-                self._orders += 1
-                opened = OpenMailbox(self, mailbox, key, self._orders, places, name)
-                self._opened[key] = opened
-            self.hold(opened)
-        if not lock.statistics().tasks_waiting:
-            self._opening.pop(key, None)
+        try:
+            async with lock:
+                opened = await self._held(key)
+                if opened is None:
+                    mailbox = await trio.to_thread.run_sync(opener)
+                    self._orders += 1
+                    opened = OpenMailbox(self, mailbox, key, self._orders, places, name)
+                    self._opened[key] = opened
+                    self.hold(opened)
+        finally:
+            if not lock.locked():
+                self._opening.pop(key, None)
         return SharedHandle(self, opened)
+
+    def open_nowait(self, key: Hashable) -> SharedHandle | None:
+        """The mailbox for key if it is open here and certainly up to date; else None.
+
+        For those who have just been told that they may have it, as with open().
+        """
+        opened = self._opened.get(key)
+        if opened is None or not opened.mailbox.looks_unchanged():
+            return None
+        self.hold(opened)
+        return SharedHandle(self, opened)
+
+    async def _held(self, key: Hashable) -> OpenMailbox | None:
+        """The open mailbox for key, held for the caller, if there is one that is still there.
+
+        Held before it is looked at: else it could be put away meanwhile as one of many idle ones.
+        """
+        opened = self._opened.get(key)
+        if opened is None:
+            return None
+        self.hold(opened)
+        there = False
+        try:
+            there = await self._still_there(opened)
+        finally:
+            if not there:
+                self.leave(opened)
+        return opened if there else None
 
     async def _still_there(self, opened: OpenMailbox) -> bool:
         """Whether the mailbox that opened stands for was not deleted, or deleted and made anew."""

@@ -22,6 +22,7 @@ class ClientStream(trio.abc.Stream):
 
     def __init__(self, sock: socket.socket, *, write_timeout: float) -> None:
         sock.setblocking(False)
+        self._socket = sock
         self._stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
         self._write_timeout = write_timeout
         self.octets_in = 0
@@ -34,39 +35,67 @@ class ClientStream(trio.abc.Stream):
         self._scope: trio.CancelScope | None = None
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Always lets others run before it returns; a cancellation loses no octets."""
         if self._ending and self._scope is not None:
             self._scope.cancel()
         self._receiving = True
         try:
-            octets = bytes(await self._stream.receive_some(max_bytes))
-        except trio.BrokenResourceError:
+            octets = await self._receive(_CHUNK if max_bytes is None else max_bytes)
+        except OSError as exc:
             self.peer_closed = True
-            raise
+            raise trio.BrokenResourceError("the connection broke") from exc
         finally:
             self._receiving = False
         self.octets_in += len(octets)
         self.peer_closed = self.peer_closed or not octets
         return octets
 
+    async def _receive(self, max_bytes: int) -> bytes:
+        # Clients wait for answers, so there is nothing yet: wait first.  And straight to the
+        # socket: a round trip costs a third of what it does through trio's own stream.
+        while True:
+            await trio.lowlevel.wait_readable(self._socket)
+            try:
+                return self._socket.recv(max_bytes)
+            except BlockingIOError:
+                continue
+
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Lets others run unless the answer is short and the client took it at once."""
         view = memoryview(data)
         if not len(view):
             await trio.lowlevel.checkpoint()
             return
         self._between_lines = False
+        for start in range(0, len(view), _CHUNK):
+            if start:
+                await trio.lowlevel.checkpoint()
+            await self._send_chunk(view[start : start + _CHUNK])
+        if len(view) >= _CHUNK:
+            await trio.lowlevel.checkpoint()
+        self._between_lines = bytes(view[-2:]) == b"\r\n"
+
+    async def _send_chunk(self, chunk: memoryview) -> None:
         try:
-            for start in range(0, len(view), _CHUNK):
-                chunk = view[start : start + _CHUNK]
+            sent = self._send_nowait(chunk)
+            if sent < len(chunk):
                 with trio.fail_after(self._write_timeout):
-                    await self._stream.send_all(chunk)
-                self.octets_out += len(chunk)
+                    await self._stream.send_all(chunk[sent:])
         except trio.TooSlowError as exc:
             self.unresponsive = True
             raise trio.BrokenResourceError("the client does not read") from exc
         except trio.BrokenResourceError:
             self.peer_closed = True
             raise
-        self._between_lines = bytes(view[-2:]) == b"\r\n"
+        self.octets_out += len(chunk)
+
+    def _send_nowait(self, chunk: memoryview) -> int:
+        try:
+            return self._socket.send(chunk)
+        except BlockingIOError:
+            return 0
+        except OSError as exc:
+            raise trio.BrokenResourceError("the connection broke") from exc
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

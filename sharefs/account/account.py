@@ -51,6 +51,17 @@ class NamespaceView:
     list: str
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a mailbox is, for whoever keeps mailboxes open.
+
+    key: see mailbox_key().  index: see index_places(); None: it shall have no index.
+    """
+
+    key: Hashable
+    index: Sequence[Path] | None
+
+
 class Account:
     """See the module.  Made by open()."""
 
@@ -58,6 +69,7 @@ class Account:
         self._context = context
         self.user: MailUser = context.user
         self.settings: Settings = context.settings
+        self._places: dict[str, tuple[tuple[int, int] | None, Place]] = {}
 
     @classmethod
     def open(
@@ -193,6 +205,27 @@ class Account:
         path = os.path.realpath(namespace.storage.mailbox_path(found.levels))
         private = private_seen_dir(namespace, found.levels)
         return path, namespace.location.control_path, private, readonly
+
+    def place(self, name: str, *rights: Rights) -> Place:
+        """Where an existing mailbox is.  Demands the rights, as demand() does.
+
+        Remembered, so asking again takes a few stat(2) calls only: see knows_place().
+        """
+        target = self._demanded(name, *rights)
+        known = self._places.get(name)
+        if known is not None and known[0] == target.identity:
+            return known[1]
+        index = self.index_places(name) if self.settings.sharefs_index else None
+        place = Place(self.mailbox_key(name), index)
+        if target.identity is None:
+            self._places.pop(name, None)  # an automatic mailbox that is still to be made
+        else:
+            self._places[name] = target.identity, place
+        return place
+
+    def knows_place(self, name: str) -> bool:
+        """Whether place() was asked about this mailbox before: then it answers quickly."""
+        return name in self._places
 
     def uses_private_seen(self, name: str) -> bool:
         """Whether \\Seen of this mailbox is the viewer's own."""

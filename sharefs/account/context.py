@@ -2,6 +2,7 @@
 
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -317,6 +318,8 @@ class Context:
             if not resolve:
                 return None
             path = os.fspath(namespace.storage.mailbox_path(found.levels))
+            if not _has_link(os.fspath(root), path):
+                return None
             real_root = os.path.realpath(root)
             real = os.path.realpath(path)
             if real == real_root or real.startswith(real_root + os.sep):
@@ -356,6 +359,21 @@ def default_acl_dir(namespace: Namespace, from_inbox: bool) -> Path | None:
         if namespace.storage.acl_directory(INBOX_LEVELS) == namespace.location.path:
             return None
     return namespace.location.path
+
+
+def _has_link(root: str, path: str) -> bool:
+    """Whether a symbolic link may lead from root to somewhere else on the way to path."""
+    if not path.startswith(root + os.sep):
+        return True
+    at = root
+    for component in path[len(root) + 1 :].split(os.sep):
+        at += os.sep + component
+        try:
+            if stat.S_ISLNK(os.lstat(at).st_mode):
+                return True
+        except OSError:
+            return False  # nothing there, or out of reach, and so is all below
+    return False
 
 
 def identity_of(found: Found) -> tuple[int, int] | None:

@@ -191,6 +191,10 @@ class Mailbox(abc.ABC):
         claim: hand them to the caller alone; one session only, across processes, gets each.
         """
 
+    def has_recent(self) -> bool:
+        """Whether recent() has anything to do; told from memory.  True when in doubt."""
+        return True
+
     @abc.abstractmethod
     def info(self, uid: int) -> MessageInfo:
         """Raises SharingError(EXPUNGED) if the message is gone."""

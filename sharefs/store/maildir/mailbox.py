@@ -53,6 +53,7 @@ class MaildirMailbox(Mailbox):
         self.picture = Picture(site)
         self.readonly = readonly or not os.access(site.directory / "cur", os.W_OK | os.X_OK)
         self._flags = FlagWriter(self.picture)
+        self._letters: tuple[int, frozenset[str]] = (0, frozenset())  # and their generation
         self._sizes: dict[int, int] = {}  # computed by reading, where no name tells them
 
     # --- the picture -----------------------------------------------------------------------
@@ -99,14 +100,19 @@ class MaildirMailbox(Mailbox):
         """Named ones, and those of letters that stand in file names without having a name."""
         self.picture.load()
         current = self.picture.keywords.current
-        nameless = {current.name_of(letter) for letter in self.picture.folders.used_letters()}
+        nameless = {current.name_of(letter) for letter in self._used_letters()}
         return (*current.known(), *sorted(nameless.difference(current.known())))
 
     def can_add_keywords(self) -> bool:
         self.picture.load()
-        return not self.readonly and self.picture.keywords.current.has_room(
-            self.picture.folders.used_letters()
-        )
+        return not self.readonly and self.picture.keywords.current.has_room(self._used_letters())
+
+    def _used_letters(self) -> frozenset[str]:
+        """Keyword letters in use, as the picture shows it: clients ask all the time."""
+        picture = self.picture
+        if self._letters[0] != picture.generation:
+            self._letters = picture.generation, picture.folders.used_letters()
+        return self._letters[1]
 
     def watch_paths(self) -> Sequence[Path]:
         paths = [self.site.directory / "new", self.site.directory / "cur"]
@@ -122,6 +128,9 @@ class MaildirMailbox(Mailbox):
         """There is nothing to release: no descriptor is kept."""
 
     # --- messages --------------------------------------------------------------------------
+
+    def has_recent(self) -> bool:
+        return not self.picture.loaded or bool(self.picture.folders.new.files)
 
     def recent(self, *, claim: bool) -> frozenset[int]:
         """Messages in new/.  Claiming moves them to cur/, which only one process can do."""

@@ -120,6 +120,9 @@ class PrivateSeenMailbox(Mailbox):
         private = System.NONE if self.readonly else System.SEEN
         return FlagFilter((shared.mask & ~System.SEEN) | private, shared.keywords)
 
+    def has_recent(self) -> bool:
+        return self._shared.has_recent()
+
     def recent(self, *, claim: bool) -> frozenset[int]:
         return self._shared.recent(claim=claim)
 

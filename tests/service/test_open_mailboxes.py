@@ -1,0 +1,241 @@
+"""The worker's memory of open mailboxes: what repeated questions touch, and who holds what."""
+
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from benchmarks.mail import make_maildir
+from imap.commands.session import Session
+from imap.service.connection import Connection
+from imap.service.mailboxes import MailboxPool
+from imap.service.stream import ClientStream
+from imap.service.watcher import Watcher
+from imap.wire import CommandReader, Limits
+from sharefs.account import Account
+from sharefs.config import load
+from sharefs.identity.lookup import HomeLookup
+from sharefs.identity.model import MailUser
+from tests.imap.fakes import MemoryMailbox
+
+COUNT = 40
+
+
+class NoHomes(HomeLookup):
+    def home_of(self, name: str) -> Path | None:
+        return None
+
+    def exists(self, name: str) -> bool:
+        return False
+
+
+class Calls:
+    """Names of audit events, while recording.  An audit hook stays for good, hence one for all."""
+
+    def __init__(self) -> None:
+        self.recording = False
+        self.seen: list[tuple[str, object]] = []
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.recording and event in ("os.listdir", "os.scandir", "open"):
+            self.seen.append((event, arguments[0] if arguments else None))
+
+
+CALLS = Calls()
+
+
+@pytest.fixture
+def calls() -> Iterator[Calls]:
+    CALLS.seen.clear()
+    yield CALLS
+    CALLS.recording = False
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[MailboxPool]:
+    watcher = Watcher()
+    opened = MailboxPool(watcher, keep_idle=2)
+    yield opened
+    opened.close()
+    watcher.close()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    for name in ("", ".Work", ".Empty"):
+        count = 0 if name == ".Empty" else COUNT
+        make_maildir(tmp_path / "Maildir" / name, count, uid=-1, gid=-1)
+    return tmp_path
+
+
+class Client:
+    """The other end of a connection.  ask() returns the lines of an answer."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+
+    async def ask(self, command: str) -> list[str]:
+        await self._stream.send_all(f"t {command}\r\n".encode())
+        answer = b""
+        while not any(line.startswith(b"t ") for line in answer.split(b"\r\n")[:-1]):
+            answer += await self._stream.receive_some()
+        return answer.decode().split("\r\n")[:-1]
+
+
+@asynccontextmanager
+async def connected(pool: MailboxPool, home: Path, acl: str = "") -> AsyncIterator[Client]:
+    config = load(
+        text=f"""
+dovecot_config_version = 2.4.0
+first_valid_uid = 0
+mail_driver = maildir
+mail_path = ~/Maildir
+mail_fsync = never
+sharefs_index = no
+acl_driver = {acl}
+namespace inbox {{
+  inbox = yes
+  separator = /
+}}
+"""
+    )
+    user = MailUser(
+        name="alice", uid=0, gid=0, home=home, groups=(), acl_user="alice", fields={}, master=None,
+        acl_groups=frozenset(), anonymous=False,
+    )  # fmt: skip
+    ours, theirs = socket.socketpair()
+    theirs.setblocking(False)
+    stream = ClientStream(ours, write_timeout=60)
+    connection = Connection(stream, CommandReader(Limits()), pool)
+    session = Session(Account.open(config, user, NoHomes()), connection, b"IMAP4rev1")
+    async with trio.open_nursery() as nursery, stream:
+        nursery.start_soon(connection.run, session)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client_stream:
+            client = Client(client_stream)
+            yield client
+            await client.ask("LOGOUT")
+        session.unselect()
+
+
+QUIET = {
+    "NOOP": "NOOP",
+    "CHECK": "CHECK",
+    "SELECT again": "SELECT INBOX",
+    "EXAMINE again": "EXAMINE INBOX",
+    "STATUS of the selected": "STATUS INBOX (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN)",
+    "STATUS of another": "STATUS Work (MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN)",
+    "STATUS of an empty one": "STATUS Empty (MESSAGES UNSEEN)",
+}
+
+
+@pytest.mark.parametrize("command", QUIET.values(), ids=QUIET)
+@pytest.mark.parametrize("acl", ["", "vfile"], ids=["no-acl", "acl"])
+async def test_an_unchanged_mailbox_is_not_listed(
+    command: str,
+    acl: str,
+    home: Path,
+    pool: MailboxPool,
+    calls: Calls,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No directory is listed, nothing but ACL files is opened, and no thread is asked."""
+    async with connected(pool, home, acl) as client:
+        await client.ask("SELECT INBOX")
+        before = await client.ask(command)
+        while not _settled(home, pool):
+            await trio.sleep(0.02)
+            before = await client.ask(command)
+
+        async def no_thread(*args: object, **kwargs: object) -> None:
+            raise AssertionError(f"a thread was asked for {args}")
+
+        monkeypatch.setattr(trio.to_thread, "run_sync", no_thread)
+        calls.recording = True
+        for _ in range(3):
+            assert await client.ask(command) == before
+        calls.recording = False
+        touched = [
+            (event, path) for event, path in calls.seen if not str(path).endswith("dovecot-acl")
+        ]
+        assert touched == []
+
+
+def _settled(home: Path, pool: MailboxPool) -> bool:
+    opened = list(pool._opened.values())
+    return bool(opened) and all(one.mailbox.looks_unchanged() for one in opened)
+
+
+async def test_a_changed_mailbox_is_listed(home: Path, pool: MailboxPool, calls: Calls) -> None:
+    """The counter counts: otherwise the test above could not fail."""
+    async with connected(pool, home) as client:
+        await client.ask("SELECT INBOX")
+        (home / "Maildir" / "new" / "1900000000.M1P1.other").write_bytes(b"Subject: x\n\n\n")
+        calls.recording = True
+        answer = await client.ask("NOOP")
+        calls.recording = False
+        assert f"* {COUNT + 1} EXISTS" in answer
+        assert [event for event, _ in calls.seen if event == "os.listdir"]
+
+
+class Gone(MemoryMailbox):
+    """A mailbox that takes a while to be looked at, which is when others do something."""
+
+    def __init__(self, meanwhile: Callable[[], None]) -> None:
+        super().__init__()
+        self.closed = False
+        self._meanwhile = meanwhile
+
+    def looks_unchanged(self) -> bool:
+        return False
+
+    def sync(self) -> bool:
+        trio.from_thread.run_sync(self._meanwhile)
+        return super().sync()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_mailbox_being_looked_at_is_not_put_away(pool: MailboxPool) -> None:
+    """It is idle when it is asked for, and many others become idle before it is handed out."""
+
+    def crowd() -> None:
+        for number in range(5):
+            pool.leave(others[number])
+
+    mailbox = Gone(crowd)
+    (await pool.open("it", lambda: mailbox)).release()
+    handles = [await pool.open(number, MemoryMailbox) for number in range(5)]
+    others = [pool._opened[number] for number in range(5)]
+    handle = await pool.open("it", MemoryMailbox)
+    assert handle.mailbox is mailbox
+    assert not mailbox.closed
+    handle.release()
+    del handles
+
+
+async def test_a_mailbox_that_is_gone_is_left_again(pool: MailboxPool) -> None:
+    first = Gone(lambda: None)
+    (await pool.open("it", lambda: first)).release()
+    first.deleted = True
+    handle = await pool.open("it", MemoryMailbox)
+    assert handle.mailbox is not first
+    assert first.closed
+    handle.release()
+    assert not pool._opening
+
+
+async def test_a_refusal_leaves_nothing_behind(pool: MailboxPool) -> None:
+    def refuse() -> MemoryMailbox:
+        raise PermissionError("no")
+
+    for _ in range(2):
+        with pytest.raises(PermissionError):
+            await pool.open("it", refuse)
+    assert not pool._opening
+    assert not pool._opened
