@@ -7,6 +7,7 @@ refusal costs nobody a transfer.  Of several messages in one command all are add
 import enum
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from imap.commands.host import Handle
 from imap.commands.naming import decode
@@ -16,6 +17,7 @@ from imap.commands.store import flag_set
 from imap.wire import Command, Cursor, LiteralData, LiteralWanted, ProtocolError
 from imap.wire.misc import parse_append_head, parse_append_next
 from imap.wire.sequence import format_set
+from sharefs import message
 from sharefs import rights as r
 from sharefs.errors import SharingError
 from sharefs.rights import Rights
@@ -31,12 +33,20 @@ class Answer(enum.Enum):
 
 @dataclass(slots=True)
 class Appending:
-    """One APPEND under way.  rights: the viewer's on the target when the command began."""
+    """One APPEND under way.  rights: the viewer's on the target when the command began.
+
+    binary: what came so far of a message that is sent as literal8; None: it is no such message.
+    """
 
     target: Handle
     saver: Saver
     rights: Rights
+    binary: bytearray | None = None
 
+
+# A literal8 is held in memory until all of it can be put into an encoding that a file of lines
+# can keep; other messages never are.
+BINARY_LIMIT: Final = 64 << 20  # octets
 
 # RFC 3502 section 6.3.11: an empty message is an error, and a client's way to cancel.
 _CANCELLED = no("A message of no octets: nothing was appended.", b"CANNOT")
@@ -70,6 +80,9 @@ async def _begin(session: Session, wanted: LiteralWanted) -> Answer | Reply:
     if not wanted.size:
         await abandon(session)
         return _CANCELLED
+    if wanted.binary and wanted.size > BINARY_LIMIT:
+        await abandon(session)
+        return no("A literal8 may not be that long; send it as an ordinary literal.", b"TOOBIG")
     await _begin_message(session, names, internaldate, binary=wanted.binary)
     return Answer.STREAM
 
@@ -97,6 +110,7 @@ async def _begin_message(
     flags = allowed_flags(appending.rights).apply(flag_set(names))
     when = int(internaldate.timestamp()) if internaldate else None
     await appending.target.run(lambda: appending.saver.begin(flags, when))
+    appending.binary = bytearray() if binary else None
 
 
 async def data(session: Session, event: LiteralData) -> Reply | None:
@@ -105,8 +119,16 @@ async def data(session: Session, event: LiteralData) -> Reply | None:
     assert appending is not None, "literal data without an APPEND"
     saver = appending.saver
 
+    octets: bytes | bytearray = event.octets
+    if appending.binary is not None:
+        appending.binary += octets
+        if not event.last:
+            return None
+        octets, appending.binary = appending.binary, None
+
     def take() -> None:
-        saver.write(event.octets)
+        # RFC 3516 section 4.4 lets a server choose another encoding that loses nothing.
+        saver.write(octets if isinstance(octets, bytes) else message.encoded(bytes(octets)))
         if event.last:
             saver.finish()
 

@@ -1,4 +1,4 @@
-"""FETCH: RFC 3501 section 6.4.5.  Responses are rendered in threads, in pieces, and streamed.
+"""FETCH: RFC 3501 section 6.4.5, RFC 3516.  Rendered in threads, in pieces, and streamed.
 
 A long answer is never held whole: render a piece, send it, wait until the client took it, go on.
 """
@@ -13,7 +13,16 @@ from imap.commands.replies import Reply, no, ok
 from imap.commands.session import CHUNK, Selected, Session, allowed_flags, render_flags
 from imap.wire import Command
 from imap.wire import format as wire
-from imap.wire.fetch import BodySection, Fetch, FetchItem, Item, Section, parse_fetch
+from imap.wire.fetch import (
+    BinarySection,
+    BinarySize,
+    BodySection,
+    Fetch,
+    FetchItem,
+    Item,
+    Section,
+    parse_fetch,
+)
 from sharefs import message
 from sharefs import rights as r
 from sharefs.errors import Code, SharingError
@@ -58,6 +67,8 @@ async def _fetch(session: Session, command: Command, *, by_uid: bool) -> Reply:
             renderer.marked = await _mark_seen(selected, batch)
             await _stream(session, renderer, batch)
         await session.tell_updates(may_expunge=False, silent=renderer.told)
+    if renderer.undecodable is not None:
+        return renderer.undecodable
     if renderer.missing and not by_uid:
         return no("Some of the messages no longer exist.", b"EXPUNGEISSUED")
     return ok("Fetch completed.")
@@ -136,6 +147,7 @@ class _Renderer:
 
     marked: UIDs that this command set \\Seen on; their responses carry FLAGS even unasked.
     told: UIDs whose flags went out.  missing: a message was gone when its turn came.
+    undecodable: what to answer because a message has a part that cannot be decoded.
     """
 
     def __init__(self, selected: Selected, request: Fetch) -> None:
@@ -149,6 +161,7 @@ class _Renderer:
         self.marked: set[int] = set()
         self.told: set[int] = set()
         self.missing = False
+        self.undecodable: Reply | None = None
         self._out = bytearray()
 
     def take(self) -> bytes:
@@ -172,6 +185,12 @@ class _Renderer:
                 items = self._kept_items(uid) or b" ".join(self._values(uid))
             except KeyError:
                 self.missing = True
+                continue
+            except message.UnknownEncoding:
+                self.undecodable = no("Unknown Content-Transfer-Encoding.", b"UNKNOWN-CTE")
+                continue
+            except message.BadData:
+                self.undecodable = no("Invalid data in a MIME part.", b"PARSE")
                 continue
             except SharingError as error:
                 if error.code is not Code.EXPUNGED:
@@ -277,6 +296,11 @@ class _Renderer:
                 return item.name + b" " + _literal(octets, item)
             case BodySection(), _:
                 return item.name + b" " + _section(message_, item)
+            case BinarySection(), _:
+                return item.name + b" " + _binary(message_, item)
+            case BinarySize(), _:
+                found = message.decoded(message_.octets(), message_.part(), item.part)
+                return item.name + b" %d" % (len(found[0]) if found else 0)
         raise AssertionError(f"the parser let an unknown fetch item through: {item}")
 
 
@@ -285,7 +309,7 @@ def _of_row(render: Callable[[Row], object]) -> Callable[[Row, int], object]:
 
 
 def _name_of(item: FetchItem) -> bytes:
-    return item.name if isinstance(item, BodySection) else item.value.encode("ascii")
+    return item.value.encode("ascii") if isinstance(item, Item) else item.name
 
 
 def _place_of(item: FetchItem) -> bytes:
@@ -304,6 +328,18 @@ def _literal(octets: bytes, item: BodySection) -> bytes:
         first, length = item.partial
         octets = octets[first : first + length]
     return wire.literal(octets)
+
+
+def _binary(message_: _Message, item: BinarySection) -> bytes:
+    found = message.decoded(message_.octets(), message_.part(), item.part)
+    if found is None:
+        return b"NIL"
+    octets, was_encoded = found
+    binary = was_encoded or b"\0" in octets
+    if item.partial is not None:
+        first, length = item.partial
+        octets = octets[first : first + length]
+    return wire.literal8(octets) if binary else wire.literal(octets)
 
 
 def _section_octets(message_: _Message, section: Section) -> bytes | None:

@@ -21,7 +21,7 @@ from sharefs.index.schema import KEPT_FIELDS
 # Rows held at a time while a long FETCH is rendered.
 ROWS: Final = 500
 
-_COLUMNS: Final = {
+_COLUMNS: Final[dict[FetchItem, Column]] = {
     Item.ENVELOPE: Column.ENVELOPE,
     Item.BODY: Column.BODY,
     Item.BODYSTRUCTURE: Column.BODYSTRUCTURE,

@@ -1,4 +1,4 @@
-"""FETCH and STORE arguments to typed items (RFC 3501 sections 6.4.5, 6.4.6)."""
+"""FETCH and STORE arguments to typed items (RFC 3501 sections 6.4.5, 6.4.6, RFC 3516)."""
 
 import enum
 import re
@@ -69,7 +69,25 @@ class BodySection:
     name: bytes
 
 
-FetchItem: TypeAlias = Item | BodySection
+@dataclass(frozen=True, slots=True)
+class BinarySection:
+    """BINARY[part]<partial> of RFC 3516, as BodySection.  part: empty for the whole message."""
+
+    part: tuple[int, ...]
+    partial: tuple[int, int] | None
+    peek: bool
+    name: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class BinarySize:
+    """BINARY.SIZE[part]: how many octets BINARY[part] would be."""
+
+    part: tuple[int, ...]
+    name: bytes
+
+
+FetchItem: TypeAlias = Item | BodySection | BinarySection | BinarySize
 
 _FAST: Final = (Item.FLAGS, Item.INTERNALDATE, Item.SIZE)
 _MACROS: Final[dict[str, tuple[FetchItem, ...]]] = {
@@ -98,7 +116,9 @@ class Fetch:
 
     @property
     def sets_seen(self) -> bool:
-        return any(isinstance(item, BodySection) and not item.peek for item in self.items)
+        return any(
+            isinstance(item, BodySection | BinarySection) and not item.peek for item in self.items
+        )
 
 
 def parse_fetch(command: Command) -> Fetch:
@@ -161,6 +181,8 @@ def _named_item(cursor: Cursor, name: str) -> FetchItem:
         partial = _partial(cursor)
         label = b"BODY[%b]%b" % (label, b"<%d>" % partial[0] if partial else b"")
         return BodySection(section, partial, name == "BODY.PEEK", label)
+    if name in ("BINARY", "BINARY.PEEK", "BINARY.SIZE") and cursor.skip(b"["):
+        return _binary_item(cursor, name)
     if name in _RFC822:
         return _RFC822[name]
     if name not in _ITEMS:
@@ -168,13 +190,30 @@ def _named_item(cursor: Cursor, name: str) -> FetchItem:
     return _ITEMS[name]
 
 
+def _binary_item(cursor: Cursor, name: str) -> FetchItem:
+    """RFC 3516 section 4.2: nothing but part numbers stands between the brackets."""
+    part = _part_numbers(cursor) if cursor.peek().isdigit() else ()
+    if not cursor.skip(b"]"):
+        cursor.expected('a part number and "]"')
+    label = b"[%b]" % ".".join(map(str, part)).encode("ascii")
+    if name == "BINARY.SIZE":
+        return BinarySize(part, b"BINARY.SIZE" + label)
+    partial = _partial(cursor)
+    label += b"<%d>" % partial[0] if partial else b""
+    return BinarySection(part, partial, name == "BINARY.PEEK", b"BINARY" + label)
+
+
+def _part_numbers(cursor: Cursor) -> tuple[int, ...]:
+    numbers = cursor.token(_PART, "a part number").split(b".")
+    if len(numbers) > PART_DEPTH_LIMIT:
+        cursor.fail("Part number is too deep")
+    return tuple(map(int, numbers))
+
+
 def _section(cursor: Cursor) -> Section:
     part: tuple[int, ...] = ()
     if cursor.peek().isdigit():
-        numbers = cursor.token(_PART, "a part number").split(b".")
-        if len(numbers) > PART_DEPTH_LIMIT:
-            cursor.fail("Part number is too deep")
-        part = tuple(map(int, numbers))
+        part = _part_numbers(cursor)
         if not cursor.skip(b"."):
             return Section(part)
     elif cursor.peek() == b"]":

@@ -18,6 +18,7 @@ __all__ = [
     "flags",
     "internal_date",
     "literal",
+    "literal8",
     "nstring",
     "ordered_set",
     "quoted",
@@ -54,6 +55,11 @@ def literal(octets: bytes) -> bytes:
     if b"\0" in octets:
         octets = octets.replace(b"\0", b"\x80")
     return b"{%d}\r\n" % len(octets) + octets
+
+
+def literal8(octets: bytes) -> bytes:
+    """A literal that may hold any octets (RFC 3516 section 7)."""
+    return b"~{%d}\r\n" % len(octets) + octets
 
 
 def string(octets: bytes) -> bytes:

@@ -3,6 +3,7 @@
 Everything takes the message in CRLF form (crlf()), and nothing raises on odd input.
 """
 
+from sharefs.message.binary import BadData, UnknownEncoding, decoded, encoded
 from sharefs.message.dates import parse_date, sent_day
 from sharefs.message.envelope import envelope, envelope_of
 from sharefs.message.header import field_picker, header_fields
@@ -13,12 +14,16 @@ from sharefs.message.section import SectionSpec, Spec, needs_body, section
 from sharefs.message.structure import body, bodystructure
 
 __all__ = [
+    "BadData",
     "Part",
     "SectionSpec",
     "Spec",
+    "UnknownEncoding",
     "body",
     "bodystructure",
     "crlf",
+    "decoded",
+    "encoded",
     "envelope",
     "envelope_of",
     "field_picker",

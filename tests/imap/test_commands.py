@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from imap.commands.append import BINARY_LIMIT
 from imap.commands.engine import MAX_BAD_COMMANDS
 from imap.commands.replies import REFUSALS
 from imap.commands.session import State
@@ -358,6 +359,54 @@ async def test_multiappend_adds_all_messages_in_one_command() -> None:
     ]  # fmt: skip
     assert stored[3].internaldate == 837596665
     assert all(handle.released for handle in client.host.handles)
+
+
+ENCODED = (
+    b"MIME-Version: 1.0\r\nContent-Type: image/png\r\n"
+    b"Content-Transfer-Encoding: base64\r\n\r\nAP8KDQ==\r\n"
+)
+
+
+async def test_binary_tells_octets_without_their_encoding() -> None:
+    client = make_client(0)
+    inbox = client.account.mailboxes["INBOX"]
+    inbox.add(ENCODED)
+    inbox.add(ENCODED.replace(b"base64", b"x-none"))
+    await client.say(b"SELECT INBOX")
+    got = await client.say(b"FETCH 1 (BINARY.PEEK[1] BINARY.SIZE[1] BINARY.PEEK[1]<1.2>)")
+    assert b"\r\n".join(got) == (
+        b"* 1 FETCH (BINARY[1] ~{4}\r\n\0\xff\n\r BINARY.SIZE[1] 4 BINARY[1]<1> ~{2}\r\n\xff\n)"
+        b"\r\nOK Fetch completed."
+    )
+    assert inbox.flags_of(1) == FlagSet()
+    got = await client.say(b"FETCH 1:2 BINARY[1]")
+    assert got[-1] == b"NO [UNKNOWN-CTE] Unknown Content-Transfer-Encoding."
+    assert got[0].startswith(b"* 1 FETCH (BINARY[1] ~{4}")
+    assert inbox.flags_of(1).system & System.SEEN
+    assert (await client.say(b"FETCH 1 (BINARY[2] BINARY.SIZE[2])"))[0] == (
+        b"* 1 FETCH (BINARY[2] NIL BINARY.SIZE[2] 0)"
+    )
+
+
+async def test_literal8_is_stored_so_that_it_comes_back() -> None:
+    client = make_client(0)
+    sent = ENCODED.replace(b"base64", b"binary").replace(b"AP8KDQ==\r\n", b"\0\xff\n\r\n\r\r")
+    two = b"APPEND Work ~{%d+}\r\n%b {3+}\r\nabc" % (len(sent), sent)
+    assert await client.say(two) == [b"OK [APPENDUID 8 1:2] Append completed."]
+    assert b"\0" not in client.account.mailboxes["Work"].messages[1].octets
+    assert client.account.mailboxes["Work"].messages[2].octets == b"abc"
+    await client.say(b"SELECT Work")
+    got = await client.say(b"FETCH 1 BINARY.PEEK[1]")
+    assert b"\r\n".join(got) == (
+        b"* 1 FETCH (BINARY[1] ~{7}\r\n\0\xff\n\r\n\r\r)\r\nOK Fetch completed."
+    )
+
+
+async def test_a_literal8_that_is_too_long_is_refused_before_it_comes() -> None:
+    client = make_client(0)
+    got = await client.say(b"APPEND Work ~{%d}" % (BINARY_LIMIT + 1))
+    assert got[-1].startswith(b"NO [TOOBIG] ")
+    assert client.session.appending is None
 
 
 async def test_multiappend_without_the_right_to_read_tells_no_uids() -> None:

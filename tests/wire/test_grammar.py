@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from imap.wire import Command, Cursor, ProtocolError
 from imap.wire.esearch import parse_returning
 from imap.wire.fetch import (
+    BinarySection,
+    BinarySize,
     BodySection,
     Item,
     Section,
@@ -207,6 +209,9 @@ FETCHES: list[tuple[bytes, list[object]]] = [
         [BodySection(Section((), "HEADER"), None, True, b"RFC822.HEADER")],
     ),
     (b"1 RFC822.TEXT", [BodySection(Section((), "TEXT"), None, False, b"RFC822.TEXT")]),
+    (b"1 BINARY[]", [BinarySection((), None, False, b"BINARY[]")]),
+    (b"1 binary.peek[1.2]<3.4>", [BinarySection((1, 2), (3, 4), True, b"BINARY[1.2]<3>")]),
+    (b"1 (BINARY.SIZE[2])", [BinarySize((2,), b"BINARY.SIZE[2]")]),
     (b"1 BODY[1.2.MIME]", [BodySection(Section((1, 2), "MIME"), None, False, b"BODY[1.2.MIME]")]),
     (b"1 body.peek[text]", [BodySection(Section((), "TEXT"), None, True, b"BODY[TEXT]")]),
     (
@@ -264,6 +269,8 @@ def test_sections_are_named_as_asked() -> None:
     [b"", b"1", b"1 ()", b"1 NONSENSE", b"1 (FLAGS ALL)", b"1 BODY[", b"1 BODY[]<0>",
      b"1 BODY[]<0.0>", b"1 BODY[MIME]", b"1 BODY[0]", b"1 BODY[1.]", b"1 BODY[HEADER.FIELDS]",
      b"1 BODY[1.FOO]", b"1 BODY[HEADER.FIELDS ()]", b"x FLAGS", b"1 FLAGS x", b"1 RFC822[]",
+     b"1 BINARY", b"1 BINARY[HEADER]", b"1 BINARY[1", b"1 BINARY[1.MIME]", b"1 BINARY[0]",
+     b"1 BINARY.SIZE", b"1 BINARY.SIZE[1]<0.3>", b"1 BINARY[1]<0.0>",
      b"1 BODY.PEEK", b"1 BODY[" + b"1." * 5000 + b"1]", b"1 BODY[]<4294967296.1>"],
 )  # fmt: skip
 def test_fetch_refuses(arguments: bytes) -> None:
