@@ -173,9 +173,9 @@ def drop_(ctx: click.Context, who: Who, orphans: bool, patterns: tuple[str, ...]
     host.end()
 
 
-def _drop(place: Path) -> bool:
+def _drop(place: Path, *, forget: bool = False) -> bool:
     try:
-        return drop(place)
+        return drop(place, forget=forget)
     except Unusable as error:
         raise SharingError(Code.NO_PERMISSION, str(error)) from error
 
@@ -186,7 +186,11 @@ def _drop_orphans(account: Account) -> list[str]:
     if root is None or not root.is_dir():
         return []
     alive = {place for name in _names(account, ()) for place in account.index_places(name)}
-    return [str(place) for place in sorted(root.iterdir()) if place not in alive and _drop(place)]
+    return [
+        str(place)
+        for place in sorted(root.iterdir())
+        if place not in alive and _drop(place, forget=True)
+    ]
 
 
 # --- mailboxes ------------------------------------------------------------------------------

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from sharefs.index import place, schema, trigrams
+from sharefs.index.numbers import LARGEST
 from sharefs.index.place import Unusable
+from sharefs.index.reserve import Reserve
 from sharefs.index.rows import Damaged
 from sharefs.index.sums import sum_of
 
@@ -37,6 +39,8 @@ _PASSING: Final = frozenset(
 # What a damaged file makes SQLite raise; the last one when it cannot even say what is wrong.
 DAMAGE: Final = (sqlite3.DatabaseError, Damaged, UnicodeDecodeError)
 
+_NUMBERS: Final = "DELETE FROM numbers; DELETE FROM vanished"
+
 
 def is_damage(error: Exception) -> bool:
     """Whether one of DAMAGE is the file's fault, not the surroundings' and not ours."""
@@ -59,6 +63,7 @@ class Database:
         self.path: Path | None = None
         self._inode = self._changed = 0
         self._uidvalidity = uidvalidity
+        self._reserve = Reserve(None)
         self.sql = self._open()
 
     # --- opening ---------------------------------------------------------------------------
@@ -71,6 +76,7 @@ class Database:
             except Unusable as error:
                 log.info("the index of %s is kept elsewhere: %s", self.label, error)
         log.debug("the index of %s is kept in memory", self.label)
+        self._reserve = Reserve(None)
         return self._created(_connect(":memory:"))
 
     def _open_file(self, directory: Path) -> sqlite3.Connection:
@@ -78,6 +84,7 @@ class Database:
         for attempt in range(2):
             prepared = place.prepare(directory)
             self._inode, self._changed = prepared.inode, prepared.changed
+            self._reserve = Reserve(directory)
             sql = _connect(str(prepared.path))
             try:
                 self._adopt(sql, interrupted=prepared.interrupted)
@@ -117,11 +124,14 @@ class Database:
         late = self._changed - _get(sql, schema.WRITTEN) > WRITING_TIME and not interrupted
         if late or _get(sql, schema.INODE) != self._inode:
             # A copy, perhaps an old one.  What it says of messages is checked anyway, but numbers
-            # that were given to changes after it was made must not be given again.
+            # that were given to changes after it was made must not be given again, and what it
+            # says of changes is not all that happened: all messages get a new number.
             log.info("the index of %s was put there by somebody else", self.label)
             sql.execute("BEGIN IMMEDIATE")
             _set(sql, schema.INODE, self._inode)
-            _set(sql, schema.MODSEQ, max(_get(sql, schema.MODSEQ), clock_modseq()))
+            for statement in _NUMBERS.split(";"):
+                sql.execute(statement)
+            self._set_first_modseq(sql, above=_get(sql, schema.MODSEQ))
             _set(sql, schema.WRITTEN, time.time_ns())
             sql.execute("COMMIT")
 
@@ -140,10 +150,10 @@ class Database:
             (schema.SCHEMA, _schema_sum(sql)),
             (schema.WRITTEN, time.time_ns()),
             (schema.INODE, self._inode),
-            (schema.MODSEQ, clock_modseq()),
             (schema.DEAD, 0),
         ):
             _set(sql, name, value)
+        self._set_first_modseq(sql, above=0)
         sql.execute("COMMIT")
         return sql
 
@@ -207,6 +217,27 @@ class Database:
 
     def set(self, name: str, value: int) -> None:
         _set(self.sql, name, value)
+
+    def _set_first_modseq(self, sql: sqlite3.Connection, *, above: int) -> None:
+        """Begin to number messages: nothing of what was given before is known any more."""
+        modseq = max(above + 1, clock_modseq(), self._reserve.limit() + 1)
+        self._reserve.raise_to(modseq)
+        for name, value in (
+            (schema.MODSEQ, modseq),
+            (schema.FLOOR, modseq),
+            (schema.NOTED, 0),
+            (schema.VANISHED, 0),
+        ):
+            _set(sql, name, value)
+
+    def give_modseq(self, *, above: int = 0) -> int:
+        """Within a transaction: a number above all that were given before, and above `above`."""
+        modseq = max(self.get(schema.MODSEQ), above, clock_modseq() - 1) + 1
+        if modseq > LARGEST:
+            raise Damaged("there are no more modification sequences")
+        self._reserve.raise_to(modseq)
+        self.set(schema.MODSEQ, modseq)
+        return modseq
 
     def data_version(self) -> int:
         """Changes when another process has written."""

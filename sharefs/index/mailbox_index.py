@@ -15,8 +15,9 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sharefs.errors import Code, SharingError
 from sharefs.index import rows, schema, trigrams
-from sharefs.index.database import DAMAGE, Database, clock_modseq, is_damage
+from sharefs.index.database import DAMAGE, Database, is_damage
 from sharefs.index.harvest import Harvest, harvest
+from sharefs.index.modseqs import Modseqs
 from sharefs.index.narrow import narrow, needs_heads, needs_texts
 from sharefs.index.query import Leaf, Narrowed, Query
 from sharefs.index.rows import Column, Damaged, Value
@@ -64,6 +65,7 @@ class MailboxIndex:
     def __init__(self, mailbox: Mailbox, database: Database) -> None:
         self._mailbox = mailbox
         self._database = database
+        self._modseqs = Modseqs(mailbox, database, self)
         self.is_stuck = False  # the last catch_up() could not write
         self._forget_all()
 
@@ -82,6 +84,7 @@ class MailboxIndex:
 
     def _forget_all(self) -> None:
         """Know nothing of the rows: they are read and checked when next asked for."""
+        self._modseqs.forget()
         self._indexed: set[int] = set()  # messages with rows that are about them
         self._textless: set[int] = set()  # those of them that are not in texts
         self._skipped: set[int] = set()  # messages that cannot be read, or are gone
@@ -101,11 +104,15 @@ class MailboxIndex:
 
     # --- knowing what is there -------------------------------------------------------------
 
-    def _ready(self) -> None:
-        """Have the rows compared with the mailbox as it is now."""
+    def follow_file(self) -> None:
+        """Turn to the file that is in place now, if that is another one."""
         if self._database.is_replaced():
             self._database.reopen()
             self._forget_all()
+
+    def _ready(self) -> None:
+        """Have the rows compared with the mailbox as it is now."""
+        self.follow_file()
         version = self._database.data_version()
         changed = self._generation != self._mailbox.generation
         if version != self._data_version or (changed and self._ahead):
@@ -225,9 +232,8 @@ class MailboxIndex:
         with self._database.writing() as sql:
             there = self._rows_of_others(taken)
             fresh = [each for each in taken if each[0] not in there]
-            modseq = self._next_modseq()
             with_texts = self._may_grow(fresh)
-            rows.write(sql, fresh, modseq, with_texts=with_texts)
+            rows.write(sql, fresh, with_texts=with_texts)
             if with_texts and len(trigrams.segments(sql)) > trigrams.SEGMENTS_LIMIT:
                 trigrams.merge(sql)
         self._gathered.clear()
@@ -354,34 +360,9 @@ class MailboxIndex:
 
     # --- modification sequences ------------------------------------------------------------
 
-    def _next_modseq(self) -> int:
-        """Within a transaction: a number above all that were given before."""
-        modseq = max(self._database.get(schema.MODSEQ) + 1, clock_modseq())
-        self._database.set(schema.MODSEQ, modseq)
-        return modseq
-
-    @_mending
-    def highest_modseq(self) -> int:
-        """HIGHESTMODSEQ (RFC 7162).  It never goes back, not even when the index is lost."""
-        self._ready()
-        return self._database.get(schema.MODSEQ)
-
-    @_mending
-    def note_changes(self, uids: Sequence[int]) -> int:
-        """Give messages whose flags changed a new modification sequence, which is returned."""
-        self._ready()
-        with self._database.writing() as sql:
-            modseq = self._next_modseq()
-            rows.note_changes(sql, [uid for uid in uids if uid in self._indexed], modseq)
-        return modseq
-
-    @_mending
-    def changed_since(self, modseq: int) -> list[int]:
-        """Messages whose last known change has a higher modification sequence, ascending."""
-        self._ready()
-        return [
-            uid for uid in rows.changed_since(self._database.sql, modseq) if uid in self._indexed
-        ]
+    def modseqs(self) -> Modseqs | None:
+        """The messages' numbers.  None: they would be lost with this process (NOMODSEQ)."""
+        return None if self._database.path is None else self._modseqs
 
     # --- telling ---------------------------------------------------------------------------
 
@@ -407,4 +388,5 @@ class MailboxIndex:
         Returns what is wrong; nothing is changed.
         """
         self._ready()
-        return list(problems(self._mailbox, self._database.sql, self._indexed))
+        found = problems(self._mailbox, self._database.sql, self._indexed)
+        return [*self._modseqs.problems(), *found]

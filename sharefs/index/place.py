@@ -21,6 +21,8 @@ NAME: Final = "sharefs.index.sqlite3"
 JOURNAL: Final = NAME + "-journal"
 BROKEN: Final = NAME + ".broken"  # the last index that was set aside, for whoever wants to know why
 
+RESERVE: Final = "sharefs.modseq"  # which numbers may have been given (reserve.py)
+
 # Directories that are made at most: enough for ~/.cache/sharefs/index and one below, so that a
 # home that is gone, or not mounted, is never made in its place.
 MAKES: Final = 4
@@ -115,16 +117,17 @@ def set_aside(directory: Path) -> None:
             return
 
 
-def drop(directory: Path) -> bool:
+def drop(directory: Path, *, forget: bool = False) -> bool:
     """Remove an index, what was set aside, and the directory if nothing else is in it.
 
+    forget: also which modification sequences were given; only if the mailbox is no more.
     Returns whether there was one.  Raises OSError, and Unusable if it is not this uid's alone.
     """
     try:
         with fsops.directory(directory) as fd:
             _demand_private(directory, os.fstat(fd), _OTHERS_WRITE)
             gone = fsops.unlink(NAME, dir_fd=fd, missing_ok=True)
-            for name in (JOURNAL, BROKEN):
+            for name in (JOURNAL, BROKEN, *([RESERVE] if forget else [])):
                 fsops.unlink(name, dir_fd=fd, missing_ok=True)
         with contextlib.suppress(OSError):  # others keep files there too
             fsops.rmdir(directory)

@@ -39,7 +39,6 @@ _SEALED: Final[dict[Column, int]] = {
 def write(
     database: sqlite3.Connection,
     harvests: Sequence[tuple[int, str, Harvest]],
-    modseq: int,
     *,
     with_texts: bool,
 ) -> None:
@@ -54,7 +53,6 @@ def write(
         words = (uid, *got.heads, got.left_out)
         heads.append((*words, sum_of(*words)))
     many("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", facts)
-    note_changes(database, [uid for uid, _, _ in harvests], modseq)
     many("INSERT INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?)", heads)
     many(
         "INSERT INTO envelopes VALUES (?, ?)",
@@ -91,22 +89,6 @@ def write(
 def identity_octets(identity: str) -> bytes:
     """As it is kept: a file name that is no text has surrogates in it (PEP 383)."""
     return identity.encode("utf-8", "surrogatepass")
-
-
-def note_changes(database: sqlite3.Connection, uids: Sequence[int], modseq: int) -> None:
-    database.executemany(
-        "INSERT OR REPLACE INTO changes VALUES (?, ?, ?)",
-        [(uid, modseq, sum_of(uid, modseq)) for uid in uids],
-    )
-
-
-def changed_since(database: sqlite3.Connection, modseq: int) -> Iterator[int]:
-    """Messages that changed after modseq.  Raises Damaged."""
-    for uid, last, total in database.execute("SELECT uid, modseq, sum FROM changes"):
-        if sum_of(uid, last) != total:
-            raise Damaged(f"the modification sequence of message {uid} has a wrong sum")
-        if last > modseq:
-            yield uid
 
 
 def _sealed(octets: bytes | None, uid: int, column: Column) -> bytes | None:

@@ -12,14 +12,16 @@ messages    one row for each indexed message.
     sent          day of the Date field as date.toordinal() (message.sent_day)
     text          1: its texts are in the text table; 0: they were left out, so a search reads it
     sum           over the other columns
-changes     modseq: the modification sequence (RFC 7162) of a message's last change.  Rows as in
-            messages.  sum: over both columns
 heads       folded forms (message.header_forms) of the fields that are searched most, UTF-8,
             joined by LF.  NULL: there is no such field.  left_out: bits of LEFT_OUT; that field is
             too long to be kept, a search reads the header
 envelopes   ENVELOPE, ready to send, and its sum
 structures  BODY and BODYSTRUCTURE, ready to send, and their sums; NULL: too long to be kept
 fields      the header fields of KEPT_FIELDS, as HEADER.FIELDS returns them, and the sum
+numbers     modification sequences (RFC 7162) of all messages, indexed or not, in chunks of
+            consecutive UIDs: numbers.Chunk, packed and sealed.  highest: of those in it
+vanished    what vanished: ranges of UIDs, packed and sealed, by the modseq of their vanishing.
+            Only the last ones: see modseqs.VANISHED_ROWS
 texts       FTS5, trigrams without positions.  Row 2 * uid: the headers of all parts;
             row 2 * uid + 1: the text parts; both folded, with END after each text.  Rows of
             messages that are gone stay until the index is built anew: no UID comes back.
@@ -30,7 +32,7 @@ text_sums   a sum for each block of texts (id as in texts_data) and for each seg
 from typing import Final
 
 APPLICATION_ID: Final = 0x53464958  # "SFIX", in the file's header, for file(1) and for us
-VERSION: Final = 1
+VERSION: Final = 2
 
 # Names in meta.
 SCHEMA: Final = "schema"  # a sum over the tables' definitions
@@ -38,6 +40,9 @@ UIDVALIDITY: Final = "uidvalidity"
 MODSEQ: Final = "modseq"  # the highest ever given to a change here
 INODE: Final = "inode"  # of this very file: a copy from a backup has another one
 WRITTEN: Final = "written"  # nanoseconds since 1970: a file that was changed later was put there
+NOTED: Final = "noted"  # the UIDNEXT up to which numbers were given; 0: nobody asked yet
+FLOOR: Final = "floor"  # what vanished up to this modseq is not remembered
+VANISHED: Final = "vanished"  # rows there
 DEAD: Final = "dead"  # messages whose rows are still in texts
 
 HEADS: Final = ("from", "to", "cc", "bcc", "subject")
@@ -69,7 +74,10 @@ CREATE TABLE messages (
     internaldate INTEGER NOT NULL, sent INTEGER NOT NULL, text INTEGER NOT NULL,
     sum INTEGER NOT NULL
 );
-CREATE TABLE changes (uid INTEGER PRIMARY KEY, modseq INTEGER NOT NULL, sum INTEGER NOT NULL);
+CREATE TABLE numbers (
+    chunk INTEGER PRIMARY KEY, highest INTEGER NOT NULL, packed BLOB NOT NULL
+);
+CREATE TABLE vanished (modseq INTEGER PRIMARY KEY, uids BLOB NOT NULL);
 CREATE TABLE heads (
     uid INTEGER PRIMARY KEY, "from" BLOB, "to" BLOB, cc BLOB, bcc BLOB, subject BLOB,
     left_out INTEGER NOT NULL, sum INTEGER NOT NULL
@@ -89,4 +97,4 @@ CREATE TABLE text_sums (id INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
 CONFIGURE_TEXTS: Final = (("automerge", 0), ("crisismerge", 1900), ("hashsize", 64 << 20))
 
 # Tables with a row for each message, by uid.
-PER_MESSAGE: Final = ("messages", "changes", "heads", "envelopes", "structures", "fields")
+PER_MESSAGE: Final = ("messages", "heads", "envelopes", "structures", "fields")

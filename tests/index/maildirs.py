@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sharefs.index import MailboxIndex
+from sharefs.index import MailboxIndex, Modseqs
 from sharefs.index.place import NAME
 from sharefs.store.maildir import MaildirConfig, MaildirMailbox, MaildirStorage
 
@@ -35,6 +35,13 @@ def indexed(
         if complete:
             assert index.catch_up()
         yield index
+
+
+def numbers_of(index: MailboxIndex) -> Modseqs:
+    """Of an index that has a file."""
+    modseqs = index.modseqs()
+    assert modseqs is not None
+    return modseqs
 
 
 def file_of(directory: Path) -> Path:

@@ -18,15 +18,18 @@ import pytest
 
 from benchmarks.mail import make_message
 from sharefs import message
+from sharefs.flags import FlagChange, FlagOp, FlagSet, System
 from sharefs.index import Column, MailboxIndex, mailbox_index
-from sharefs.index.place import BROKEN, JOURNAL, NAME, drop
+from sharefs.index.place import BROKEN, JOURNAL, NAME, RESERVE, drop
 from sharefs.index.query import BodyContains, HeaderContains, LargerThan, Query, TextContains
 from sharefs.index.search import matches
 from sharefs.store.maildir import MaildirMailbox
-from tests.index.maildirs import file_of, fill, indexed, opened
+from tests.index.maildirs import file_of, fill, indexed, numbers_of, opened
 from tests.support.become import run_as
 
 BOB, BOBS_GROUP = 7402, 7402
+FLAGGING = FlagChange(FlagOp.ADD, FlagSet(System.FLAGGED))
+UNFLAGGING = FlagChange(FlagOp.REMOVE, FlagSet(System.FLAGGED))
 QUERIES: list[Query] = [
     HeaderContains("subject", "budget"),
     HeaderContains("from", "sender3"),
@@ -178,10 +181,11 @@ def test_a_wrong_index_is_kept_for_inspection(
         with opened(root) as mailbox, warned(caplog, "is built anew"), indexed(mailbox, place):
             pass
         assert (place / BROKEN).read_bytes() == content
-    assert sorted(path.name for path in place.iterdir()) == sorted([NAME, BROKEN, JOURNAL])
+    assert sorted(path.name for path in place.iterdir()) == sorted([NAME, BROKEN, JOURNAL, RESERVE])
     assert drop(place)
+    assert os.listdir(place) == [RESERVE]  # which numbers were given, as long as it is there
+    assert not drop(place, forget=True)
     assert not place.exists()
-    assert not drop(place)
 
 
 # --- another mailbox, another time -----------------------------------------------------------
@@ -228,15 +232,17 @@ def test_uids_that_mean_other_messages(
 def test_an_old_index_from_a_backup(root: Path, place: Path, made: Path, in_place: bool) -> None:
     backup = made.read_bytes()
     with opened(root) as mailbox, indexed(mailbox, place) as index:
-        first = index.highest_modseq()
+        first = numbers_of(index).note()
         mailbox.expunge([3, 40])
         fill(root, some(10, seed=3), first=60)
         mailbox.sync()
         assert index.catch_up()
-        last = index.note_changes([1, 2])
-        assert last > first
-        assert index.highest_modseq() == last
-        assert index.changed_since(last - 1) == [1, 2]
+        between = numbers_of(index).note()
+        mailbox.store_flags([1, 2], FLAGGING)
+        last = numbers_of(index).note()
+        assert last > between > first
+        assert numbers_of(index).changed_since(between) == [1, 2]
+        assert numbers_of(index).vanished_since(first) == [(3, 3), (40, 40)]
     time.sleep(2.1)  # longer than a write may take
     if in_place:
         made.write_bytes(backup)
@@ -248,7 +254,10 @@ def test_an_old_index_from_a_backup(root: Path, place: Path, made: Path, in_plac
         os.utime(made, (old, old))
     with opened(root) as mailbox, indexed(mailbox, place, complete=False) as index:
         check(index, mailbox)
-        assert index.highest_modseq() >= last
+        # What happened after the backup is not in it, so everything has a new number.
+        assert numbers_of(index).note() > last
+        assert numbers_of(index).changed_since(last) == list(mailbox.uids())
+        assert numbers_of(index).vanished_since(last) is None
         assert index.missing() == 10
         assert index.catch_up()
         check(index, mailbox)
@@ -262,8 +271,9 @@ def test_numbers_do_not_go_back_when_the_index_is_lost(
     for lose in (lambda: None, made.unlink, lambda: made.write_bytes(b"x" * 9999)):
         lose()
         with opened(root) as mailbox, indexed(mailbox, place) as index:
-            assert index.highest_modseq() >= highest
-            highest = index.note_changes([1])
+            assert numbers_of(index).note() >= highest
+            mailbox.store_flags([1], FLAGGING if highest % 2 else UNFLAGGING)
+            highest = numbers_of(index).note()
     caplog.clear()
 
 
@@ -272,7 +282,7 @@ def test_numbers_stay_when_nothing_happened(root: Path, place: Path, made: Path)
     seen = set()
     for _ in range(3):
         with opened(root) as mailbox, indexed(mailbox, place) as index:
-            seen.add(index.highest_modseq())
+            seen.add(numbers_of(index).note())
     assert len(seen) == 1
 
 
@@ -306,7 +316,10 @@ def write_for_ever(root: Path, place: Path) -> NoReturn:
             while not index.catch_up(0.002):
                 pass
             while True:
-                index.note_changes(list(mailbox.uids()))
+                mailbox.store_flags(mailbox.uids(), FLAGGING)
+                numbers_of(index).note()
+                mailbox.store_flags(mailbox.uids(), UNFLAGGING)
+                numbers_of(index).note()
     finally:
         os._exit(1)
 

@@ -1,0 +1,385 @@
+"""Modification sequences of one mailbox as one viewer sees it (RFC 7162): CONDSTORE, QRESYNC.
+
+Nobody has to report a change.  What the mailbox says is compared with what was last written down,
+so changes by other programs, and changes while nobody looked, get numbers as well; what this
+viewer may not see of others (their \\Seen, where each has his own) moves none of his numbers.
+
+Rule: whoever learns a number has been shown all that happened up to it.  Another process of this
+uid may have given numbers to changes that this process has not met; so before anything is
+answered the mailbox is brought up to date with the numbers, not only the reverse.
+"""
+
+import functools
+import sqlite3
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
+
+from sharefs.errors import Code, SharingError
+from sharefs.flags import FlagSet
+from sharefs.index import numbers, schema
+from sharefs.index.database import DAMAGE, Database, is_damage
+from sharefs.index.numbers import SPAN, Chunk, chunk_of
+from sharefs.index.rows import Damaged
+from sharefs.index.sums import sealed, unsealed
+from sharefs.store.interface import Mailbox
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ATTEMPTS: Final = 10  # others may write between our look and our writing
+# What is remembered of vanished messages; older ones are all those that are absent.
+VANISHED_ROWS: Final = 4096
+VANISHED_OCTETS: Final = 1 << 20
+# Numbers that a client claims to know are believed up to here.
+BELIEVED: Final = 1 << 61
+
+_CHUNK: Final = 21  # for sums: columns of rows.Column end before
+_VANISHED: Final = 22
+
+Ranges = list[tuple[int, int]]
+
+
+class Owner(Protocol):
+    """The index around it."""
+
+    def start_anew(self, why: object) -> None: ...
+
+    def follow_file(self) -> None:
+        """Turn to the file that is in place now, if that is another one."""
+        ...
+
+
+class _Overtaken(Exception):
+    """Another process has written since we looked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What is to be written: chunks by number (None: nothing is left of it), what vanished."""
+
+    changed: dict[int, tuple[Chunk, list[int], list[int], numbers.Comparison]]
+    vanished: Ranges
+    uidnext: int
+
+
+def _mending(
+    method: Callable[Concatenate["Modseqs", P], T],
+) -> Callable[Concatenate["Modseqs", P], T]:
+    """Begin anew what is damaged; refuse what is only out of reach now."""
+
+    @functools.wraps(method)
+    def mended(modseqs: "Modseqs", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            try:
+                return method(modseqs, *args, **kwargs)
+            except DAMAGE as error:
+                if not is_damage(error):
+                    raise
+                modseqs.owner.start_anew(error)
+            return method(modseqs, *args, **kwargs)
+        except DAMAGE as error:
+            if isinstance(error, sqlite3.ProgrammingError):
+                raise  # a bug of ours
+            raise modseqs.out_of_reach(error) from error
+
+    return mended
+
+
+class Modseqs:
+    """Part of a MailboxIndex, whose lock and fate it shares.
+
+    Every method raises SharingError(UNAVAILABLE) if the numbers cannot be kept, now or at all, and
+    what Mailbox.sync() raises.
+    """
+
+    def __init__(self, mailbox: Mailbox, database: Database, owner: Owner) -> None:
+        self._mailbox = mailbox
+        self._database = database
+        self.owner = owner
+        self._states: dict[int, tuple[FlagSet, int]] = {}  # by id(): few sets, used by many
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing of what is kept."""
+        self._highest = -1
+        self._generation = -1  # of the mailbox, when it was last compared
+
+    def out_of_reach(self, why: object) -> SharingError:
+        label = self._database.label
+        detail = f"the modification sequences of {label} cannot be kept: {why}"
+        return SharingError(Code.UNAVAILABLE, detail, retryable=True)
+
+    # --- giving numbers --------------------------------------------------------------------
+
+    @_mending
+    def note(self) -> int:
+        """Give a number to all that changed.  Returns HIGHESTMODSEQ.
+
+        It may bring the mailbox up to date (sync), so that its generation grows.
+        """
+        return self._note()
+
+    def _note(self) -> int:
+        mailbox, database = self._mailbox, self._database
+        for _ in range(ATTEMPTS):
+            self.owner.follow_file()
+            if database.path is None:
+                raise self.out_of_reach("there is no place for them but memory")
+            known = database.get(schema.MODSEQ)
+            if known != self._highest:
+                if not mailbox.looks_unchanged():
+                    mailbox.sync()
+                self._highest = known
+            mailbox.uids()  # have it loaded: that is when generations begin
+            if mailbox.generation == self._generation:
+                return known
+            try:
+                self._compare(known)
+            except _Overtaken:
+                continue
+            return self._highest
+        raise self.out_of_reach("other processes write them again and again")
+
+    def _compare(self, known: int) -> None:
+        """Write down what differs.  Raises _Overtaken."""
+        mailbox, database = self._mailbox, self._database
+        generation = mailbox.generation
+        noted = database.get(schema.NOTED)
+        news = self._news(noted)
+        if news.changed or news.vanished or not noted:
+            with database.writing() as sql:
+                if database.get(schema.MODSEQ) != known:
+                    raise _Overtaken
+                # Before anybody was told a number, all messages may share the first one.
+                modseq = database.give_modseq() if noted else known
+                self._write(sql, news, modseq)
+            self._highest = modseq
+        self._generation = generation
+
+    def _news(self, noted: int) -> _News:
+        mailbox, sql = self._mailbox, self._database.sql
+        uids = mailbox.uids()
+        if self._generation < 0:
+            self._check_vanished()
+            kept = {number: octets for number, _, octets in self._rows()}
+            suspects = sorted(kept.keys() | {chunk_of(uid) for uid in uids})
+        else:
+            changes = mailbox.changes_since(self._generation)
+            told = (changes.expunged, changes.added, changes.flags)
+            suspects = sorted({chunk_of(uid) for some in told for uid in some})
+            kept = {
+                number: octets
+                for suspect in suspects
+                for number, _, octets in _read(sql, " WHERE chunk = ?", suspect)
+            }
+        uidnext = mailbox.uidnext
+        changed: dict[int, tuple[Chunk, list[int], list[int], numbers.Comparison]] = {}
+        gone: list[int] = []
+        for number in suspects:
+            first = bisect_left(uids, number * SPAN)
+            present, states = self._states_of(uids[first : bisect_left(uids, (number + 1) * SPAN)])
+            octets = kept.get(number, b"")
+            if numbers.is_same(octets, present, states):
+                continue
+            chunk = Chunk.unpack(octets)
+            compared = numbers.compare(chunk, present, states, uidnext)
+            if compared.changed or compared.gone:
+                changed[number] = chunk, present, states, compared
+                gone += compared.gone
+        vanished = numbers.ranges_of(gone)
+        if noted:
+            # Messages that came and went while nobody looked: a client may have met them.
+            vanished = numbers.joined(vanished + numbers.absent(uids, noted, uidnext - 1))
+        return _News(changed, vanished, uidnext)
+
+    def _states_of(self, uids: Sequence[int]) -> tuple[list[int], list[int]]:
+        flags_of, known = self._mailbox.flags_of, self._states
+        present: list[int] = []
+        states: list[int] = []
+        for uid in uids:
+            try:
+                flags = flags_of(uid)
+            except KeyError:
+                continue
+            found = known.get(id(flags))
+            if found is None:
+                if len(known) > 4096:
+                    known.clear()
+                found = known[id(flags)] = flags, numbers.state_of(flags)
+            present.append(uid)
+            states.append(found[1])
+        return present, states
+
+    def _write(self, sql: sqlite3.Connection, news: _News, modseq: int) -> None:
+        for number, (chunk, uids, states, compared) in news.changed.items():
+            _put(sql, number, numbers.renewed(chunk, uids, states, compared, modseq))
+        if news.vanished:
+            sql.execute(
+                "INSERT INTO vanished VALUES (?, ?)",
+                (modseq, sealed(numbers.pack_ranges(news.vanished), modseq, _VANISHED)),
+            )
+            self._forget_old_vanished(sql)
+        noted = max(news.uidnext, self._database.get(schema.NOTED))
+        self._database.set(schema.NOTED, noted)
+
+    def _forget_old_vanished(self, sql: sqlite3.Connection) -> None:
+        rows = sql.execute("SELECT modseq, length(uids) FROM vanished ORDER BY modseq DESC")
+        octets = 0
+        for count, (modseq, size) in enumerate(rows.fetchall()):
+            octets += size
+            if count and (count >= VANISHED_ROWS or octets > VANISHED_OCTETS):
+                sql.execute("DELETE FROM vanished WHERE modseq <= ?", (modseq,))
+                self._database.set(schema.FLOOR, modseq)
+                break
+        (left,) = sql.execute("SELECT count(*) FROM vanished").fetchone()
+        self._database.set(schema.VANISHED, left)
+
+    @_mending
+    def restart_above(self, number: int) -> int:
+        """A client knows a number above all of ours: they were given, and are lost.
+
+        Everything gets a new one, as after the loss of the index.  Returns HIGHESTMODSEQ.
+        """
+        highest = self._note()
+        if not highest < number <= BELIEVED:
+            return highest
+        with self._database.writing() as sql:
+            highest = self._database.give_modseq(above=number)
+            for at, _, octets in self._rows():
+                chunk = Chunk.unpack(octets)
+                _put(sql, at, Chunk.of(chunk.uids, chunk.states, highest))
+            sql.execute("DELETE FROM vanished")
+            self._database.set(schema.VANISHED, 0)
+            self._database.set(schema.FLOOR, highest)
+        self._highest = highest
+        return highest
+
+    # --- answering -------------------------------------------------------------------------
+
+    def _settled(self, read: Callable[[], T]) -> T:
+        """What read() returns, when no other process gave numbers in between."""
+        for _ in range(ATTEMPTS):
+            self._note()
+            found = read()
+            if self._database.get(schema.MODSEQ) == self._highest:
+                return found
+        raise self.out_of_reach("other processes write them again and again")
+
+    @_mending
+    def of(self, uids: Sequence[int]) -> dict[int, int]:
+        """The numbers of these messages, ascending, that are in the mailbox."""
+        return self._settled(lambda: self._of(uids))
+
+    def _of(self, uids: Sequence[int]) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for chunk in self._chunks_with(uids):
+            found.update(zip(chunk.uids, chunk.modseqs, strict=True))
+        return {uid: found[uid] for uid in uids if uid in found}
+
+    def _chunks_with(self, uids: Sequence[int]) -> Iterator[Chunk]:
+        wanted = sorted({chunk_of(uid) for uid in uids})
+        if len(wanted) > 8:
+            some = set(wanted)
+            bounds = (wanted[0], wanted[-1])
+            for number, _, octets in self._rows(" WHERE chunk BETWEEN ? AND ?", *bounds):
+                if number in some:
+                    yield Chunk.unpack(octets)
+            return
+        for at in wanted:
+            for _, _, octets in self._rows(" WHERE chunk = ?", at):
+                yield Chunk.unpack(octets)
+
+    @_mending
+    def changed_since(self, modseq: int) -> list[int]:
+        """Messages of the mailbox whose last change has a higher number, ascending."""
+        return self._settled(lambda: self._changed_since(modseq))
+
+    def _changed_since(self, modseq: int) -> list[int]:
+        uids = self._mailbox.uids()
+        if self._highest <= modseq or not uids:
+            return []
+        found: list[int] = []
+        for _, highest, octets in self._rows(" WHERE highest > ? ORDER BY chunk", modseq):
+            chunk = Chunk.unpack(octets)
+            if chunk.highest() != highest:
+                raise Damaged("a chunk of modification sequences has another highest one")
+            found += chunk.since(modseq)
+        if found and found[-1] > uids[-1]:  # another process has met newer ones
+            del found[bisect_left(found, uids[-1] + 1) :]
+        return found
+
+    @_mending
+    def vanished_since(self, modseq: int) -> Ranges | None:
+        """UIDs that vanished later, as ascending ranges.  None: that is not remembered so far."""
+        return self._settled(lambda: self._vanished_since(modseq))
+
+    def _vanished_since(self, modseq: int) -> Ranges | None:
+        if modseq < self._database.get(schema.FLOOR):
+            return None
+        uids = self._mailbox.uids()
+        found: Ranges = []
+        for _, ranges in self._vanished_rows(modseq):
+            found += ranges
+        # A file that was moved away and back has its old UID.
+        return [
+            gap
+            for first, last in numbers.joined(found)
+            for gap in numbers.absent(uids, first, last)
+        ]
+
+    # --- reading ---------------------------------------------------------------------------
+
+    def _rows(self, where: str = "", *values: int) -> Iterator[tuple[int, int, bytes]]:
+        return _read(self._database.sql, where, *values)
+
+    def _vanished_rows(self, modseq: int) -> Iterator[tuple[int, Ranges]]:
+        sql = self._database.sql
+        rows = sql.execute("SELECT modseq, uids FROM vanished WHERE modseq > ?", (modseq,))
+        for last, octets in rows:
+            ranges = unsealed(octets, last, _VANISHED)
+            if ranges is None:
+                raise Damaged("the record of vanished messages has a wrong sum")
+            yield last, numbers.unpack_ranges(ranges)
+
+    def _check_vanished(self) -> None:
+        count = sum(1 for _ in self._vanished_rows(0))
+        if count != self._database.get(schema.VANISHED):
+            raise Damaged("a part of the record of vanished messages is missing")
+
+    def problems(self) -> Iterator[str]:
+        """What is wrong with what is kept; nothing is changed."""
+        try:
+            self._check_vanished()
+            top = self._database.get(schema.MODSEQ)
+            for number, highest, octets in self._rows():
+                chunk = Chunk.unpack(octets)
+                if chunk.highest() != highest or highest > top:
+                    yield f"the modification sequences of chunk {number} are not as they were given"
+                if list(chunk.uids) != sorted(
+                    {uid for uid in chunk.uids if chunk_of(uid) == number}
+                ):
+                    yield f"chunk {number} of the modification sequences is about other messages"
+        except (Damaged, ValueError) as error:
+            yield str(error)
+
+
+def _read(sql: sqlite3.Connection, where: str, *values: int) -> Iterator[tuple[int, int, bytes]]:
+    """(number, highest, packed chunk).  Raises Damaged."""
+    rows = sql.execute(f"SELECT chunk, highest, packed FROM numbers{where}", values).fetchall()
+    for number, highest, octets in rows:
+        packed = unsealed(octets, number, _CHUNK)
+        if packed is None:
+            raise Damaged(f"the modification sequences of chunk {number} have a wrong sum")
+        yield number, highest, packed
+
+
+def _put(sql: sqlite3.Connection, number: int, chunk: Chunk) -> None:
+    if not chunk.uids:
+        sql.execute("DELETE FROM numbers WHERE chunk = ?", (number,))
+        return
+    packed = sealed(chunk.pack(), number, _CHUNK)
+    sql.execute(
+        "INSERT OR REPLACE INTO numbers VALUES (?, ?, ?)", (number, chunk.highest(), packed)
+    )
