@@ -13,7 +13,7 @@ from sharefs.audit.viewing import ViewerContext
 from sharefs.errors import SharingError
 from sharefs.namespaces.templates import Owner
 from sharefs.permissions.access import Want
-from sharefs.permissions.explain import explain_access
+from sharefs.permissions.explain import describe, explain_access
 from sharefs.sharing import list_cache
 from sharefs.sharing.keys import keys_for
 from sharefs.sharing.policy import who_text
@@ -79,6 +79,12 @@ def _root(context: ViewerContext, target: Target) -> Iterator[Layer]:
             f"{what}, and the mail root may not be listed;"
             f" `sharefs acl recalc -u {namespace.owner or context.user.name}` renews it"
         )
+        yield Layer(Kind.CACHE, Verdict.NO, str(path), text)
+        return
+    reading = explain_access(context.who, path, Want.READ)
+    if reading.refusal is not None:
+        why = describe(reading.refusal, context.who)
+        text = f"may not be read, nor may the mail root be listed: {why}"
         yield Layer(Kind.CACHE, Verdict.NO, str(path), text)
     else:
         yield Layer(Kind.CACHE, Verdict.YES, str(path), f"names {stored}")

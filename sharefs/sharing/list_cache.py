@@ -8,8 +8,9 @@ no failure, and a malformed one is removed.  No lock: it is replaced whole.
 
 import logging
 import os
+import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from sharefs.permissions.inherit import Creation
 log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "dovecot-acl-list"
+_READERS: Final = stat.S_IRGRP | stat.S_IROTH
 MAX_SIZE: Final = 16 << 20  # octets; more than any namespace has mailboxes
 
 
@@ -87,13 +89,27 @@ def write_list(path: Path, mailboxes: Iterable[CachedMailbox], creation: Creatio
     """Replace the cache.  Returns whether it was written: False when permissions forbid it.
 
     creation: those of the namespace root.  As in Dovecot, a root whose group the file cannot get
-    has no cache.  Raises OSError for a full disk and the like.
+    has no cache.  Where the cache that is replaced lets more people read it, so does the new one:
+    then somebody has opened it to those who may pass the root but not list it.  Raises OSError for
+    a full disk and the like.
     """
     try:
-        fsops.replace_file(path, format_list(mailboxes), creation, fsync=False, group_required=True)
+        made = _no_narrower(path, creation)
+        fsops.replace_file(path, format_list(mailboxes), made, fsync=False, group_required=True)
     except PermissionError as error:
         log.debug("list cache %s was not written: %s", path, error)
         return False
     except FileNotFoundError:
         return False  # the root itself is missing, so there is nothing to list
     return True
+
+
+def _no_narrower(path: Path, creation: Creation) -> Creation:
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return creation
+    group = os.getegid() if creation.group is None else creation.group
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_gid != group:
+        return creation
+    return replace(creation, file_mode=creation.file_mode | found.st_mode & _READERS)

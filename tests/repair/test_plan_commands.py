@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sharefs.repair.change import Kind
-from tests.account.world import UIDS, World, append, messages
+from tests.account.world import UIDS, World, append, messages, names
 from tests.cli.command import Shell
 from tests.repair.trees import picture
 from tests.support.become import Identity
@@ -58,6 +58,10 @@ def kernel(host: World, user: str, path: Path, how: int) -> bool:
     return identity.run(lambda: os.access(path, how))
 
 
+def listed(host: World, user: str) -> list[str]:
+    return [one for one in host.as_user(user, names) if one.startswith("shared/alice/")]
+
+
 def plan_and_apply(shell: Shell, plans: Path, words: str) -> Path:
     plan = plans / "the.plan"
     done = shell.run(f"plan {words} -o {plan}")
@@ -87,16 +91,28 @@ def test_posix_acls(shared: World, shell: Shell, plans: Path) -> None:
     assert not kernel(shared, "dave", work / "cur", os.R_OK)
     assert not kernel(shared, "bob", team / "cur", os.R_OK)
     assert not kernel(shared, "bob", shared.maildir("alice", ".Private"), os.R_OK | os.X_OK)
-    assert not kernel(shared, "bob", shared.maildir("alice"), os.R_OK)
+    assert not kernel(shared, "bob", shared.maildir("alice"), os.W_OK)
     assert not kernel(shared, "carol", work / "dovecot-acl", os.W_OK)
+    assert listed(shared, "dave") == ["shared/alice/Team"]
     for user in ("bob", "carol"):
+        assert listed(shared, user) == ["shared/alice/Work"]
         assert shared.as_user(user, lambda a: messages(a, "shared/alice/Work")) == [1]
     # What is made later is shared as well, whoever makes it.
     shared.as_user("carol", lambda a: append(a, "shared/alice/Work"))
     shared.as_user("alice", lambda a: append(a, "Work"))
     assert shared.as_user("bob", lambda a: messages(a, "shared/alice/Work")) == [1, 2, 3]
+    shared.as_user("alice", lambda a: a.create("Another"))
+    assert not kernel(shared, "bob", shared.maildir("alice", ".Another"), os.R_OK | os.X_OK)
     # A second plan for the same end finds nothing left to do.
     assert shell.run("plan -u alice posix-acl").out == ""
+
+
+def test_groups_of_the_root_that_others_are_in_are_told(shared: World, shell: Shell) -> None:
+    in_team(shared, "bob", "carol")
+    os.chown(shared.maildir("alice"), -1, TEAM)
+    done = shell.run("plan -u alice posix-acl")
+    assert done.status == 1
+    assert f"belongs to group {TEAM}, which has bob, carol in it: new mailboxes copy" in done.err
 
 
 @pytest.mark.parametrize("strategy", ["posix-acl", "groups", "single-uid --uid 61900", "mount"])
@@ -116,8 +132,9 @@ def test_groups(shared: World, shell: Shell, plans: Path) -> None:
     in_team(shared, "bob", "carol")
     work, team = shared.maildir("alice", ".Work"), shared.maildir("alice", ".Team")
     done = shell.run("plan -u alice groups")
-    assert done.status == 0
+    assert done.status == 1, done
     assert "bob may only read Work" in done.err
+    assert "no group has all of them in it" in done.err
     plan_and_apply(shell, plans, "-u alice groups")
     assert work.stat().st_mode & 0o7777 == 0o2770
     assert work.stat().st_gid == TEAM
@@ -130,6 +147,24 @@ def test_groups(shared: World, shell: Shell, plans: Path) -> None:
     # The owner is in no such group, and still makes mailboxes that work.
     shared.as_user("alice", lambda a: a.create("Another"))
     assert not kernel(shared, "carol", shared.maildir("alice", ".Another"), os.R_OK)
+
+
+def test_what_a_group_shares_is_listed(shared: World, shell: Shell, plans: Path) -> None:
+    in_team(shared, "bob", "carol", "dave")
+    assert shell.run("plan -u alice groups").status == 0
+    plan_and_apply(shell, plans, "-u alice groups")
+    assert listed(shared, "bob") == listed(shared, "carol") == ["shared/alice/Work"]
+    assert not kernel(shared, "bob", shared.maildir("alice"), os.R_OK)
+    # The new list cache is as readable as the old one; new mailboxes are closed until the next plan.
+    cache = shared.maildir("alice", "dovecot-acl-list")
+    old = cache.read_bytes()
+    shared.as_user("alice", lambda a: a.create("Work/New"))
+    assert cache.read_bytes() != old
+    assert listed(shared, "bob") == ["shared/alice/Work"]
+    plans.joinpath("the.plan").rename(plans / "first")
+    plans.joinpath("the.plan.journal").rename(plans / "first.journal")
+    plan_and_apply(shell, plans, "-u alice groups")
+    assert listed(shared, "bob") == ["shared/alice/Work", "shared/alice/Work/New"]
 
 
 def test_a_circle_without_a_group_is_said_and_nothing_opened(shared: World, shell: Shell) -> None:

@@ -1,5 +1,6 @@
 """One group for each circle of people who share a mailbox.  Pure."""
 
+import os
 import stat
 from collections.abc import Iterator, Mapping
 
@@ -16,6 +17,7 @@ from sharefs.repair.strategies.base import (
     some,
 )
 from sharefs.repair.wish import Node, Wish, is_extended
+from sharefs.sharing.list_cache import FILE_NAME
 
 
 class Groups(Strategy):
@@ -90,6 +92,8 @@ class Groups(Strategy):
     def wish(self, placed: Placed) -> Wish | None:
         mailbox = placed.mailbox
         gid = None if mailbox is None else self._circle.get(mailbox.path)
+        if self._is_cache(placed.node):
+            return self._cache_wish(placed.node)
         is_root = self.home.is_root(placed.node.path)
         if mailbox is None or not mailbox.is_shared:
             if is_root and self._reachable:
@@ -116,7 +120,8 @@ class Groups(Strategy):
         return bool(self._stuck(inode, self._reachable))
 
     def _root_wish(self, node: Node) -> Wish | None:
-        """The root is passed through, not read: lists come from the list cache.
+        """The root is passed through, not read, because new mailboxes copy its mode and group:
+        all of them would be open to the whole group.  LIST goes by the list cache.
 
         setgid, because new mailboxes copy the root's group and the owner need not be in it.
         """
@@ -127,6 +132,25 @@ class Groups(Strategy):
             return self._open_passage(node, self._stuck(node.inode, self._reachable))
         mode = node.mode & 0o7707 | 0o2010
         return Wish(Finding.DENIED, gid=gid, mode=mode)
+
+    def _is_cache(self, node: Node) -> bool:
+        above, name = os.path.split(node.path)
+        return name == FILE_NAME and self.home.is_root(above)
+
+    def _cache_wish(self, node: Node) -> Wish | None:
+        """The list cache names what is shared; whoever writes it anew keeps its mode."""
+        if not self._reachable:
+            return closed_to_others(node)
+        gid = self._group_for(self._reachable)
+        if gid is None:
+            names = some(sorted(self._reachable))
+            text = (
+                f"LIST shows {names} only what this file names, and no group has all of them in it:"
+                " make one and plan again, or chmod o+r it, for everybody on this host to read"
+            )
+            self.notes.append(Note(node.path, text))
+            return None
+        return Wish(Finding.DENIED, gid=gid, mode=0o640, acl=minimal_acl(0o640))
 
     def _finding(self, node: Node, mailbox: Mailbox, gid: int) -> Finding:
         for name, need in mailbox.needs.items():

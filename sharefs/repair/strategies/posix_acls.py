@@ -1,4 +1,8 @@
-"""Entries and defaults for each user.  Pure."""
+"""Entries and defaults for each user.  Pure.
+
+Whom a mailbox is shared with may list the mail root: LIST shows nothing where neither the root nor
+the list cache can be read, and the cache is written anew with the root's own permissions.
+"""
 
 import stat
 from collections.abc import Iterator, Mapping
@@ -8,7 +12,14 @@ from typing import Final
 from sharefs.permissions.posix_acl import AclEntry, PosixAcl, Tag
 from sharefs.repair.facts import Home, Need, Placed, Role
 from sharefs.repair.plan_file import Note
-from sharefs.repair.strategies.base import Finding, Options, Strategy, others_closed, satisfied
+from sharefs.repair.strategies.base import (
+    Finding,
+    Options,
+    Strategy,
+    others_closed,
+    satisfied,
+    some,
+)
 from sharefs.repair.wish import Node, Wish, masked, with_users
 
 # Users that an ACL and a default ACL can name, both together in one block of ext4 (4 KiB).
@@ -65,8 +76,13 @@ class PosixAcls(Strategy):
         passing: list[AclEntry] = []
         if is_root and len(everybody) > MOST_USERS:
             base = _let_pass(base)
+            text = (
+                f"mailboxes in it are shared with {len(everybody)} users, more than an ACL can let"
+                " list it, so LIST shows them nothing of it: use groups"
+            )
+            self.notes.append(Note(node.path, text))
         elif is_root:
-            passing = [AclEntry(Tag.USER, 1, self._uid(n)) for n in everybody if n not in needs]
+            passing = [AclEntry(Tag.USER, 5, self._uid(n)) for n in everybody if n not in needs]
         drop = frozenset(one.uid for one in self.home.people.values()) - {self.home.owner.uid}
         acl = with_users(base, (*entries, *passing), drop)
         default = None
@@ -77,6 +93,8 @@ class PosixAcls(Strategy):
             default = handed if mailbox is not None or node.inode.default_acl else None
             if Need.WRITE in needs.values():
                 mode |= stat.S_ISGID  # the owner's group is not one of the writers'
+        if is_root and (needs or passing):
+            self._warn_of_group(node)
         finding = Finding.LEAK
         for name, need in needs.items():
             if not satisfied(node.inode, self.home.people[name], need):
@@ -85,12 +103,27 @@ class PosixAcls(Strategy):
             finding = Finding.DENIED
         return Wish(finding, mode=mode, acl=acl, default_acl=default)
 
+    def _warn_of_group(self, root: Node) -> None:
+        """The mask shows as the group's bits of the mode, which new mailboxes copy."""
+        gid, owner = root.inode.gid, self.home.owner.name
+        others = sorted(
+            one.name for one in self.home.people.values() if one.in_group(gid) and one.name != owner
+        )
+        if others:
+            text = (
+                f"belongs to group {self.home.group_text(gid)}, which has {some(others)} in it:"
+                " new mailboxes copy mode and group from here, so they could read those; chgrp it"
+                f" to a group that only {owner} is in"
+            )
+            self.notes.append(Note(root.path, text))
+
     def _uid(self, name: str) -> int:
         return self.home.people[name].uid
 
 
 def _let_pass(acl: PosixAcl) -> PosixAcl:
-    """With search permission for the group and for all others."""
+    """With search permission for the group and for all others, and no more: new mailboxes copy
+    the mode."""
     passing = (Tag.GROUP_OBJ, Tag.OTHER)
     return masked(
         tuple(replace(one, bits=one.bits | 1) if one.tag in passing else one for one in acl)
