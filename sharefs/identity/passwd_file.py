@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import stat
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -127,7 +128,7 @@ def parse_file(octets: bytes, path: str) -> PasswdFile:
 
 
 class PasswdFileReader:
-    """One file, read again whenever it changed.  Not for several threads at once.
+    """One file, read again whenever it changed.  Several threads may share it.
 
     A failed reading raises SharingError(UNAVAILABLE): nobody is told that users vanished because
     a disk did.  missing_is_empty: for paths with variables, where a domain may have no file.
@@ -136,11 +137,16 @@ class PasswdFileReader:
     def __init__(self, path: Path, *, missing_is_empty: bool = False) -> None:
         self._path = path
         self._missing_is_empty = missing_is_empty
+        self._lock = threading.Lock()
         self._version: tuple[int, ...] | None = None
         self._file = PasswdFile(str(path), {}, (), ())
 
     def current(self) -> PasswdFile:
         """The file as it is now.  Costs one stat(2) while nothing changed."""
+        with self._lock:
+            return self._current()
+
+    def _current(self) -> PasswdFile:
         try:
             if self._version is not None and _version(os.stat(self._path)) == self._version:
                 return self._file

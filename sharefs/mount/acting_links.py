@@ -37,7 +37,7 @@ class LinkActions(DirectoryActions):
             copy = self._copy(node, parent, name, caller)
             if copy is None:
                 raise OSError(errno.EACCES, "a copy would disclose what a link does not")
-            await self._carry_out(copy, lambda: copy_as_link(copy))
+            await self._carry_out(copy, lambda: copy_as_link(copy), caller)
         return self.find(parent, name, caller)[0]
 
     async def rename(
@@ -65,7 +65,7 @@ class LinkActions(DirectoryActions):
             elif victim is not None and victim is not node:
                 victim.names.pop(new, None)
             return
-        await self._carry_out(copy, lambda: copy_as_rename(copy, source, flags))
+        await self._carry_out(copy, lambda: copy_as_rename(copy, source, flags), caller)
         self._renamed_by_copy(new, node)
 
     def stays_one_file(self, source: Node, dest: Node, name: str) -> bool:
@@ -120,7 +120,7 @@ class LinkActions(DirectoryActions):
         node.name_is(parent, name)
         self.table.retarget(node, status)
 
-    async def _carry_out(self, copy: Copy, work: Work) -> None:
+    async def _carry_out(self, copy: Copy, work: Work, caller: Caller) -> None:
         """Short copies at once, long ones in a thread.  Closes the copy's descriptors."""
         try:
             size = os.fstat(copy.source_fd).st_size
@@ -130,7 +130,7 @@ class LinkActions(DirectoryActions):
             if size <= IN_LINE:
                 work()
             else:
-                await self.run_long(work)
+                await self.waiting.run_long(work, caller.uid)
         finally:
             os.close(copy.source_fd)
             os.close(copy.dir_fd)

@@ -24,7 +24,7 @@ class Base(pyfuse3.Operations):
         self.table: NodeTable = tree.table
         self.gate: Gate = tree.gate
         self.handles = handles
-        self.run_long = tree.run_long
+        self.waiting = tree.waiting
 
     def node(self, ino: int) -> Node:
         """Raises OSError(ESTALE) for a number we never gave out, or have forgotten."""

@@ -7,6 +7,7 @@ import pyfuse3
 from sharefs.mount.base import Base, caller_of, demand_name
 from sharefs.mount.errnos import answering
 from sharefs.mount.handles import Handle
+from sharefs.mount.questions import NotYet
 
 
 class DirectoryOperations(Base):
@@ -47,22 +48,29 @@ class DirectoryOperations(Base):
     ) -> None:
         """Entries from a list made at the start: whatever changes meanwhile, none comes twice."""
         directory, caller = handle.node, handle.caller
+        given = 0
         for position in range(start, len(names)):
             name = names[position]
             if name in (".", ".."):
                 entry = self.tree.entry(directory, caller)
                 if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, position + 1):
                     return
+                given += 1
                 continue
             try:
                 node, status = self.tree.find(directory, name, caller)
                 entry = self.tree.entry(node, caller, status)
             except FileNotFoundError:
                 continue  # removed since
+            except NotYet:
+                if not given:
+                    raise
+                return  # with what there is so far; the kernel asks on from here
             if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, position + 1):
                 self.tree.unused(node)
                 return
             self.table.known(node)
+            given += 1
 
     async def releasedir(self, fh: int) -> None:
         with answering:
@@ -70,5 +78,6 @@ class DirectoryOperations(Base):
 
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         with answering:
-            fd = self.handles[fh].fd
-            await self.run_long(lambda: os.fsync(fd))
+            handle = self.handles[fh]
+            fd = handle.fd
+            await self.waiting.run_long(lambda: os.fsync(fd), handle.caller.uid)

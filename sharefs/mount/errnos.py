@@ -8,6 +8,7 @@ from typing import Final
 import pyfuse3
 
 from sharefs.errors import Code, SharingError
+from sharefs.mount.questions import NotYet
 
 log: Final = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Answering:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None or isinstance(error, pyfuse3.FUSEError):
+        if error is None or isinstance(error, pyfuse3.FUSEError | NotYet):
             return
         if isinstance(error, OSError):
             raise pyfuse3.FUSEError(error.errno or errno.EIO) from error

@@ -63,7 +63,7 @@ class FileOperations(Base):
             handle = self.handles[fh]
             await self.tree.flush(handle)
             fd, sync = handle.fd, os.fdatasync if datasync else os.fsync
-            await self.run_long(lambda: sync(fd))
+            await self.waiting.run_long(lambda: sync(fd), handle.caller.uid)
 
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext

@@ -17,12 +17,13 @@ from sharefs.mount.handles import Handles
 from sharefs.mount.mirror import Acting
 from sharefs.mount.operations import Operations
 from sharefs.mount.reading import Reading, install
+from sharefs.mount.tree import Waiting
 from sharefs.mount.unmounter import Unmounter
 
 log: Final = logging.getLogger(__name__)
 
 DESCRIPTORS: Final = 1 << 18  # wanted; what the hard limit allows otherwise
-MAX_TASKS: Final = 64  # requests that may wait for threads at the same time
+MAX_TASKS: Final = 1024  # requests that may wait for threads at the same time
 
 
 # Opening what belongs to anybody, giving it owner, group, mode and times; and, for what is changed
@@ -45,7 +46,7 @@ class Mounting:
 
 
 _reading: Final = Reading()
-run_long: Final = _reading.run_long
+waiting: Waiting = _reading
 
 
 def raise_limits() -> int:

@@ -6,7 +6,7 @@ from sharefs.mount.acting_attributes import AttributeActions
 from sharefs.mount.acting_files import FileActions
 from sharefs.mount.acting_links import LinkActions
 from sharefs.mount.dotlocks import DotLocks
-from sharefs.mount.tree import RunLong
+from sharefs.mount.tree import Waiting
 
 
 class Acting(FileActions, LinkActions, AttributeActions):
@@ -17,7 +17,7 @@ class Mirror(DotLocks, Acting):
     """One directory as it is, under the creation rules."""
 
     def __init__(
-        self, root_fd: int, run_long: RunLong, *, roots: tuple[PurePosixPath, ...] = ()
+        self, root_fd: int, waiting: Waiting, *, roots: tuple[PurePosixPath, ...] = ()
     ) -> None:
-        super().__init__(root_fd, run_long)
+        super().__init__(root_fd, waiting)
         self.roots = roots

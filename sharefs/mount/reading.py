@@ -7,8 +7,12 @@ over only when it is about to wait.  pyfuse3 finds what it waits with in its att
 is how pyfuse3.asyncio replaces it, too.
 """
 
+import contextlib
+import errno
+import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -20,7 +24,9 @@ T = TypeVar("T")
 IN_A_ROW: Final = 64  # requests; after so many, signals and finished threads get their turn
 PATIENCE: Final = 1  # milliseconds to wait for the next request before others get their turn
 LOOK_UP: Final = 5.0  # seconds until a worker that stands by looks whether anybody reads
-MAX_THREADS: Final = 16
+MAX_THREADS: Final = 32
+THREADS_EACH: Final = 4  # for one uid
+MAX_WAITING: Final = 64  # requests of one uid; who has more in hand is told to try again
 
 
 class Reading:
@@ -33,6 +39,7 @@ class Reading:
         self._working = 0  # threads
         self._poll: select.poll | None = None
         self._limiter = trio.CapacityLimiter(MAX_THREADS)
+        self._waiters: dict[int, _Waiter] = {}
 
     # --- what pyfuse3 asks of trio -----------------------------------------------------------
 
@@ -88,15 +95,54 @@ class Reading:
 
     # --- what the handlers ask --------------------------------------------------------------
 
-    async def run_long(self, work: Callable[[], T]) -> T:
-        """In a thread, to the end even if the mount is ending.  Somebody else reads meanwhile."""
+    async def run_long(self, work: Callable[[], T], asker: int) -> T:
+        """In a thread, to the end even if the mount is ending.  Somebody else reads meanwhile.
+
+        asker: a uid, which has THREADS_EACH threads at most.  Raises OSError(EAGAIN) if too many
+        of its requests wait already.
+        """
+        with self._waiting(asker) as waiter:
+            async with waiter.threads:
+                return await trio.to_thread.run_sync(work, limiter=self._limiter)
+
+    async def wait_for(self, future: "Future[None]", asker: int) -> None:
+        """Until it is done, by whatever thread.  Raises OSError(EAGAIN) as run_long() does."""
+        done, token = trio.Event(), trio.lowlevel.current_trio_token()
+
+        def tell(_: "Future[None]") -> None:
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(done.set)
+
+        with self._waiting(asker):
+            future.add_done_callback(tell)
+            await done.wait()
+
+    @contextlib.contextmanager
+    def _waiting(self, asker: int) -> Iterator["_Waiter"]:
+        waiter = self._waiters.setdefault(asker, _Waiter())
+        if asker and waiter.requests >= MAX_WAITING:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        waiter.requests += 1
         self._working += 1
         if not self._held:
             self._standing_by.unpark()
         try:
-            return await trio.to_thread.run_sync(work, limiter=self._limiter)
+            yield waiter
         finally:
             self._working -= 1
+            waiter.requests -= 1
+            if not waiter.requests:
+                del self._waiters[asker]
+
+
+class _Waiter:
+    """One uid's requests that wait for threads."""
+
+    __slots__ = ("requests", "threads")
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.threads = trio.CapacityLimiter(THREADS_EACH)
 
 
 def install(reading: Reading) -> None:

@@ -13,7 +13,7 @@ from sharefs.config import Config
 from sharefs.errors import Code, SharingError
 from sharefs.mount import main, points
 from sharefs.mount.mirror import Mirror
-from sharefs.mount.operations import Operations
+from sharefs.mount.operations import Operations, PatientOperations
 from sharefs.mount.view import View
 from sharefs.mount.viewers import Viewers
 from sharefs.permissions.inherit import DEFAULTS
@@ -78,14 +78,14 @@ def _operations(request: Request, config: Config | None, descriptors: int) -> Op
                 Code.UNAVAILABLE, f"cannot mirror {request.source}: {exc.strerror}"
             ) from exc
         roots = PurePosixPath(request.source), PurePosixPath(request.mountpoint)
-        tree = Mirror(root_fd, main.run_long, roots=roots)
+        tree = Mirror(root_fd, main.waiting, roots=roots)
         operations = Operations(tree, main.share_out(descriptors, tree))
         operations.enable_acl = True  # the kernel reads POSIX ACLs and decides by them
         return operations
     assert config is not None, "the view needs a configuration"
     root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    view = View(Viewers(config), state_directory(request.state), root_fd, main.run_long)
-    return Operations(view, main.share_out(descriptors, view))
+    view = View(Viewers(config), state_directory(request.state), root_fd, main.waiting)
+    return PatientOperations(view, main.share_out(descriptors, view))
 
 
 def state_directory(given: Path | None) -> Path:

@@ -8,6 +8,7 @@ view overrides the may_* methods, which refuse by raising, and the way in which 
 import os
 import stat
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Final, Protocol, TypeVar
 
 import pyfuse3
@@ -27,21 +28,28 @@ MIRROR: Final = "mirror"  # the one scope of a mirror
 T = TypeVar("T")
 
 
-class RunLong(Protocol):
-    """Runs something that may take long, in a thread, while other requests are answered."""
+class Waiting(Protocol):
+    """How to wait while other requests are answered.  asker: the uid that has to wait.
 
-    def __call__(self, work: Callable[[], T], /) -> Awaitable[T]: ...
+    Both raise OSError(EAGAIN) if that uid has too many requests waiting.
+    """
+
+    def run_long(self, work: Callable[[], T], asker: int) -> Awaitable[T]:
+        """What may take long, in a thread."""
+
+    def wait_for(self, future: "Future[None]", asker: int) -> Awaitable[None]:
+        """What other threads do."""
 
 
 class Tree:
     """See the module.  root_fd: an open directory, taken over."""
 
-    def __init__(self, root_fd: int, run_long: RunLong, *, timeout: float = TIMEOUT) -> None:
+    def __init__(self, root_fd: int, waiting: Waiting, *, timeout: float = TIMEOUT) -> None:
         status = os.fstat(root_fd)
         root = Node(ROOT, (status.st_dev, status.st_ino), MIRROR, True)
         root.fd = root_fd
         self.timeout = timeout
-        self.run_long = run_long
+        self.waiting = waiting
         self.groups = Groups()
         self.table = NodeTable(root)
         self.gate = Gate()

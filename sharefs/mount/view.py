@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sharefs.mount.tree import RunLong
+from sharefs.mount.tree import Waiting
 from sharefs.mount.view_acl import AclChanges
 from sharefs.mount.view_boxes import MailboxChanges
 from sharefs.mount.view_control import ControlFiles
@@ -12,6 +12,6 @@ from sharefs.mount.viewers import Viewers
 class View(AclChanges, MailboxChanges, ControlFiles):
     """To each caller his own tree of mailboxes."""
 
-    def __init__(self, viewers: Viewers, state: Path, root_fd: int, run_long: RunLong) -> None:
-        super().__init__(viewers, root_fd, run_long)
+    def __init__(self, viewers: Viewers, state: Path, root_fd: int, waiting: Waiting) -> None:
+        super().__init__(viewers, root_fd, waiting)
         self.state = state

@@ -50,7 +50,7 @@ class MailboxChanges(ViewTree):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self._make_mailbox(box, caller)
         await self.act(box, lambda account: account.made(box.mailbox))
-        return self.find(parent, name, caller)[0]
+        return await self.when_known(lambda: self.find(parent, name, caller)[0], caller.uid)
 
     def _demand_place(self, box: Box, caller: Caller) -> None:
         """The right k above it."""

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
+from weakref import WeakValueDictionary
 
 import pyfuse3
 
@@ -29,7 +30,8 @@ from sharefs.mount.handles import Handle
 from sharefs.mount.mirror import Acting
 from sharefs.mount.nodes import NOWHERE, ROOT, Node
 from sharefs.mount.policy import Act, Spot
-from sharefs.mount.tree import RunLong
+from sharefs.mount.questions import NotYet
+from sharefs.mount.tree import Waiting
 from sharefs.mount.trusted import open_mailbox
 from sharefs.mount.viewers import Viewer, Viewers
 from sharefs.namespaces.patterns import INBOX
@@ -50,7 +52,7 @@ class Box:
     copies: the directory of the viewer's own control files, once it is in use.
     """
 
-    __slots__ = ("copies", "is_own", "mailbox", "viewer")
+    __slots__ = ("__weakref__", "copies", "is_own", "mailbox", "viewer")
 
     def __init__(self, viewer: Viewer, mailbox: str) -> None:
         self.viewer = viewer
@@ -80,11 +82,11 @@ class ViewTree(Acting):
     """See the module.  place of a directory's node: its Seat; None for the top."""
 
     def __init__(
-        self, viewers: Viewers, root_fd: int, run_long: RunLong, *, timeout: float = TIMEOUT
+        self, viewers: Viewers, root_fd: int, waiting: Waiting, *, timeout: float = TIMEOUT
     ) -> None:
-        super().__init__(root_fd, run_long, timeout=timeout)
+        super().__init__(root_fd, waiting, timeout=timeout)
         self.viewers = viewers
-        self._boxes: dict[tuple[Viewer, str], Box] = {}
+        self._boxes: WeakValueDictionary[tuple[str, str], Box] = WeakValueDictionary()
 
     # --- who -----------------------------------------------------------------------------
 
@@ -127,6 +129,18 @@ class ViewTree(Acting):
         self.demand(seat.box, caller, policy.need_of(act, seat.spot, name))
         return seat
 
+    async def wait(self, question: NotYet, asker: int) -> None:
+        """Until there is an answer."""
+        await self.waiting.wait_for(question.ask(asker), asker)
+
+    async def when_known(self, ask: Callable[[], T], asker: int) -> T:
+        """What ask() returns, once everything is known that it needs."""
+        while True:
+            try:
+                return ask()
+            except NotYet as question:
+                await self.wait(question, asker)
+
     async def act(self, box: Box, work: Callable[[Account], T]) -> T:
         """Change what belongs to the mailbox besides messages, as its owner to the file system.
 
@@ -140,11 +154,16 @@ class ViewTree(Acting):
 
     async def look(self, box: Box, work: Callable[[Account], T]) -> T:
         """The same to read what is shown: an ACL file may be a link to what only we can read."""
-        user = self.viewers.acting_for(box.viewer, box.mailbox)
-        account = self.viewers.account_for_thread(box.viewer)
-        return await self.run_long(
-            lambda: call_as(user.uid, user.gid, user.gids, lambda: work(account))
+        asker = box.viewer.uid
+        user = await self.when_known(
+            lambda: self.viewers.acting_for(box.viewer, box.mailbox), asker
         )
+
+        def work_as_user() -> T:
+            account = self.viewers.account_for_thread(box.viewer)
+            return call_as(user.uid, user.gid, user.gids, lambda: work(account))
+
+        return await self.waiting.run_long(work_as_user, asker)
 
     def close(self) -> None:
         super().close()
@@ -217,9 +236,11 @@ class ViewTree(Acting):
 
     def box(self, viewer: Viewer, mailbox: str) -> Box:
         """One object for each, so that nodes of one mailbox know it as the same."""
-        if len(self._boxes) > 10_000:
-            self._boxes.clear()
-        return self._boxes.setdefault((viewer, mailbox), Box(viewer, mailbox))
+        key = viewer.user.name, mailbox
+        box = self._boxes.get(key)
+        if box is None:
+            box = self._boxes[key] = Box(viewer, mailbox)
+        return box
 
     def _box_node(self, box: Box) -> Node:
         fd = box.open()

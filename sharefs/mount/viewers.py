@@ -5,13 +5,13 @@ counts within a second for every program, whatever it has open.
 """
 
 import logging
-import pwd
 import time
+from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
+from weakref import WeakValueDictionary
 
 from sharefs.account import Account
 from sharefs.config import Config
@@ -19,6 +19,8 @@ from sharefs.errors import Code, SharingError
 from sharefs.identity.from_config import identity_settings
 from sharefs.identity.model import MailUser
 from sharefs.identity.userdb import UserDatabase
+from sharefs.mount.known_users import KnownUsers, WaitingHomes, ask_databases
+from sharefs.mount.questions import Age
 from sharefs.mount.spelling import directory_of, levels_of
 from sharefs.names import Levels
 from sharefs.namespaces.patterns import INBOX
@@ -28,8 +30,9 @@ from sharefs.store.interface import Existence
 log: Final = logging.getLogger(__name__)
 
 FRESH: Final = 0.3  # seconds; with the kernel's own second for names, see docs/mount.md
-USER_FRESH: Final = 5.0  # seconds for a user's entry in the user databases
-INDEX_FRESH: Final = 30.0  # seconds for the list of who has which uid
+LISTING_AGE: Final = Age(fresh=FRESH / 2, kept=FRESH)
+
+MAX_RECENT: Final = 10_000  # users who are remembered though nobody has anything of theirs open
 
 T = TypeVar("T")
 
@@ -43,12 +46,24 @@ class Site:
 
 
 class Viewer:
-    """One user's view.  Only for the thread that handles requests."""
+    """One user's view, one object for each name.  Only for the thread that handles requests."""
 
-    def __init__(self, config: Config, user: MailUser, users: UserDatabase) -> None:
-        self.user = user
-        self.account = Account.open(config, user, users)
+    def __init__(self, config: Config, user: MailUser, users: KnownUsers) -> None:
+        self._config = config
+        self._users = users
+        self._questions = users.questions
         self._kept: dict[tuple[str, str], tuple[float, object]] = {}
+        self._open(user)
+
+    def _open(self, user: MailUser) -> None:
+        self.account = Account.open(self._config, user, self._users)
+        self.user = user
+
+    def is_now(self, user: MailUser) -> None:
+        """What the user databases say.  Raises SharingError if that cannot work."""
+        if user != self.user:
+            self._open(user)
+            self.forget()
 
     @property
     def uid(self) -> int:
@@ -60,6 +75,7 @@ class Viewer:
 
     def _rights(self, mailbox: str) -> Rights:
         try:
+            self.is_now(self._users.lookup(self.user.name))  # his groups may have changed
             return self.account.rights(mailbox).rights
         except SharingError as refusal:
             if refusal.code is not Code.NONEXISTENT:
@@ -69,19 +85,24 @@ class Viewer:
     def forget(self) -> None:
         """Something was changed through us: ask again."""
         self._kept.clear()
+        self._questions.forget(("directories", self.user.name))
 
     def directories(self) -> dict[str, str]:
-        """Directory name -> mailbox name, of all that hold mail and are listed for the user."""
-        return self._fresh("directories", "", lambda _: dict(self._listed()))
+        """Directory name -> mailbox name, of all that hold mail and are listed for the user.
 
-    def _listed(self) -> list[tuple[str, str]]:
-        found = []
-        for one in self.account.list("", ["*"]):
+        Everybody who shares with him is looked at, which may take long: raises NotYet.
+        """
+        return self._questions.answer(("directories", self.user.name), self._listed, LISTING_AGE)
+
+    def _listed(self, users: UserDatabase) -> dict[str, str]:
+        """In another thread, with an account of its own."""
+        found = {}
+        for one in Account.open(self._config, self.user, users).list("", ["*"]):
             if one.name == INBOX or {"\\NoSelect", "\\NonExistent"} & one.flags:
                 continue
             name = directory_of(one.name.split(one.separator))
             if name is not None:
-                found.append((name, one.name))
+                found[name] = one.name
         return found
 
     def mailbox_of(self, directory: str) -> str | None:
@@ -131,61 +152,46 @@ class Viewer:
         return answer
 
 
-class _Homes:
-    """Home lookups for a thread that acts as a user: made by a thread that does not.
-
-    The thread must exist before any other acts as somebody: new threads inherit that.
-    """
-
-    def __init__(self, users: UserDatabase) -> None:
-        self._users = users
-        self._lookups = ThreadPoolExecutor(1, thread_name_prefix="homes")
-        self._lookups.submit(int).result()
-
-    def home_of(self, name: str) -> Path | None:
-        return self._lookups.submit(self._users.home_of, name).result()
-
-    def exists(self, name: str) -> bool:
-        return self._lookups.submit(self._users.exists, name).result()
-
-    def close(self) -> None:
-        self._lookups.shutdown()
-
-
 class Viewers:
-    """Users by name, and who has which uid."""
+    """Users by name, and who has which uid.  What is not known yet is raised as NotYet."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._users = UserDatabase(identity_settings(config))
-        self._homes = _Homes(UserDatabase(identity_settings(config)))
-        self._known: dict[str, tuple[float, Viewer]] = {}
-        self._index: tuple[float, dict[int, list[str]]] | None = None
+        self.questions = ask_databases(identity_settings(config))
+        self._users = KnownUsers(self.questions)
+        self._recent: OrderedDict[str, Viewer] = OrderedDict()
+        self._known: WeakValueDictionary[str, Viewer] = WeakValueDictionary()
+
+    def start(self) -> None:
+        """Once this process has given up what it does not need."""
+        self.questions.start()
 
     def get(self, name: str) -> Viewer | None:
-        """The viewer of a user; None if there is no such user."""
-        now = time.monotonic()
-        known = self._known.get(name)
-        if known is not None and now - known[0] < USER_FRESH:
-            return known[1]
+        """The viewer of a user; None if there is no such user.
+
+        Raises SharingError(UNAVAILABLE) when no database can tell.
+        """
         try:
             user = self._users.lookup(name)
-            viewer = known[1] if known is not None else None
-            if viewer is None or viewer.user != user:
-                viewer = Viewer(self._config, user, self._users)
+            viewer = self._known.get(name)
+            if viewer is None:
+                viewer = self._known[name] = Viewer(self._config, user, self._users)
+            viewer.is_now(user)
         except SharingError as refusal:
+            if refusal.code is Code.UNAVAILABLE:
+                raise
             if refusal.code is not Code.NONEXISTENT:
                 log.warning("no view for %s: %s", name, refusal.detail)
-            self._known.pop(name, None)
             return None
-        if len(self._known) > 10_000:
-            self._known.clear()
-        self._known[name] = (now, viewer)
+        self._recent[name] = viewer
+        self._recent.move_to_end(name)
+        if len(self._recent) > MAX_RECENT:
+            self._recent.popitem(last=False)
         return viewer
 
     def account_for_thread(self, viewer: Viewer) -> Account:
         """An account of the viewer for one piece of work in another thread."""
-        return Account.open(self._config, viewer.user, self._homes)
+        return Account.open(self._config, viewer.user, WaitingHomes(self.questions, viewer.uid))
 
     def acting_for(self, viewer: Viewer, mailbox: str) -> MailUser:
         """As whom the mailbox's own files are changed: its owner, in a public one the viewer.
@@ -200,33 +206,18 @@ class Viewers:
 
     def forget(self) -> None:
         """Something was changed through us: ask again, for everybody."""
-        for _, viewer in self._known.values():
+        for viewer in list(self._known.values()):
             viewer.forget()
 
     def close(self) -> None:
-        self._homes.close()
+        self.questions.close()
 
     def names_of(self, uid: int) -> list[str]:
         """Users with this uid; the superuser sees everybody who can be listed."""
-        index = self._by_uid()
+        index = self._users.by_uid()
         if uid == 0:
             return sorted({name for names in index.values() for name in names})
         names = list(index.get(uid, ()))
-        try:
-            own = pwd.getpwuid(uid).pw_name
-        except KeyError:
-            return names
-        viewer = None if own in names else self.get(own)
+        own = self._users.name_of(uid)
+        viewer = self.get(own) if own and own not in names else None
         return [*names, own] if viewer is not None and viewer.uid == uid else names
-
-    def _by_uid(self) -> dict[int, list[str]]:
-        now = time.monotonic()
-        if self._index is None or now - self._index[0] >= INDEX_FRESH:
-            index: dict[int, list[str]] = {}
-            for name in self._users.iterate():
-                try:
-                    index.setdefault(self._users.lookup(name).uid, []).append(name)
-                except SharingError as refusal:
-                    log.info("%s is left out: %s", name, refusal.detail)
-            self._index = (time.monotonic(), index)
-        return self._index[1]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sharefs.mount.main import NEEDED
+from tests.account.world import world_in_tmp
 from tests.support.mount import Mount, is_mounted, mounted
 
 pytestmark = [pytest.mark.superuser, pytest.mark.fuse]
@@ -44,11 +45,28 @@ def wait_until_unmounted(top: Path) -> None:
 
 
 def test_only_the_needed_capabilities_are_kept(mirror: Mount) -> None:
-    status = Path(f"/proc/{mirror.process.pid}/status").read_text().splitlines()
-    masks = {line.split(":")[0]: int(line.split()[1], 16) for line in status if "Cap" in line[:3]}
+    demand_few_capabilities(mirror)
+
+
+def test_the_threads_of_the_view_have_no_more(open_tmp: Path) -> None:
+    with world_in_tmp() as world:
+        arguments: list[str | Path] = ["--state", world.top / "state"]
+        with mounted(world.top, arguments, config=world.config_path) as view:
+            os.listdir(view.top)  # root's own list: the user database is asked by a thread
+            demand_few_capabilities(view)
+
+
+def demand_few_capabilities(mount: Mount) -> None:
+    """Of every thread: the kernel keeps them for each."""
     want = sum(1 << number for number in NEEDED)
-    assert (masks["CapEff"], masks["CapPrm"], masks["CapBnd"]) == (want, want, want)
-    assert "NoNewPrivs:\t1" in status
+    for task in Path(f"/proc/{mount.process.pid}/task").iterdir():
+        status = (task / "status").read_text().splitlines()
+        masks = {
+            line.split(":")[0]: int(line.split()[1], 16) for line in status if "Cap" in line[:3]
+        }
+        assert (masks["CapEff"], masks["CapPrm"], masks["CapBnd"]) == (want, want, want)
+        assert masks["CapInh"] == masks["CapAmb"] == 0
+        assert "NoNewPrivs:\t1" in status
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)

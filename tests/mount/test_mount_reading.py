@@ -72,7 +72,7 @@ async def test_another_reads_while_one_works_in_a_thread(pipe: tuple[int, int]) 
         request = await next_request(reading, pipe[0])
         read.append(request)
         if request == b"l":
-            await reading.run_long(lambda: go_on.wait(5))
+            await reading.run_long(lambda: go_on.wait(5), 1000)
             read.append(b"L")
         else:
             go_on.set()
