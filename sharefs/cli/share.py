@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 import click
@@ -222,7 +223,7 @@ def _granted_to(host: Host, name: str) -> list[dict[str, Any]]:
         who = AclViewer(viewer.acl_user, viewer.acl_groups, owner_name=account.user.name,
                         private_namespace=True)  # fmt: skip
         found = []
-        for mailbox, acl in account.own_acls():
+        for mailbox, acl in sorted(account.own_acls(), key=itemgetter(0)):
             rights = effective(acl, who, NONE).rights
             if rights:
                 found.append(
@@ -254,6 +255,9 @@ def link(
     mailbox: str, name: str | None,
 ) -> None:  # fmt: skip
     """Link OWNER's MAILBOX into the user's own tree as NAME.  Default: shared/OWNER.
+
+    NAME must be given where a shared namespace has that prefix already; what it lists needs no
+    links in sharefs or Dovecot, only in programs that know no such namespaces.
 
     With the Maildir++ layout every mailbox needs a link of its own: --with-children makes them.
     The owner's ACL decides what the user may do there, through sharefs; another IMAP server may
@@ -342,7 +346,7 @@ def _given(account: Account, mailboxes: tuple[str, ...]) -> list[dict[str, Any]]
             "Rights": str(rights),
             "Role": role_of(rights) if not negative else "",
         }
-        for name, acl in account.own_acls()
+        for name, acl in sorted(account.own_acls(), key=itemgetter(0))
         if not mailboxes or name in mailboxes
         for entry in acl.entries
         if entry.identifier.kind is not Kind.OWNER

@@ -152,3 +152,12 @@ def test_help_has_examples_and_keeps_its_lines(shell: Shell, command: str) -> No
     out = shell.ok(f"{command} --help").out
     assert "\\b" not in out
     assert f"\n    sharefs {command}" in out
+
+
+def test_a_name_that_a_shared_namespace_has(host: World, shell: Shell) -> None:
+    """The default lies where the shared namespace lists owners; the refusal says what to type."""
+    done = shell.run("share link -u bob alice Work")
+    assert done.status == 69
+    assert "shared/alice is not in bob's own tree but in the shared namespace" in done.err
+    assert "linked/alice" in done.err
+    shell.ok("share link -u bob alice Work linked/alice")

@@ -155,7 +155,7 @@ def test_what_a_group_shares_is_listed(shared: World, shell: Shell, plans: Path)
     plan_and_apply(shell, plans, "-u alice groups")
     assert listed(shared, "bob") == listed(shared, "carol") == ["shared/alice/Work"]
     assert not kernel(shared, "bob", shared.maildir("alice"), os.R_OK)
-    # The new list cache is as readable as the old one; new mailboxes are closed until the next plan.
+    # The new list cache is as readable as the old; new mailboxes are closed until the next plan.
     cache = shared.maildir("alice", "dovecot-acl-list")
     old = cache.read_bytes()
     shared.as_user("alice", lambda a: a.create("Work/New"))

@@ -77,7 +77,12 @@ def _place(account: Account, name: str) -> tuple[Namespace, str]:
     """The namespace of a mailbox that is, or will be, a link, and its name below the root."""
     found = account.find(name)
     if found is None or found.namespace.type != "private" or not found.levels:
-        raise SharingError(Code.CANNOT, f"{name} is not in {account.user.name}'s own tree")
+        where = "" if found is None else f" but in the {found.namespace.type} namespace"
+        raise SharingError(
+            Code.CANNOT,
+            f"{name} is not in {account.user.name}'s own tree{where}: say which name of that tree"
+            " the link shall have, as NAME (linked/alice, say)",
+        )
     namespace = found.namespace
     # Raises for names that no mailbox can have.
     path = namespace.storage.mailbox_path(found.levels)
