@@ -32,6 +32,7 @@ from sharefs.namespaces.templates import Owner
 from sharefs.permissions.access import Credentials, Inode
 from sharefs.permissions.explain import walk
 from sharefs.permissions.inherit import Creation, Facts
+from sharefs.sharing import list_cache
 from sharefs.sharing.files import MAX_SIZE, AclReader, acl_path
 from sharefs.sharing.policy import AclMailbox, Policy, configured_entries
 
@@ -174,8 +175,9 @@ class Boxes:
         if box.acl is not None:
             samples["acl"] = [str(acl_path(path))]
         return MailboxFiles(
-            path=path, control=control, root=location.path, acl_dir=own.acl_dir, samples=samples
-        )
+            path=path, control=control, root=location.path, acl_dir=own.acl_dir, samples=samples,
+            list_cache=location.control_dir / list_cache.FILE_NAME if box.stored else None,
+        )  # fmt: skip
 
     def _mentioned(self, box: ScannedBox, acl: Acl, owner: str) -> Mentioned:
         way = walk(_SUPERUSER, Path(box.path) / "cur", look=self._world.look)
@@ -185,6 +187,9 @@ class Boxes:
         if box.acl is not None:
             with contextlib.suppress(OSError):  # removed since; the comparison finds none either
                 inodes.append(self._world.look(str(acl_path(Path(box.path)))))
+        with contextlib.suppress(OSError):  # there need not be one
+            cache = self._namespace.location.control_dir / list_cache.FILE_NAME
+            inodes.append(self._world.look(str(cache)))
         return mentioned(acl, owner, inodes, [(kind.uid, kind.gid) for kind in box.kinds])
 
     def _as_others(self, found: Found, own: AclMailbox) -> AclMailbox:

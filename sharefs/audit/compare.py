@@ -136,6 +136,8 @@ class Comparison:
             viewer = Viewer(first.user.acl_user, first.user.acl_groups)
             rights = policy.rights_of(viewer, own if is_owner else shared).rights
             denied = dict(self._denied(box, rights, first.who, world))
+            if "l" in rights.letters and "l" not in denied and not is_owner:
+                denied.update(_unlisted(box, first.who, world))
             leaked = ""
             if first.shell is not None and not is_owner and not rights.covers(READ):
                 leaked = readable_by(box, first.shell, world)
@@ -170,6 +172,18 @@ class Comparison:
     def outsiders(self, box: MailboxFiles, world: World) -> list[str]:
         """Login accounts that are no mail users and may read the messages."""
         return [account.name for account in self._outsiders if readable_by(box, account.who, world)]
+
+
+def _unlisted(box: MailboxFiles, who: Credentials, world: World) -> Iterator[tuple[str, str]]:
+    """LIST shows what is in the root, or where that may not be listed, what the cache names."""
+    if box.list_cache is None:
+        return
+    root = ask(Question(Verb.LOOK, str(box.root), "list the mailboxes"), who, world)
+    if root.allowed:
+        return
+    cache = ask(Question(Verb.READ, str(box.list_cache), "list the mailboxes"), who, world)
+    if not cache.allowed:
+        yield "l", f"LIST does not show it: {_why(root, who)}; and {_why(cache, who)}"
 
 
 def readable_by(box: MailboxFiles, who: Credentials, world: World) -> str:

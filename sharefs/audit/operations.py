@@ -82,6 +82,7 @@ class MailboxFiles:
     private_seen: the viewer's own directory for \\Seen, if it is his own.  root: the mail root.
     is_automatic: it is not there yet, and is made when it is first used.
     samples: files that stand for all in cur and in new, if that was found out already.
+    list_cache: what LIST goes by where the root may not be listed; None: the mailbox is INBOX.
     """
 
     path: Path
@@ -92,6 +93,7 @@ class MailboxFiles:
     is_link: bool = False
     is_automatic: bool = False
     samples: Mapping[str, Sequence[str]] | None = None
+    list_cache: Path | None = None
 
     def files_in(self, folder: str) -> Sequence[str]:
         """One message file of each kind."""
