@@ -79,6 +79,13 @@ class Host(Protocol):
         """The mailbox for APPEND, COPY, MOVE.  Raises SharingError."""
         ...
 
+    def compress_after_answer(self) -> None:
+        """Compress both directions from behind the answer to the running command on (RFC 4978).
+
+        Raises SharingError: ALREADY_EXISTS if it is so already, LIMIT if there is no room for it.
+        """
+        ...
+
     def idling(self, handle: Handle | None) -> AbstractAsyncContextManager[Waiter]:
         """Watch the mailbox, so that no change from here on is missed."""
         ...

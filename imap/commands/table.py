@@ -11,6 +11,7 @@ from typing import Final
 from imap.commands import (
     acl,
     append,
+    compress,
     copy,
     fetch,
     general,
@@ -45,6 +46,7 @@ COMMANDS: Final[dict[str, Spec]] = {
     "NOOP": Spec(general.noop, _ANY),
     "LOGOUT": Spec(general.logout, _ANY),
     "ID": Spec(general.id_, _ANY),  # RFC 2971
+    "COMPRESS": Spec(compress.compress, _ANY),  # RFC 4978
     # RFC 3501 6.3, authenticated state
     "ENABLE": Spec(general.enable, _ANY),  # RFC 5161
     "SELECT": Spec(select.select, _ANY),
@@ -95,6 +97,7 @@ _CAPABILITY: Final = (
 _ACL_CAPABILITY: Final = b" ACL RIGHTS=texk LIST-MYRIGHTS"
 
 
-def capability(*, acl_enabled: bool) -> bytes:
+def capability(*, acl_enabled: bool, compress: bool = True) -> bytes:
     """What is told after login.  Which document each word is: docs/rfc-map.md."""
-    return _CAPABILITY + (_ACL_CAPABILITY if acl_enabled else b"")
+    words = _CAPABILITY + (_ACL_CAPABILITY if acl_enabled else b"")
+    return words + b" COMPRESS=DEFLATE" if compress else words

@@ -18,8 +18,10 @@ from imap.commands.host import Handle
 from imap.commands.replies import no, ok
 from imap.commands.session import Session, State
 from imap.commands.table import capability
+from imap.service.deflate import Compressor, Decompressor
 from imap.service.handover import Handover
 from imap.service.mailboxes import MailboxPool, SharedHandle
+from imap.service.stream import COMPRESSED_LIMIT, ClientStream, may_compress_more
 from imap.service.worker import WorkerContext
 from imap.wire import (
     NEED_DATA,
@@ -31,7 +33,7 @@ from imap.wire import (
     ProtocolError,
 )
 from sharefs.account import Account
-from sharefs.errors import SharingError
+from sharefs.errors import Code, SharingError
 from sharefs.rights import READ, Rights
 from sharefs.store.interface import Mailbox
 
@@ -48,13 +50,25 @@ class Disconnected(Exception):
 
 
 class Connection:
-    """A stream with the command reader on it; the Host of its session."""
+    """A stream with the command reader on it; the Host of its session.
 
-    def __init__(self, stream: trio.abc.Stream, reader: CommandReader, pool: MailboxPool) -> None:
+    deflate_level: how hard to compress where a client asks for it, 1 to 9; 0: not at all.
+    """
+
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        reader: CommandReader,
+        pool: MailboxPool,
+        *,
+        deflate_level: int = 0,
+    ) -> None:
         self._stream = stream
+        self._deflate_level = deflate_level
         self._reader = reader
         self._pool = pool
         self._appending_tag = ""
+        self._compressing: tuple[Compressor, Decompressor] | None = None  # once it is answered
 
     # -- the Host of imap.commands ---------------------------------------------------------
 
@@ -90,6 +104,29 @@ class Connection:
         assert isinstance(handle, SharedHandle)
         with handle.watching() as poll:
             yield IdleWaiter(self, handle, poll)
+
+    def compress_after_answer(self) -> None:
+        stream = self._stream
+        if not isinstance(stream, ClientStream):
+            raise SharingError(Code.LIMIT, "this kind of connection cannot be compressed")
+        if stream.is_compressed or self._compressing is not None:
+            raise SharingError(Code.ALREADY_EXISTS, "compression is active already")
+        if not self._deflate_level:
+            raise SharingError(Code.LIMIT, "imap_compress_deflate_level is 0")
+        if not may_compress_more():
+            raise SharingError(Code.LIMIT, f"{COMPRESSED_LIMIT} connections are compressed already")
+        try:
+            self._compressing = Compressor(self._deflate_level), Decompressor()
+        except MemoryError as error:
+            raise SharingError(Code.LIMIT, "no memory is left to compress with") from error
+
+    def _begin_compression(self) -> None:
+        """The answer is out.  What the client sent after its command is compressed already."""
+        if self._compressing is not None and isinstance(self._stream, ClientStream):
+            compressor, decompressor = self._compressing
+            self._compressing = None
+            decompressor.feed(self._reader.take_unread())
+            self._stream.compress(compressor, decompressor)
 
     # -- input -----------------------------------------------------------------------------
 
@@ -131,7 +168,11 @@ class Connection:
             match event:
                 case Command():
                     await engine.run(session, event)
-                    await session.drain()
+                    if self._compressing is None:
+                        await session.drain()
+                    else:
+                        await session.flush()
+                        self._begin_compression()
                 case LiteralData():
                     await self._take(session, event)
                 case _:
@@ -210,7 +251,8 @@ async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerConte
         Limits(line=settings.imap_max_line_length, append=settings.sharefs_append_max_size)
     )
     reader.feed(handover.unread)
-    connection = Connection(stream, reader, worker.mailboxes)
+    level = min(settings.imap_compress_deflate_level, 9)
+    connection = Connection(stream, reader, worker.mailboxes, deflate_level=level)
     tag = handover.tag.encode("ascii")
     try:
         account = await connection.blocking(
@@ -221,7 +263,7 @@ async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerConte
         refusal = no("Your mail cannot be reached; see the server log.", b"UNAVAILABLE")
         await stream.send_all(refusal.line(tag) + b"* BYE Try again later.\r\n")
         return
-    told = capability(acl_enabled=account.settings.acl_enabled)
+    told = capability(acl_enabled=account.settings.acl_enabled, compress=bool(level))
     session = Session(account, connection, told)
     session.out += ok("Logged in", b"CAPABILITY " + told).line(tag)
     try:

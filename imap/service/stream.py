@@ -5,12 +5,24 @@ it next would.  So a running command is finished and answered, and BYE lands in 
 """
 
 import socket
+import weakref
 from typing import Final
 
 import trio
 
+from imap.service.deflate import Compressor, Decompressor
+
 _CHUNK: Final = 64 * 1024  # octets; each must leave within the write limit
 _BYE_PATIENCE: Final = 0.5  # seconds a client that does not read gets for its BYE
+
+# Each takes about 0.3 MiB (deflate.py): clients who only ask for compression take no more than
+# this of a worker's memory.
+COMPRESSED_LIMIT: Final = 500
+_compressed: Final = weakref.WeakSet["ClientStream"]()
+
+
+def may_compress_more() -> bool:
+    return len(_compressed) < COMPRESSED_LIMIT
 
 
 class ClientStream(trio.abc.Stream):
@@ -33,6 +45,20 @@ class ClientStream(trio.abc.Stream):
         self._receiving = False
         self._ending = False
         self._scope: trio.CancelScope | None = None
+        self._compressor: Compressor | None = None
+        self._decompressor: Decompressor | None = None
+        self.garbled = ""  # why what the client sent cannot be decompressed
+
+    # --- compression -----------------------------------------------------------------------
+
+    @property
+    def is_compressed(self) -> bool:
+        return self._compressor is not None
+
+    def compress(self, compressor: Compressor, decompressor: Decompressor) -> None:
+        """Compress what is sent from now on, decompress what comes."""
+        self._compressor, self._decompressor = compressor, decompressor
+        _compressed.add(self)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Always lets others run before it returns; a cancellation loses no octets."""
@@ -51,6 +77,24 @@ class ClientStream(trio.abc.Stream):
         return octets
 
     async def _receive(self, max_bytes: int) -> bytes:
+        inflated = self._decompressor
+        if inflated is None:
+            return await self._receive_octets(max_bytes)
+        while True:
+            if inflated.is_waiting:
+                await trio.lowlevel.checkpoint()  # before anything is taken that could be lost
+            elif inflated.has_ended or not (octets := await self._receive_octets(_CHUNK)):
+                return b""
+            else:
+                inflated.feed(octets)
+            try:
+                if taken := inflated.take(max_bytes):
+                    return taken
+            except ValueError as exc:
+                self.garbled = str(exc)
+                raise trio.BrokenResourceError(self.garbled) from exc
+
+    async def _receive_octets(self, max_bytes: int) -> bytes:
         # Clients wait for answers, so there is nothing yet: wait first.  And straight to the
         # socket: a round trip costs a third of what it does through trio's own stream.
         while True:
@@ -70,10 +114,16 @@ class ClientStream(trio.abc.Stream):
         for start in range(0, len(view), _CHUNK):
             if start:
                 await trio.lowlevel.checkpoint()
-            await self._send_chunk(view[start : start + _CHUNK])
+            await self._send_chunk(self._on_wire(view[start : start + _CHUNK]))
         if len(view) >= _CHUNK:
             await trio.lowlevel.checkpoint()
         self._between_lines = bytes(view[-2:]) == b"\r\n"
+
+    def _on_wire(self, chunk: memoryview) -> memoryview:
+        """Flushed, because a client waits for what it asked for."""
+        if self._compressor is None:
+            return chunk
+        return memoryview(self._compressor.compress(chunk) + self._compressor.flush())
 
     async def _send_chunk(self, chunk: memoryview) -> None:
         try:
@@ -101,6 +151,7 @@ class ClientStream(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
+        _compressed.discard(self)
         await self._stream.aclose()
 
     def end_scope(self) -> trio.CancelScope:
@@ -120,6 +171,7 @@ class ClientStream(trio.abc.Stream):
             return
         with trio.move_on_after(_BYE_PATIENCE, shield=True):
             try:
-                await self._stream.send_all(f"* BYE {text}\r\n".encode())
+                line = memoryview(f"* BYE {text}\r\n".encode())
+                await self._stream.send_all(self._on_wire(line))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self.peer_closed = True

@@ -158,6 +158,8 @@ class Worker:
             reason = f"Protocol error: {_first(group)}"
         except* SharingError as group:
             reason = f"Refused: {_first(group)}"
+        if stream.garbled:
+            return f"The client sent {stream.garbled}"
         if stream.unresponsive:
             return "The client does not read"
         return "Connection closed" if stream.peer_closed else reason

@@ -102,6 +102,7 @@ class Scalars:
     # IMAP.
     imap_max_line_length: int = setting("64k", OCTETS)
     imap_idle_notify_interval: int = setting("2 mins", SECONDS)
+    imap_compress_deflate_level: int = setting("6", UINT)  # 0: no COMPRESS
     imap_capability: str = setting("", LITERAL)
     imap_logout_format: str = setting(
         "in=%{input} out=%{output} deleted=%{deleted} expunged=%{expunged} trashed=%{trashed}"

@@ -317,6 +317,12 @@ class MemoryHost:
     lines: list[bytes | None] = field(default_factory=list)
     on_wait: Callable[[], None] = lambda: None
     handles: list[MemoryHandle] = field(default_factory=list)
+    compressed: bool = False
+
+    def compress_after_answer(self) -> None:
+        if self.compressed:
+            raise SharingError(Code.ALREADY_EXISTS, "compressed")
+        self.compressed = True
 
     async def send(self, octets: bytes) -> None:
         self.sent += octets

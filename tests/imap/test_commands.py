@@ -678,3 +678,18 @@ async def test_deleting_what_is_selected_under_another_name_leaves_it() -> None:
     assert await client.say(b"DELETE alias/Work") == [b"OK Delete completed."]
     assert client.session.selected is None
     assert client.session.state is State.AUTHENTICATED
+
+
+async def test_compress() -> None:
+    client = make_client(0)
+    assert (await client.say(b"COMPRESS GZIP")) == [b"BAD Unknown compression mechanism."]
+    assert not client.host.compressed
+    assert (await client.say(b"compress deflate")) == [b"OK Compression begins."]
+    assert client.host.compressed
+    got = await client.say(b"COMPRESS DEFLATE")
+    assert got == [b"NO [COMPRESSIONACTIVE] Compression is active."]
+
+
+def test_compression_is_told_only_where_it_is_offered() -> None:
+    assert b"COMPRESS=DEFLATE" in capability(acl_enabled=True)
+    assert b"COMPRESS" not in capability(acl_enabled=True, compress=False)

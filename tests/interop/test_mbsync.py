@@ -204,6 +204,7 @@ def test_everything_arrives_and_a_second_run_changes_nothing(shared: Host) -> No
     for told in (alice.run("both", "-Dn"), bob.run("both", "-Dn"), bob.run("pull", "-Dn")):
         assert len(re.findall(CHANGING, told)) == 0, told
         assert re.search(r">>> \d+ SELECT", told), "nothing was looked at"
+        assert re.search(r">>> \d+ COMPRESS DEFLATE", told), "all of this ran compressed"
     assert tree(*places) == before
 
 

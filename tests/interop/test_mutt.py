@@ -30,6 +30,7 @@ set move=no
 set read_inc=0
 set help=no
 set wait_key=no
+set imap_deflate=yes
 set beep=no
 """
 

@@ -1,12 +1,14 @@
 """The client's stream in a worker: write limit, polite ends, counters."""
 
 import socket
+import zlib
 from collections.abc import Iterator
 
 import pytest
 import trio
 
-from imap.service.stream import ClientStream
+from imap.service.deflate import Compressor, Decompressor
+from imap.service.stream import ClientStream, may_compress_more
 
 
 @pytest.fixture
@@ -96,3 +98,104 @@ async def test_octets_are_counted_and_the_end_is_noticed(ends: Ends) -> None:
     client.close()
     assert await stream.receive_some() == b""
     assert stream.peer_closed
+
+
+# --- COMPRESS --------------------------------------------------------------------------------
+
+
+def deflated(octets: bytes) -> bytes:
+    """As a client sends it, in a stream of its own."""
+    client = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return client.compress(octets) + client.flush(zlib.Z_SYNC_FLUSH)
+
+
+def compressed(ends: Ends) -> Ends:
+    ends[0].compress(Compressor(6), Decompressor())
+    return ends
+
+
+async def test_what_is_sent_can_be_read_at_once(ends: Ends) -> None:
+    stream, client = compressed(ends)
+    inflate = zlib.decompressobj(-15)
+    for text in (b"* 1 EXISTS\r\n", bytes(200_000), b"x OK\r\n"):
+        got = b""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, text)
+            while len(got) < len(text):
+                got += inflate.decompress(await trio.to_thread.run_sync(client.recv, 1 << 16))
+        assert got == text
+    assert stream.octets_out < 2000
+
+
+async def test_what_comes_is_decompressed_however_it_is_split(ends: Ends) -> None:
+    stream, client = compressed(ends)
+    octets = deflated(b"a NOOP\r\nb CHECK\r\n")
+    got = bytearray()
+
+    async def collect() -> None:
+        while True:
+            got.extend(await stream.receive_some())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(collect)
+        for at in range(len(octets)):
+            client.sendall(octets[at : at + 1])
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert got == b"a NOOP\r\nb CHECK\r\n"
+
+
+async def test_a_bomb_comes_in_pieces_and_lets_others_run(ends: Ends) -> None:
+    stream, client = compressed(ends)
+    client.sendall(deflated(bytes(64 << 20)))  # 64 KiB on the wire
+    turns = total = 0
+
+    async def another() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(another)
+        while total < 64 << 20:
+            got = await stream.receive_some(4096)
+            assert 0 < len(got) <= 4096
+            total += len(got)
+        nursery.cancel_scope.cancel()
+    assert turns > 10_000
+
+
+async def test_what_is_no_deflate_ends_the_connection(ends: Ends) -> None:
+    stream, client = compressed(ends)
+    client.sendall(b"\xff" * 100)
+    with pytest.raises(trio.BrokenResourceError):
+        await stream.receive_some()
+    assert "deflate" in stream.garbled
+
+
+async def test_the_end_of_the_clients_stream_is_the_end(ends: Ends) -> None:
+    stream, client = compressed(ends)
+    whole = zlib.compressobj(6, zlib.DEFLATED, -15)
+    client.sendall(whole.compress(b"a LOGOUT\r\n") + whole.flush() + b"more")
+    assert await stream.receive_some() == b"a LOGOUT\r\n"
+    assert await stream.receive_some() == b""
+
+
+async def test_bye_is_compressed_too(ends: Ends) -> None:
+    stream, client = compressed(ends)
+    await stream.send_all(b"* OK\r\n")
+    await stream.say_bye("The end.")
+    inflate = zlib.decompressobj(-15)
+    assert inflate.decompress(client.recv(1000)) == b"* OK\r\n* BYE The end.\r\n"
+
+
+async def test_only_so_many_connections_are_compressed(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("imap.service.stream.COMPRESSED_LIMIT", 1)
+    assert may_compress_more()
+    stream, _ = compressed(ends)
+    assert not may_compress_more()
+    await stream.aclose()
+    assert may_compress_more()
