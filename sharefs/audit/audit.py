@@ -13,7 +13,7 @@ from sharefs.audit.boxes import LinkedFiles
 from sharefs.audit.facts import Account, HostFacts, Known, ProcessFacts, RootFacts, UserFacts
 from sharefs.audit.findings import Finding
 from sharefs.audit.gather import Gatherer, Selection
-from sharefs.audit.people import login_accounts, mail_processes, users_of
+from sharefs.audit.people import KnownHomes, login_accounts, mail_processes, users_of
 from sharefs.audit.rules import judge_host, judge_root
 from sharefs.audit.viewing import ViewerContext
 from sharefs.audit.workers import in_processes
@@ -53,6 +53,7 @@ class _Rest:
     bad: dict[str, str]
     linked: LinkedFiles
     crossing: list[tuple[str, str]]
+    public: dict[Path, str]
     entries: int
 
 
@@ -89,7 +90,8 @@ class Audit:
         """
         accounts = login_accounts() if self.accounts is None else self.accounts
         bad: dict[str, str] = {}
-        users = list(users_of(self.database, self._names(), bad, accounts))
+        with groups.remembering():
+            users = list(users_of(self.database, self._names(), bad, accounts))
         if not users and not bad:
             self._raise_nobody()
         chosen = [user for user in users if not self.only or user.name in self.only]
@@ -108,7 +110,8 @@ class Audit:
             ),
         )  # fmt: skip
         selection = Selection(self.namespaces)
-        gatherer = Gatherer(self.config, self.database, users, accounts, selection, self._tick, bad)
+        homes = KnownHomes(self.database, {user.name: user.user.home for user in users})
+        gatherer = Gatherer(self.config, homes, users, accounts, selection, self._tick, bad)
         gatherer.prepare()
         facts = self._with_map(facts, users)
         yield from self._private(gatherer, chosen, facts)
@@ -127,7 +130,8 @@ class Audit:
         def work(number: int) -> Iterator[_Part | _Rest]:
             for root in gatherer.owners(chosen[number::jobs]):
                 yield self._part(root, facts)
-            yield _Rest(gatherer.bad, gatherer.linked, gatherer.crossing, self.entries)
+            yield _Rest(gatherer.bad, gatherer.linked, gatherer.crossing,
+                        gatherer.public_roots, self.entries)  # fmt: skip
 
         done: set[str] = set()
         entries: list[int] = []
@@ -135,6 +139,7 @@ class Audit:
             if isinstance(result, _Rest):
                 gatherer.bad.update(result.bad)
                 gatherer.note_links(result.linked)
+                gatherer.public_roots |= result.public
                 new = (pair for pair in result.crossing if pair not in gatherer.crossing)
                 gatherer.crossing += list(new)
                 entries.append(result.entries)
@@ -145,7 +150,7 @@ class Audit:
         self.entries = sum(entries)
 
     def _part(self, root: RootFacts, facts: HostFacts) -> "_Part":
-        self._learn_names(root)
+        self._learn_names(root, facts)
         findings = list(judge_root(root, facts))
         seen = root if self.observe is not None else None
         return _Part(root.owner, len(root.boxes), findings, seen)
@@ -177,12 +182,14 @@ class Audit:
             frozenset(user.user.acl_user for user in users),
         )
 
-    def _learn_names(self, root: RootFacts) -> None:
+    def _learn_names(self, root: RootFacts, facts: HostFacts) -> None:
         """Whether those exist whom the ACLs of this root name."""
         for box in root.boxes:
             for entry in () if box.acl is None else box.acl.acl.entries:
                 name = entry.identifier.name
-                if entry.identifier.kind is Kind.USER and name not in self._exists:
+                if entry.identifier.kind is not Kind.USER or name in facts.known.acl_users:
+                    continue
+                if name not in self._exists:
                     try:
                         self._exists[name] = self.database.exists(name)
                     except SharingError:

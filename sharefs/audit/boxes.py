@@ -4,7 +4,6 @@ Only reads.
 """
 
 import contextlib
-import errno
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -13,13 +12,14 @@ from typing import Final
 
 from sharefs.account.context import default_acl_dir
 from sharefs.acl import Acl
+from sharefs.audit.alike import Alike, Compared, likeness
 from sharefs.audit.compare import Comparison, Mentioned, mentioned, readable_by_everybody
 from sharefs.audit.facts import (
     BoxFacts,
-    LinkFacts,
     UserFacts,
 )
-from sharefs.audit.mounts import Mount
+from sharefs.audit.inodes import Inodes
+from sharefs.audit.linked import Links
 from sharefs.audit.operations import MailboxFiles
 from sharefs.audit.questions import World
 from sharefs.audit.scan import ScannedBox
@@ -30,14 +30,12 @@ from sharefs.names import Layout, Levels, levels_of
 from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace
 from sharefs.namespaces.templates import Owner
 from sharefs.permissions.access import Credentials, Inode
-from sharefs.permissions.explain import walk
 from sharefs.permissions.inherit import Creation, Facts
 from sharefs.sharing import list_cache
-from sharefs.sharing.files import MAX_SIZE, AclReader, acl_path
+from sharefs.sharing.files import MAX_SIZE, acl_path
 from sharefs.sharing.policy import AclMailbox, Policy, configured_entries
 
 _SUPERUSER: Final = Credentials(0, 0, superuser=True)
-
 
 # Device and inode -> a mailbox that has the file, and the mode and group it gives new files.
 LinkedFiles = dict[tuple[int, int], tuple[str, int, int]]
@@ -47,13 +45,14 @@ LinkedFiles = dict[tuple[int, int], tuple[str, int, int]]
 class Around:
     """What mailboxes are compared with.
 
-    roots: resolved mail roots -> whose.  note_links: told of message files with several names.
+    roots: gives resolved mail roots -> whose.  note_links: told of message files with several
+    names.  inodes: of this process.
     """
 
-    roots: Mapping[Path, str]
-    mounts: tuple[Mount, ...]
+    roots: Callable[[], Mapping[Path, str]]
     comparison: Comparison
     note_links: Callable[[LinkedFiles], None]
+    inodes: Inodes
 
 
 class Boxes:
@@ -66,7 +65,11 @@ class Boxes:
         context: ViewerContext,
         namespace: Namespace,
         root: Inode,
+        world: World,
+        *,
+        device: int | None,
     ) -> None:
+        """world: is only asked about this root.  device: of the root, if it is all on one mount."""
         self._around = around
         self._user = user
         self._context = context
@@ -79,7 +82,15 @@ class Boxes:
             enabled=settings.acl_enabled,
             linker_is_owner=settings.sharefs_symlink_owner == "linker",
         )
-        self._world = World(around.mounts, remembered={})
+        self._device = device
+        self._world = world
+        self._theirs = self._as_shared()
+        self._alike = Alike()
+        spaces = [namespace, *([] if self._theirs is None else [self._theirs])]
+        by_name = any(rule.acl for space in spaces for rule in space.settings.mailboxes)
+        elsewhere = namespace.location.control_path is not None or settings.acl_global_path
+        self._names_matter = device is None or by_name or bool(elsewhere)
+        self._links = Links(context, namespace, around.roots)
 
     def of(self, scanned: list[ScannedBox]) -> Iterator[BoxFacts]:
         by_stored = {box.stored: box for box in scanned}
@@ -88,11 +99,12 @@ class Boxes:
             if levels is None:
                 continue
             if box.is_link:
-                yield self._link(box, levels)
+                yield self._links.facts(box, levels)
                 continue
             if box.inode is None or not box.selectable:
                 continue
             above = self._above(box, by_stored)
+            self._remember(box)
             yield self._box(box, levels, above)
             self._world.forget()
 
@@ -129,16 +141,11 @@ class Boxes:
             Facts(box.inode.mode, box.inode.uid, box.inode.gid, box.path), egid=user.who.gid
         )
         files = self._files(box, own)
-        by = self._mentioned(box, acl, namespace.owner or "")
-        comparison = self._around.comparison
-        judged = tuple(
-            comparison.judged(
-                files, own, self._as_others(found, own), self._policy, by, self._world
-            )
-        )
-        if own.ignored or not self._context.settings.acl_enabled:
-            # Nothing is granted to others but by the kernel, so the two cannot disagree.
-            judged = tuple(each for each in judged if each.is_owner)
+        likeness = self._likeness(box)
+        compared = self._alike.get(likeness)
+        if compared is None:
+            compared = self._compare(box, found, own, acl, files)
+            self._alike.keep(likeness, compared)
         self._note_links(box, creation)
         return BoxFacts(
             owner=namespace.owner or "",
@@ -156,10 +163,34 @@ class Boxes:
             acl_lines=_lines(box.acl),
             locks=tuple(box.locks) if box.stored else (),
             foreign=tuple(box.foreign) if box.stored else (),
-            judged=judged,
-            stranger=readable_by_everybody(files, self._world),
-            outsiders=tuple(comparison.outsiders(files, self._world)),
+            judged=compared.judged,
+            stranger=compared.stranger,
+            outsiders=compared.outsiders,
         )
+
+    # --- who may do what -----------------------------------------------------------------
+
+    def _compare(
+        self, box: ScannedBox, found: Found, own: AclMailbox, acl: Acl, files: MailboxFiles
+    ) -> Compared:
+        by = self._mentioned(box, acl, self._namespace.owner or "")
+        comparison = self._around.comparison
+        theirs = self._as_others(found, own)
+        judged = tuple(comparison.judged(files, own, theirs, self._policy, by, self._world))
+        if own.ignored or not self._context.settings.acl_enabled:
+            # Nothing is granted to others but by the kernel, so the two cannot disagree.
+            judged = tuple(each for each in judged if each.is_owner)
+        return Compared(
+            judged,
+            readable_by_everybody(files, self._world),
+            tuple(comparison.outsiders(files, self._world)),
+        )
+
+    def _likeness(self, box: ScannedBox) -> object:
+        """None: it may be unlike every other in what the scan does not see."""
+        if self._names_matter or (box.has_acl and box.acl is None):
+            return None
+        return likeness(box, lambda kind: self._world.acl_of(self._real(kind.sample)))
 
     def _files(self, box: ScannedBox, own: AclMailbox) -> MailboxFiles:
         location = self._namespace.location
@@ -172,15 +203,16 @@ class Boxes:
         for kind in box.kinds:
             if kind.folder in samples:
                 samples[kind.folder].append(kind.sample)
-        if box.acl is not None:
+        if box.acl is not None or (box.acl_is_link and os.path.exists(acl_path(path))):
             samples["acl"] = [str(acl_path(path))]
         return MailboxFiles(
             path=path, control=control, root=location.path, acl_dir=own.acl_dir, samples=samples,
             list_cache=location.control_dir / list_cache.FILE_NAME if box.stored else None,
+            is_plain=self._device is not None and (box.acl is not None or not box.has_acl),
         )  # fmt: skip
 
     def _mentioned(self, box: ScannedBox, acl: Acl, owner: str) -> Mentioned:
-        way = walk(_SUPERUSER, Path(box.path) / "cur", look=self._world.look)
+        way = self._world.way(_SUPERUSER, os.path.join(box.path, "cur"))
         inodes = [step.inode for step in way.steps]
         inodes += [box.inode] if box.inode is not None else []
         inodes += box.folders.values()
@@ -197,10 +229,9 @@ class Boxes:
         namespace = self._namespace
         if namespace.type != "private":
             return own
-        for space in self._context.namespaces.shared:
-            theirs = self._context.namespaces.of_owner(space, Owner(namespace.owner or ""))
-            if theirs.location.path == namespace.location.path:
-                return self._context.acl_mailbox(Found(theirs, found.levels), resolve_link=False)
+        if self._theirs is not None:
+            found = Found(self._theirs, found.levels)
+            return self._context.acl_mailbox(found, resolve_link=False)
         settings = self._context.settings
         return replace(
             own,
@@ -209,63 +240,38 @@ class Boxes:
             default_acl_dir=default_acl_dir(namespace, settings.acl_defaults_from_inbox),
         )
 
+    def _as_shared(self) -> Namespace | None:
+        """The shared namespace in which others see this root."""
+        namespace = self._namespace
+        if namespace.type != "private":
+            return None
+        for space in self._context.namespaces.shared:
+            theirs = self._context.namespaces.of_owner(space, Owner(namespace.owner or ""))
+            if theirs.location.path == namespace.location.path:
+                return theirs
+        return None
+
+    def _remember(self, box: ScannedBox) -> None:
+        """What the scan has seen of a mailbox is not looked at a second time."""
+        for inode in (box.inode, *box.folders.values(), box.acl_inode):
+            if inode is not None:
+                self._world.remember(inode, self._real(inode.path))
+        if self._device is None:
+            return
+        for kind in box.kinds:
+            acl = self._around.inodes.acl_of(kind.sample, self._device)
+            read_only = self._root.read_only
+            inode = Inode(kind.sample, kind.mode, kind.uid, kind.gid, acl, None, read_only)
+            self._world.remember(inode, self._real(kind.sample))
+
+    def _real(self, path: str) -> str:
+        """A path below the root, without symbolic links."""
+        return self._root.path + path.removeprefix(str(self._namespace.location.path))
+
     def _note_links(self, box: ScannedBox, creation: Creation) -> None:
         """Files with names in several mailboxes: do these agree on permissions?"""
         mine = (box.path, creation.file_mode, creation.group or -1)
         self._around.note_links(dict.fromkeys(box.linked, mine))
-
-    # --- links -------------------------------------------------------------------------
-
-    def _link(self, box: ScannedBox, levels: Levels) -> BoxFacts:
-        found = Found(self._namespace, levels)
-        real, loops = "", False
-        try:
-            os.stat(box.path)
-            real = os.path.realpath(box.path)
-        except OSError as error:
-            loops = error.errno == errno.ELOOP
-        owner = self._owner_of(real) if real else ""
-        return BoxFacts(
-            owner=self._namespace.owner or "",
-            levels=levels,
-            name=found.name,
-            stored=box.stored,
-            path=Path(box.path),
-            link=LinkFacts(
-                box.target, real, loops, owner,
-                tuple(self._missing_children(box, real)) if real else (),
-                self._is_named(real) if real else False,
-            ),
-        )  # fmt: skip
-
-    def _owner_of(self, real: str) -> str:
-        roots = self._around.roots
-        inside = [root for root in roots if Path(real) == root or root in Path(real).parents]
-        return roots[max(inside, key=lambda root: len(root.parts))] if inside else ""
-
-    def _missing_children(self, box: ScannedBox, real: str) -> Iterator[str]:
-        """Maildir++ links have to be made one by one."""
-        if self._namespace.naming.layout is not Layout.MAILDIRPP:
-            return
-        above, name = os.path.split(real)
-        if not name.startswith("."):
-            return
-        try:
-            names = os.listdir(above)
-        except OSError:
-            return
-        for child in sorted(names):
-            if child.startswith(f"{name}.") and os.path.isdir(os.path.join(above, child, "cur")):
-                linked = f"{box.path}{child.removeprefix(name)}"
-                if not os.path.lexists(linked):
-                    yield child
-
-    def _is_named(self, real: str) -> bool:
-        viewer = self._policy.acl_viewer(
-            self._context.viewer, AclMailbox(namespace_type="shared", name="")
-        )
-        file = AclReader().read(acl_path(Path(real)))
-        return any(viewer.matches(entry.identifier) for entry in file.acl.entries)
 
 
 def _lines(octets: bytes | None) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ neither of them, or mention the same groups of both; so a host with a thousand u
 needs a handful of answers for each mailbox.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from sharefs.acl import Acl
 from sharefs.audit.facts import Account, Judged, UserFacts
 from sharefs.audit.operations import MailboxFiles, Operation, questions_for
+from sharefs.audit.plainly import plainly_allowed
 from sharefs.audit.questions import Question, Told, Verb, World, ask
 from sharefs.identifiers import Kind
 from sharefs.permissions.access import Credentials, Inode
@@ -34,7 +35,23 @@ OPERATIONS: Final = {
 _STRANGER: Final = Credentials(2**32 - 17, 2**32 - 17)
 _MAX_MEMO: Final = 64  # partitions of the users; most mailboxes of a host share a few
 
-_Classes = dict[object, list[UserFacts]]
+_Groups = dict[object, list[UserFacts]]
+
+
+@dataclass(frozen=True, slots=True)
+class UserClass:
+    """Users whom nothing tells apart.  first: one of them.  members, without: all but some names.
+
+    A class may be most users of the host, and nobody asks who they are unless something is wrong
+    with them; so nothing is made of the whole before that.
+    """
+
+    first: UserFacts
+    members: Sequence[UserFacts]
+    without: Container[str] = ()
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(user.name for user in self.members if user.name not in self.without)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +103,9 @@ class Comparison:
                 self._by_name.setdefault(name, []).append(user)
             self._by_uid.setdefault(user.who.uid, []).append(user)
         self._outsiders = [account for account in accounts if account.who.uid not in self._by_uid]
-        self._memo: dict[tuple[frozenset[str], frozenset[int]], _Classes] = {}
+        self._memo: dict[tuple[frozenset[str], frozenset[int]], _Groups] = {}
 
-    def classes(self, by: Mentioned) -> list[list[UserFacts]]:
+    def classes(self, by: Mentioned) -> list[UserClass]:
         """The users in classes that `by` cannot tell apart."""
         key = (by.acl_groups, by.gids)
         by_groups = self._memo.get(key)
@@ -107,18 +124,17 @@ class Comparison:
             )
             for user in found
         }
-        classes: _Classes = {}
+        groups: _Groups = {}
         for user in special.values():
             named = {user.name, user.user.acl_user} & by.names
             own = user.name if named else "", user.who.uid if user.who.uid in by.uids else None
-            classes.setdefault((own, _key(user, by)), []).append(user)
-        touched = {_key(user, by) for user in special.values()}
-        for group_key, members in by_groups.items():
-            if group_key in touched:
-                members = [user for user in members if user.name not in special]
-            if members:
-                classes[None, group_key] = members
-        return list(classes.values())
+            groups.setdefault((own, _key(user, by)), []).append(user)
+        classes = [UserClass(members[0], members) for members in groups.values()]
+        for members in by_groups.values():
+            first = next((user for user in members if user.name not in special), None)
+            if first is not None:
+                classes.append(UserClass(first, members, special))
+        return classes
 
     def judged(
         self,
@@ -130,8 +146,8 @@ class Comparison:
         world: World,
     ) -> Iterator[Judged]:
         """What each class may do.  own: as its owner sees the mailbox; shared: as others do."""
-        for members in self.classes(by):
-            first = members[0]
+        for each in self.classes(by):
+            first = each.first
             is_owner = bool(own.owner) and first.name == own.owner
             viewer = Viewer(first.user.acl_user, first.user.acl_groups)
             rights = policy.rights_of(viewer, own if is_owner else shared).rights
@@ -142,14 +158,16 @@ class Comparison:
             if first.shell is not None and not is_owner and not rights.covers(READ):
                 leaked = readable_by(box, first.shell, world)
             if rights or leaked or is_owner:
-                people = tuple(member.name for member in members)
-                yield Judged(people, rights, denied, leaked, is_owner)
+                yield Judged(each.names(), rights, denied, leaked, is_owner)
 
     @staticmethod
     def _denied(
         box: MailboxFiles, rights: Rights, who: Credentials, world: World
     ) -> Iterator[tuple[str, str]]:
-        if not rights:
+        letters = [letter for letter in OPERATIONS if letter in rights.letters]
+        if box.path == box.root and "x" in letters:
+            letters.remove("x")  # an INBOX that is the mail root itself is never taken away
+        if not rights or plainly_allowed(letters, box, who, world):
             return
         told_already: dict[tuple[Verb, str, str], Told] = {}  # operations have steps in common
         if box.acl_dir is not None and box.samples is not None and "acl" in box.samples:
@@ -158,10 +176,8 @@ class Comparison:
             if not told.allowed:
                 yield "l", _why(told, who)
                 return
-        for letter, operation in OPERATIONS.items():
-            if letter not in rights.letters:
-                continue
-            for question in questions_for(operation, box):
+        for letter in letters:
+            for question in questions_for(OPERATIONS[letter], box):
                 key = (question.verb, question.path, question.other)
                 known = told_already.get(key)
                 told = known or told_already.setdefault(key, ask(question, who, world))
@@ -188,6 +204,8 @@ def _unlisted(box: MailboxFiles, who: Credentials, world: World) -> Iterator[tup
 
 def readable_by(box: MailboxFiles, who: Credentials, world: World) -> str:
     """The message that somebody may read, and by which class; "" if there is none."""
+    if world.way(who, str(box.path)).inode is None:
+        return ""
     for folder in ("cur", "new"):
         for path in box.files_in(folder):
             told = ask(Question(Verb.READ, path, "read it"), who, world)

@@ -5,7 +5,7 @@ depends on the largest owner and not on the host.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from sharefs.audit.facts import (
     Trouble,
     UserFacts,
 )
-from sharefs.audit.mounts import Mount, is_grpid, mount_of, mounts_of_host
+from sharefs.audit.inodes import Inodes
+from sharefs.audit.mounts import Mount, has_mounts_inside, mount_of, mounts_of_host
 from sharefs.audit.names import Names
 from sharefs.audit.operations import nearest_directory
 from sharefs.audit.predict import predict_mailbox
@@ -64,21 +65,32 @@ class Gatherer:
     bad: dict[str, str] = field(default_factory=dict)
     linked: LinkedFiles = field(default_factory=dict)
     crossing: list[tuple[str, str]] = field(default_factory=list)
-    _roots: dict[Path, str] = field(default_factory=dict)
+    public_roots: dict[Path, str] = field(default_factory=dict)
+    _roots: dict[Path, str] | None = None
+    _inodes: Inodes = field(default_factory=Inodes)
+    _above: World = field(default_factory=lambda: World((), remembered={}))
     _comparison: Comparison | None = None
     _mounts: tuple[Mount, ...] = ()
     _maps: dict[tuple[str, Path | None, str], ShareMap | None] = field(default_factory=dict)
 
     def prepare(self) -> None:
-        """Where everybody's mail is: needed to tell whose a link's target is."""
+        """What all roots have in common, before work is spread over processes."""
         self._mounts = mounts_of_host()
+        self._above = World(self._mounts, remembered={})
         self._comparison = Comparison(self.users, self.accounts)
-        for user in self.users:
-            context = self._context(user)
-            for namespace in [] if context is None else context.namespaces.fixed:
-                if namespace.type == "private":
-                    root = Path(os.path.realpath(namespace.location.path))
-                    self._roots.setdefault(root, user.name)
+
+    def roots(self) -> Mapping[Path, str]:
+        """Resolved mail roots -> whose.  Only hosts with links need to know, so it is not found
+        out before somebody asks."""
+        if self._roots is None:
+            self._roots = {}
+            for user in self.users:
+                context = self._context(user)
+                for namespace in [] if context is None else context.namespaces.fixed:
+                    if namespace.type == "private":
+                        root = Path(os.path.realpath(namespace.location.path))
+                        self._roots.setdefault(root, user.name)
+        return self._roots
 
     def _context(self, user: UserFacts) -> ViewerContext | None:
         try:
@@ -96,7 +108,10 @@ class Gatherer:
             found: list[RootFacts] = []
             acls: list[Acl | None] = []
             for namespace in context.namespaces.fixed:
-                if namespace.type == "public" or not self._is_wanted(namespace):
+                if not self._is_wanted(namespace):
+                    continue
+                if namespace.type == "public":
+                    self.public_roots.setdefault(namespace.location.path, user.name)
                     continue
                 root = self._root(user, context, namespace)
                 found.append(root)
@@ -110,17 +125,15 @@ class Gatherer:
             yield from found
 
     def public(self, chosen: Iterable[UserFacts]) -> Iterator[RootFacts]:
-        """The public roots, each once, as the first user has it."""
-        seen: set[Path] = set()
-        for user in chosen:
-            context = self._context(user)
-            if context is None:
-                continue
-            for namespace in context.namespaces.fixed:
-                path = namespace.location.path
-                if namespace.type == "public" and path not in seen and self._is_wanted(namespace):
-                    seen.add(path)
-                    yield self._root(user, context, namespace)
+        """The public roots that owners() has come across, each once, as one user has it."""
+        by_name = {user.name: user for user in chosen}
+        for path, name in sorted(self.public_roots.items()):
+            context = self._context(by_name[name])
+            for namespace in [] if context is None else context.namespaces.fixed:
+                wanted = namespace.type == "public" and self._is_wanted(namespace)
+                if wanted and namespace.location.path == path and context is not None:
+                    yield self._root(by_name[name], context, namespace)
+                    break
 
     def _is_wanted(self, namespace: Namespace) -> bool:
         if namespace.settings.alias_for:
@@ -132,16 +145,19 @@ class Gatherer:
     def _root(self, user: UserFacts, context: ViewerContext, namespace: Namespace) -> RootFacts:
         location = namespace.location
         owner = namespace.owner or ""
+        real = os.path.realpath(location.path)
         base = RootFacts(
             owner, namespace.settings.name, namespace.type, location.path,
             namespace.naming.layout,
-            mount=mount_of(os.path.realpath(location.path), self._mounts),
+            mount=mount_of(real, self._mounts),
             origin=context.settings.sharefs_mailbox_permissions_from,
-            unusable=tuple(self._unusable(user, context, namespace)),
+            unusable=tuple(self._unusable(user, context, namespace, real)),
         )  # fmt: skip
-        scanner = Scanner(namespace.naming.layout, self.tick)
+        nested = has_mounts_inside(real, self._mounts)
+        layout = namespace.naming.layout
+        scanner = Scanner(layout, self.tick, inodes=self._inodes, nested=nested)
         try:
-            inode = inode_of(os.path.realpath(location.path))
+            inode = inode_of(real)
             scanned, boxes = scanner.scan(str(location.path))
             found = list(boxes)
         except (FileNotFoundError, NotADirectoryError):
@@ -150,8 +166,10 @@ class Gatherer:
             trouble = Trouble(str(location.path), error.strerror or str(error))
             return replace(base, troubles=(trouble,))
         cached, flaw, cache_path = _cache(namespace)
-        around = Around(self._roots, self._mounts, self.comparison, self.note_links)
-        facts = Boxes(around, user, context, namespace, inode)
+        around = Around(self.roots, self.comparison, self.note_links, self._inodes)
+        device = next(iter(scanned.devices)) if len(scanned.devices) == 1 and not nested else None
+        world = self._world(location.path, real)
+        facts = Boxes(around, user, context, namespace, inode, world, device=device)
         return replace(
             base,
             inode=inode,
@@ -159,12 +177,16 @@ class Gatherer:
             foreign=tuple(_foreign_of_root(scanned, namespace)),
             locks=tuple(scanned.own.locks),
             troubles=tuple(scanned.troubles),
-            chgrp=_chgrp(inode, user.who),
+            chgrp=_chgrp(inode, user.who, base.mount),
             cached=cached,
             cache_flaw=flaw,
             cache_path=cache_path,
             marker=scanned.marker,
         )
+
+    def _world(self, root: Path, real: str) -> World:
+        """A world for one root; most roots have the directories above them in common."""
+        return self._above.below(str(root.parent), os.path.dirname(real))
 
     def _cannot_make(self, context: ViewerContext, namespace: Namespace) -> str:
         if namespace is not context.namespaces.inbox:
@@ -176,10 +198,10 @@ class Gatherer:
         return next((one.why for one in made if not one.made), "")
 
     def _unusable(
-        self, user: UserFacts, context: ViewerContext, namespace: Namespace
+        self, user: UserFacts, context: ViewerContext, namespace: Namespace, real: str
     ) -> Iterator[tuple[str, str]]:
         location = namespace.location
-        world = World(self._mounts, remembered={})
+        world = self._world(location.path, real)
         for setting, path in (
             ("mail_control_path", location.control_path),
             ("mail_index_path", location.index_path),
@@ -242,10 +264,11 @@ class Gatherer:
         return self._comparison
 
 
-def _chgrp(root: Inode, who: Credentials) -> str:
+def _chgrp(root: Inode, who: Credentials, mount: Mount | None) -> str:
     """Why a new mailbox could not be given the root's group; "" if it can, or needs not."""
     creation = Creation.of_directory(Facts(root.mode, root.uid, root.gid, root.path), egid=who.gid)
-    found = predict_dir(root, creation, who, grpid=is_grpid(root))
+    grpid = mount is not None and mount.group_of_directory
+    found = predict_dir(root, creation, who, grpid=grpid)
     if found.refused_gid is None:
         return ""
     return f"uid {who.uid} is not in group {found.refused_gid}, which new mailboxes must get"

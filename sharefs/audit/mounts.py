@@ -105,6 +105,12 @@ def is_mount_point(path: str, mounts: Iterable[Mount]) -> bool:
     return any(mount.point == path for mount in mounts)
 
 
+def has_mounts_inside(path: str, mounts: Iterable[Mount]) -> bool:
+    """Whether something is mounted below a path without symbolic links.  Pure."""
+    inside = path.rstrip("/") + "/"
+    return any(mount.point.startswith(inside) for mount in mounts)
+
+
 def is_grpid(inode: Inode) -> bool:
     """Whether the file system gives every new file its directory's group, setgid or not.
 

@@ -6,7 +6,7 @@ Only reads.
 import grp
 import os
 import pwd
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ import psutil
 from sharefs.audit.facts import Account, ProcessFacts, UserFacts
 from sharefs.audit.viewing import credentials_of
 from sharefs.errors import SharingError
+from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
 from sharefs.identity.userdb import UserDatabase
 from sharefs.permissions.access import Credentials
@@ -39,6 +40,22 @@ def users_of(
             bad[name] = refusal.detail
             continue
         yield UserFacts(user, credentials_of(user), _shell_of(user, shells))
+
+
+class KnownHomes:
+    """Homes of users that were looked up already; of others, what the database says."""
+
+    def __init__(self, database: HomeLookup, homes: Mapping[str, Path | None]) -> None:
+        self._database = database
+        self._homes = homes
+
+    def home_of(self, name: str) -> Path | None:
+        """See HomeLookup."""
+        return self._homes[name] if name in self._homes else self._database.home_of(name)
+
+    def exists(self, name: str) -> bool:
+        """See HomeLookup."""
+        return name in self._homes or self._database.exists(name)
 
 
 def _shell_of(user: MailUser, shells: dict[int, Credentials]) -> Credentials | None:

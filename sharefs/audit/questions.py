@@ -16,6 +16,7 @@ from sharefs.audit.mounts import Mount, is_mount_point, mount_of, mounts_of_host
 from sharefs.permissions import access
 from sharefs.permissions.access import Answer, Credentials, Inode, Want
 from sharefs.permissions.explain import Walked, inode_of, protected_hardlinks, walk
+from sharefs.permissions.posix_acl import PosixAcl
 
 MAX_REMEMBERED: Final = 20_000  # inodes
 _LOOKS: Final = (Want.READ, Want.SEARCH)
@@ -75,29 +76,40 @@ class World:
 
     changed: inodes by resolved path.  remounted: read-only file systems were made writable.
     remembered: inodes that were read already; None: each is read again.  With it, the ways to
-    directories are remembered too, for each identity.
+    directories are remembered too, for each identity.  outer: remembers what is not below the
+    directory top (which is real_top without symbolic links), for other worlds as well.
     """
 
     mounts: Sequence[Mount] = field(default_factory=mounts_of_host)
     changed: Mapping[str, Inode] = field(default_factory=dict)
     remounted: bool = False
     remembered: dict[str, Inode] | None = None
+    outer: "World | None" = None
+    top: str = "/"
+    real_top: str = "/"
     _ways: dict[tuple[Credentials, str], Walked] = field(default_factory=dict)
 
     def way(self, who: Credentials, path: str) -> Walked:
         """walk() of a path in its plainest spelling; directories above are walked once."""
         if self.remembered is None or not _is_plain(path):
             return walk(who, path, look=self.look)
+        return self._plain_way(who, path)
+
+    def _plain_way(self, who: Credentials, path: str) -> Walked:
         known = self._ways.get((who, path))
         if known is None:
-            known = self._ways[who, path] = self._step(who, path)
+            if self.outer is not None and path == self.top:
+                known = self.outer.way(who, path)
+            else:
+                known = self._step(who, path)
+            self._ways[who, path] = known
         return known
 
     def _step(self, who: Credentials, path: str) -> Walked:
         above, _, name = path.rpartition("/")
         if not above:
             return walk(who, path, look=self.look)
-        walked = self.way(who, above)
+        walked = self._plain_way(who, above)
         inode = walked.inode
         if inode is None or not inode.is_directory:
             return walked if inode is None else walk(who, path, look=self.look)
@@ -114,22 +126,45 @@ class World:
             return walk(who, path, look=self.look)
         return Walked(steps, found)
 
+    def _is_inside(self, path: str) -> bool:
+        return path.startswith(self.real_top) and path != self.real_top
+
     def forget(self) -> None:
         """Drop what is remembered, where it has become much."""
-        if self.remembered is not None and len(self.remembered) > MAX_REMEMBERED:
+        if self.remembered is None:
+            return
+        if len(self.remembered) > MAX_REMEMBERED or len(self._ways) > MAX_REMEMBERED:
             self.remembered.clear()
             self._ways.clear()
+
+    def below(self, top: str, real_top: str) -> "World":
+        """A world for what is below a directory; this one remembers what is above it."""
+        self.forget()
+        return World(self.mounts, remembered={}, outer=self, top=top, real_top=real_top)
 
     def look(self, path: str) -> Inode:
         """Raises OSError."""
         inode = self.changed.get(path)
         if inode is None and self.remembered is not None:
             inode = self.remembered.get(path)
+        if inode is None and self.outer is not None and not self._is_inside(path):
+            inode = self.outer.look(path)
         if inode is None:
             inode = inode_of(path)
             if self.remembered is not None:
                 self.remembered[path] = inode
         return replace(inode, read_only=False) if self.remounted and inode.read_only else inode
+
+    def remember(self, inode: Inode, path: str) -> None:
+        """What somebody has seen of a resolved path a moment ago need not be read again."""
+        if self.remembered is not None:
+            same = inode.path == path
+            self.remembered[path] = inode if same else replace(inode, path=path)
+
+    def acl_of(self, path: str) -> PosixAcl | None:
+        """Of a path that was remembered."""
+        inode = self.remembered.get(path) if self.remembered is not None else None
+        return None if inode is None else inode.acl
 
     def with_change(self, inode: Inode, *, remounted: bool = False) -> "World":
         changed = {**self.changed, inode.path: inode}
@@ -269,7 +304,11 @@ def _put_rename(question: Question, asking: _Asking) -> None:
 
 
 def _is_plain(path: str) -> bool:
-    return path.startswith("/") and os.path.normpath(path) == path
+    """As normpath() would have it; asked too often to call that."""
+    if not path.startswith("/"):
+        return False
+    odd = "//" in path or "/." in path or path.endswith("/")
+    return not odd or os.path.normpath(path) == path
 
 
 def _has_entries(path: str) -> bool:

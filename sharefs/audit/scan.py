@@ -6,7 +6,6 @@ What cannot be looked at, and what goes away meanwhile, is noted as Trouble.
 
 import errno
 import os
-import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,9 +13,10 @@ from typing import Final
 
 from sharefs import fsops
 from sharefs.audit.facts import FileKind, Trouble
+from sharefs.audit.inodes import Inodes, is_read_only
+from sharefs.audit.kinds import Kinds, batches
 from sharefs.names import Layout
 from sharefs.permissions.access import Inode
-from sharefs.permissions.posix_acl import ACCESS, DEFAULT, PosixAcl, parse_posix_acl
 from sharefs.sharing.files import FILE_NAME, MAX_SIZE
 
 FOLDERS: Final = ("cur", "new", "tmp")
@@ -34,7 +34,11 @@ _KNOWN: Final = frozenset(
 
 @dataclass(slots=True)
 class ScannedBox:
-    """A directory, or a link, in the place of a mailbox.  stored: its path below the root."""
+    """A directory, or a link, in the place of a mailbox.
+
+    stored: its path below the root.  has_acl: there is something by that name, acl: its octets if
+    they could be read.
+    """
 
     stored: str
     path: str
@@ -44,6 +48,8 @@ class ScannedBox:
     folders: dict[str, Inode] = field(default_factory=dict)
     kinds: list[FileKind] = field(default_factory=list)
     acl: bytes | None = None
+    acl_inode: Inode | None = None
+    has_acl: bool = False
     acl_is_link: bool = False
     foreign: list[str] = field(default_factory=list)
     locks: list[tuple[str, float]] = field(default_factory=list)  # names, ages in seconds
@@ -56,39 +62,41 @@ class ScannedBox:
 
 @dataclass(slots=True)
 class ScannedRoot:
-    """What is in a root itself.  own: it as a mailbox (INBOX).  marker: it has maildirfolder."""
+    """What is in a root itself.
+
+    own: it as a mailbox (INBOX).  marker: it has maildirfolder.  devices: file systems (st_dev)
+    that its directories are on.
+    """
 
     own: ScannedBox
     foreign: list[str] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
     marker: bool = False
     count: int = 0
-
-
-def inode_of_fd(fd: int, path: str) -> Inode:
-    """permissions.explain.inode_of() of an open file."""
-    status = os.fstat(fd)
-    read_only = bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)
-    default = _acl(fd, DEFAULT) if stat.S_ISDIR(status.st_mode) else None
-    return Inode(
-        path, status.st_mode, status.st_uid, status.st_gid, _acl(fd, ACCESS), default, read_only
-    )
-
-
-def _acl(fd: int, attribute: str) -> PosixAcl | None:
-    try:
-        return parse_posix_acl(os.getxattr(fd, attribute))
-    except (OSError, ValueError):
-        return None
+    devices: set[int] = field(default_factory=set)
 
 
 class Scanner:
-    """Scans one root.  tick: called with the number of entries since the last call."""
+    """Scans one root.
 
-    def __init__(self, layout: Layout, tick: Callable[[int], None] | None = None) -> None:
+    tick: called with the number of entries since the last call.  inodes: shared by all scanners
+    of a process.  nested: there may be mounts inside the root.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        tick: Callable[[int], None] | None = None,
+        *,
+        inodes: Inodes | None = None,
+        nested: bool = True,
+    ) -> None:
         self._layout = layout
         self._tick = tick or (lambda count: None)
         self._linked = 0
+        self._inodes = inodes or Inodes()
+        self._nested = nested
+        self._read_only: bool | None = None  # of the root's mount, if that is the only one
 
     def scan(self, path: str) -> tuple[ScannedRoot, Iterator[ScannedBox]]:
         """The root, and its mailboxes one by one.  The troubles of the root grow meanwhile.
@@ -101,7 +109,9 @@ class Scanner:
 
     def _boxes(self, root: ScannedRoot, fd: int, path: str) -> Iterator[ScannedBox]:
         try:
-            root.own.inode = inode_of_fd(fd, path)
+            if not self._nested:
+                self._read_only = is_read_only(fd)
+            root.own.inode, _ = self._inode(root, fd, path)
             below = self._entries(root, root.own, fd, depth=0)
             if root.own.selectable:
                 yield root.own
@@ -130,9 +140,7 @@ class Scanner:
                 self._trouble(root, path, error)
             return
         try:
-            box.inode = inode_of_fd(fd, path)
-            status = os.fstat(fd)
-            here = (status.st_dev, status.st_ino)
+            box.inode, here = self._inode(root, fd, path)
             if here in above or len(above) >= MAX_DEPTH:
                 note = "it leads back to a directory above it, or too deep"
                 root.troubles.append(Trouble(path, note))
@@ -220,45 +228,31 @@ class Scanner:
             self._trouble(root, path, error)
             return
         try:
-            box.folders[name] = inode_of_fd(fd, path)
-            kinds: dict[tuple[int, int, int], list[int]] = {}
-            samples: dict[tuple[int, int, int], str] = {}
-            number = 0
+            box.folders[name], _ = self._inode(root, fd, path)
+            kinds = Kinds(MAX_LINKED - self._linked)
             with os.scandir(fd) as entries:
-                for number, entry in enumerate(entries, 1):
-                    if not number & 0x3FFF:
-                        self._tick(0x4000)
-                    try:
-                        status = entry.stat(follow_symlinks=False)
-                    except FileNotFoundError:
-                        continue  # delivered, moved or expunged this moment: mail in use
-                    key = (status.st_mode, status.st_uid, status.st_gid)
-                    counts = kinds.get(key)
-                    if counts is None:
-                        counts = kinds[key] = [0, 0]
-                        samples[key] = entry.name
-                    counts[0] += 1
-                    if status.st_nlink > 1 and stat.S_ISREG(status.st_mode):
-                        counts[1] += 1
-                        if self._linked < MAX_LINKED:
-                            self._linked += 1
-                            box.linked.append((status.st_dev, status.st_ino))
-            root.count += number
-            self._tick(number & 0x3FFF)
-            for key, counts in sorted(kinds.items()):
-                sample = os.path.join(path, samples[key])
-                box.kinds.append(FileKind(name, *key, counts[0], sample, counts[1]))
+                for batch in batches(entries):
+                    self._count(root, len(batch))
+                    kinds.add(batch)
+            self._linked += len(kinds.linked)
+            box.linked += kinds.linked
+            for mode, uid, gid, count, sample, linked in kinds.each():
+                at = os.path.join(path, sample)
+                box.kinds.append(FileKind(name, mode, uid, gid, count, at, linked))
         except OSError as error:
             self._trouble(root, path, error)
         finally:
             os.close(fd)
 
     def _acl(self, root: ScannedRoot, box: ScannedBox, fd: int, *, is_link: bool) -> None:
+        box.has_acl = True
         if is_link:
             box.acl_is_link = True
             return
         try:
             with open(fsops.open_file(FILE_NAME, dir_fd=fd), "rb", buffering=0) as file:
+                path = os.path.join(box.path, FILE_NAME)
+                box.acl_inode, _ = self._inode(root, file.fileno(), path)
                 box.acl = file.read(MAX_SIZE + 1)
         except OSError as error:
             self._trouble(root, os.path.join(box.path, FILE_NAME), error)
@@ -270,6 +264,12 @@ class Scanner:
             box.locks.append((entry.name, age))
         except OSError:
             return  # released meanwhile, as locks are
+
+    def _inode(self, root: ScannedRoot, fd: int, path: str) -> tuple[Inode, tuple[int, int]]:
+        """Also its device and number."""
+        inode, here = self._inodes.of_fd(fd, path, read_only=self._read_only)
+        root.devices.add(here[0])
+        return inode, here
 
     def _count(self, root: ScannedRoot, number: int) -> None:
         root.count += number

@@ -4,6 +4,7 @@ Forks, so that workers know all that was gathered before; they only read and end
 Python computes on one core for each process, and an audit of a large host has work for many.
 """
 
+import gc
 import os
 import pickle
 import selectors
@@ -80,6 +81,7 @@ def _start(number: int, work: Callable[[int], Iterable[Any]], others: list[int])
         os.close(read_fd)
         for other in others:
             os.close(other)
+        gc.freeze()  # what was there before need not be searched for garbage, nor copied for it
         with open(write_fd, "wb") as pipe:
             for item in work(number):
                 octets = pickle.dumps(item)

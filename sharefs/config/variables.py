@@ -6,6 +6,7 @@ up: expanding without an owner leaves the owner's variables in place.  Pure.
 """
 
 import enum
+import functools
 import os
 import re
 import socket
@@ -155,6 +156,11 @@ class Template:
 
     def __bool__(self) -> bool:
         return bool(self.parts)
+
+
+@functools.cache
+def _cpu_count() -> str:
+    return str(os.cpu_count() or 1)
 
 
 def _merged(parts: list[str | Variable]) -> list[str | Variable]:
@@ -371,7 +377,7 @@ class Variables:
             "pid": str(os.getpid()),
             "hostname": socket.gethostname(),
             "system:hostname": socket.gethostname(),
-            "system:cpu_count": str(os.cpu_count() or 1),
+            "system:cpu_count": _cpu_count(),
             "process:pid": str(os.getpid()),
             "process:uid": str(os.geteuid()),
             "process:gid": str(os.getegid()),

@@ -1,13 +1,14 @@
 """Unix users and groups by name or number, as NSS knows them, and who is in which.
 
-Nothing is cached here: NSS has its own caches, and a group added by the administrator must count
-at the next login.
+Nothing is cached here, but inside of remembering(): NSS has its own caches, and a group added by
+the administrator must count at the next login.
 """
 
+import contextlib
 import grp
 import os
 import pwd
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,12 +73,31 @@ def group_of(text: str, origin: str) -> Group:
         ) from None
 
 
+_remembered: dict[int, str] | None = None
+
+
+@contextlib.contextmanager
+def remembering() -> Iterator[None]:
+    """Ask for the name of each number once; for looking up all users of a host in one go."""
+    global _remembered
+    before, _remembered = _remembered, {}
+    try:
+        yield
+    finally:
+        _remembered = before
+
+
 def name_of(gid: int) -> str:
     """The group's name, empty if the number has none."""
+    if _remembered is not None and gid in _remembered:
+        return _remembered[gid]
     try:
-        return grp.getgrgid(gid).gr_name
+        name = grp.getgrgid(gid).gr_name
     except (KeyError, OverflowError):
-        return ""
+        name = ""
+    if _remembered is not None:
+        _remembered[gid] = name
+    return name
 
 
 def system_groups(user: str, primary: int, origin: str) -> list[Group]:
