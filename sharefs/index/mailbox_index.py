@@ -10,6 +10,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import compress
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
@@ -280,24 +281,37 @@ class MailboxIndex:
 
         uids: ascending.  A message that is not in the result must be read.
         """
+        known, values = self.table(uids, columns)
+        return dict(zip(known, zip(*values, strict=True), strict=True))
+
+    def table(
+        self, uids: Sequence[int], columns: Sequence[Column]
+    ) -> tuple[list[int], list[list[Value]]]:
+        """rows() as whole columns, for long lists: the UIDs, and the values of each column."""
         try:
-            return self._rows(uids, columns)
+            return self._table(uids, columns)
         except DAMAGE as error:
             self._out_of_order(error, "read")
-            return {}
+            return [], [[] for _ in columns]
 
     @_mending
-    def _rows(self, uids: Sequence[int], columns: Sequence[Column]) -> dict[int, tuple[Value, ...]]:
+    def _table(
+        self, uids: Sequence[int], columns: Sequence[Column]
+    ) -> tuple[list[int], list[list[Value]]]:
         if not uids:
-            return {}
+            return [], [[] for _ in columns]
         if self._data_version < 0 and len(uids) <= FEW:
             # Nobody has asked for much yet: do not compare a whole mailbox for a few messages.
             valid = self._valid_among(uids)
         else:
             self._ready()
             valid = self._indexed
-        found = rows.rows_of(self._database.sql, uids, columns)
-        return {uid: values for uid, values in found.items() if uid in valid}
+        known, values = rows.table_of(self._database.sql, uids, columns)
+        if known == uids and valid.issuperset(known):
+            return known, values
+        wanted = valid.intersection(uids)
+        keep = [uid in wanted for uid in known]
+        return list(compress(known, keep)), [list(compress(each, keep)) for each in values]
 
     def _valid_among(self, uids: Sequence[int]) -> set[int]:
         """Those of a few messages whose rows are about them."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sharefs.index import trigrams
 from sharefs.index.harvest import Harvest
 from sharefs.index.schema import HEADS, PER_MESSAGE
-from sharefs.index.sums import sealed, sum_of, unsealed
+from sharefs.index.sums import sealed, sum_of, unsealed, unsealed_all
 
 Value = bytes | int | None
 READ_AT_ONCE: Final = 500  # UIDs in one query
@@ -143,43 +143,73 @@ def rows_of(
 
     uids: ascending.  Raises Damaged.
     """
-    tables = list(dict.fromkeys(column.value[0] for column in columns))
-    if len(tables) > 1:  # only messages has a row for each of them
-        tables = ["messages", *(table for table in tables if table != "messages")]
-    first, *others = tables
-    names = ", ".join(f"{table}.{name}" for table, name in (column.value for column in columns))
-    joins = "".join(f" LEFT JOIN {other} ON {other}.uid = {first}.uid" for other in others)
-    sql = f"SELECT {first}.uid, {names} FROM {first}{joins} WHERE {first}.uid"
-    seals = [_SEALED.get(column, 0) for column in columns]
-    found: dict[int, tuple[Value, ...]] = {}
+    known, values = table_of(database, uids, columns)
+    return dict(zip(known, zip(*values, strict=True), strict=True))
+
+
+def table_of(
+    database: sqlite3.Connection, uids: Sequence[int], columns: Sequence[Column]
+) -> tuple[list[int], list[list[Value]]]:
+    """The same as whole columns: UIDs that have rows, ascending, and the values of each column.
+
+    There may be rows of messages between those asked for.  Raises Damaged.
+    """
+    names: dict[str, list[str]] = {}
+    for table, name in (column.value for column in columns):
+        names.setdefault(table, []).append(name)
+    parts = [
+        _select(database, f"SELECT uid, {', '.join(names[table])} FROM {table} WHERE uid", uids)
+        for table in names
+    ]
+    known = [row[0] for row in parts[0]]
+    if any(len(part) != len(known) or [row[0] for row in part] != known for part in parts[1:]):
+        # Not every table has a row for each message; only messages has.
+        others = [table for table in names if table != "messages"]
+        joins = "".join(f" LEFT JOIN {other} ON {other}.uid = messages.uid" for other in others)
+        wanted = [f"{table}.{name}" for table in names for name in names[table]]
+        select = f"SELECT messages.uid, {', '.join(wanted)} FROM messages{joins} WHERE messages.uid"
+        parts = [_select(database, select, uids)]
+        known = [row[0] for row in parts[0]]
+    if not known:
+        return [], [[] for _ in columns]
+    grouped = [column for table in names for column in columns if column.value[0] == table]
+    read = [values for part in parts for values in list(zip(*part, strict=True))[1:]]
+    found = {
+        column: _all_unsealed(values, known, column)
+        for column, values in zip(grouped, read, strict=True)
+    }
+    return known, [found[column] for column in columns]
+
+
+def _select(
+    database: sqlite3.Connection, select: str, uids: Sequence[int]
+) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    key = select.rpartition(" ")[2]
     for at in range(0, len(uids), READ_AT_ONCE):
         some = uids[at : at + READ_AT_ONCE]
         if some[-1] - some[0] < 4 * len(some):
-            rows = database.execute(f"{sql} BETWEEN ? AND ?", (some[0], some[-1]))
+            where, numbers = "BETWEEN ? AND ?", [some[0], some[-1]]
         else:
-            rows = database.execute(f"{sql} IN ({', '.join('?' * len(some))})", some)
-        if len(seals) == 1 and seals[0]:  # the commonest case, without a loop for each row
-            seal = seals[0]
-            for uid, octets in rows:
-                value = None if octets is None else unsealed(octets, uid, seal)
-                if value is None and octets is not None:
-                    raise _wrong_seal(uid, columns[0])
-                found[uid] = (value,)
-            continue
-        for uid, *values in rows:
-            found[uid] = tuple(
-                _unsealed(value, uid, columns[number], seals[number])
-                for number, value in enumerate(values)
-            )
+            where, numbers = f"IN ({', '.join('?' * len(some))})", list(some)
+        found += database.execute(f"{select} {where} ORDER BY {key}", numbers).fetchall()
     return found
 
 
+def _all_unsealed(values: Sequence[Any], uids: Sequence[int], column: Column) -> list[Value]:
+    seal = _SEALED.get(column, 0)
+    if not seal:
+        return list(values)
+    octets = unsealed_all(values, uids, seal)
+    if octets is not None:
+        return octets
+    return [_unsealed(value, uid, column, seal) for uid, value in zip(uids, values, strict=True)]
+
+
 def _unsealed(value: Value, uid: int, column: Column, seal: int) -> Value:
-    if not seal or value is None:
-        return value
-    if not isinstance(value, bytes):
-        raise _wrong_seal(uid, column)
-    octets = unsealed(value, uid, seal)
+    if value is None:
+        return None
+    octets = unsealed(value, uid, seal) if isinstance(value, bytes) else None
     if octets is None:
         raise _wrong_seal(uid, column)
     return octets

@@ -6,6 +6,7 @@ can write here.
 """
 
 from binascii import crc32
+from collections.abc import Sequence
 from typing import Final
 
 # A CRC over a value followed by its own CRC (least significant octet first) is always this,
@@ -28,6 +29,20 @@ def unsealed(octets: bytes, uid: int, column: int) -> bytes | None:
     if crc32(octets, (uid * _SPREAD + column) & 0xFFFFFFFF) != _RESIDUE:
         return None
     return octets[:-4]
+
+
+def unsealed_all(
+    values: Sequence[object], uids: Sequence[int], column: int
+) -> list[bytes | int | None] | None:
+    """unsealed() of a whole column at once; None if one of them is no sealed octets."""
+    sums = [
+        crc32(octets, (uid * _SPREAD + column) & 0xFFFFFFFF)
+        for uid, octets in zip(uids, values, strict=True)
+        if isinstance(octets, bytes)
+    ]
+    if sums.count(_RESIDUE) != len(values):
+        return None
+    return [octets[:-4] for octets in values if isinstance(octets, bytes)]
 
 
 def sum_of(*values: object) -> int:
