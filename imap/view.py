@@ -75,10 +75,13 @@ class View:
 
     def seqs_of(self, uids: Sequence[int]) -> Sequence[int]:
         """seq_of() each, in their order.  Raises KeyError as that does."""
+        if not uids:
+            return ()
+        first = self.seq_of(uids[0])
+        if self._uids[first - 1 : first - 1 + len(uids)] == uids:
+            return range(first, first + len(uids))
         if len(uids) < len(self._uids) // 16:
             return [self.seq_of(uid) for uid in uids]
-        if uids == self._uids:
-            return range(1, len(uids) + 1)
         places = dict(zip(self._uids, range(1, len(self._uids) + 1), strict=True))
         return [places[uid] for uid in uids]
 

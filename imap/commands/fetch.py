@@ -3,11 +3,12 @@
 A long answer is never held whole: render a piece, send it, wait until the client took it, go on.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from imap.commands.kept import KeptRows, Row, internal_date
+from imap.commands.bulk import Bulk, internal_date
+from imap.commands.kept import KeptRows
 from imap.commands.messages import named_uids
 from imap.commands.replies import Reply, no, ok
 from imap.commands.session import CHUNK, Selected, Session, allowed_flags, render_flags
@@ -34,6 +35,8 @@ from sharefs.store.interface import Mailbox
 SEEN_BATCH: Final = 200
 # Messages rendered at most before others get the mailbox.
 RENDER_BATCH: Final = 2000
+# Messages rendered at a time where that takes no look at each.
+WINDOW: Final = 500
 
 _SEEN: Final = FlagSet(System.SEEN)
 
@@ -156,13 +159,16 @@ class _Renderer:
         self._view = selected.view
         self._items = request.items
         self._kept = KeptRows(request.items)
-        self._form, self._renderers = self._compiled()
+        self._bulk = Bulk(request.items, self._mailbox, self._view, self._kept)
         self.in_memory = _IN_MEMORY.issuperset(request.items)
         self.marked: set[int] = set()
         self.told: set[int] = set()
         self.missing = False
         self.undecodable: Reply | None = None
         self._out = bytearray()
+        self._until = 0  # position of the first message that was not looked at yet
+        self._all_rendered = False  # those up to there are in the output
+        self._ready: dict[int, bytes] = {}  # responses of some of those up to there
 
     def take(self) -> bytes:
         """What was rendered since the last call."""
@@ -170,88 +176,70 @@ class _Renderer:
         return octets
 
     def render(self, uids: Sequence[int], at: int) -> int:
-        """Render from position at until there is enough to send.  Returns where to go on."""
-        if self.in_memory:
-            return self._render_in_memory(uids, at)
+        """Render from position at until there is enough to send.  Returns where to go on.
+
+        0 begins with another list of messages.
+        """
+        if not at:
+            self._until, self._ready = 0, {}
         stop = min(len(uids), at + RENDER_BATCH)
-        out, seq_of = self._out, self._view.seq_of
-        index = self._index() if self._kept.wanted else None
-        while at < stop and len(out) < CHUNK:
-            if index is not None:
-                self._kept.load(index, uids, at)
-            uid = uids[at]
+        while at < stop and len(self._out) < CHUNK:
+            if at >= self._until:
+                self._until = self._turn_to(uids, at)
+                if self._all_rendered:
+                    at = self._until
+                    continue
+            response = self._ready.pop(uids[at], b"")
+            if response:
+                self._out += response
+            else:
+                self._render_one(uids[at])
             at += 1
-            try:
-                items = self._kept_items(uid) or b" ".join(self._values(uid))
-            except KeyError:
-                self.missing = True
-                continue
-            except message.UnknownEncoding:
-                self.undecodable = no("Unknown Content-Transfer-Encoding.", b"UNKNOWN-CTE")
-                continue
-            except message.BadData:
-                self.undecodable = no("Invalid data in a MIME part.", b"PARSE")
-                continue
-            except SharingError as error:
-                if error.code is not Code.EXPUNGED:
-                    raise
-                self.missing = True
-                continue
-            out += b"* %d FETCH (%b)\r\n" % (seq_of(uid), items)
         return at
 
-    def _compiled(self) -> tuple[bytes, list[Callable[[Row, int], object]]]:
-        """What _kept_items() does for each message, if it can do anything: a form and its values.
+    def _turn_to(self, uids: Sequence[int], at: int) -> int:
+        """Render what can be rendered many at a time, from at to the position returned."""
+        until = min(len(uids), at + WINDOW)
+        some = uids[at:until]
+        self._all_rendered = False
+        if self._kept.wanted:
+            index = self._index()
+            if index is None:
+                return until
+            self._kept.load(index, some)
+        if not self._bulk.usable or not self.marked.isdisjoint(some):
+            return until
+        known, responses = self._bulk.render(some)
+        if Item.FLAGS in self._items:
+            self.told.update(known)
+        if len(known) == len(some):
+            self._all_rendered = True
+            self._out += b"".join(responses)
+        else:
+            self._ready = dict(zip(known, responses, strict=True))
+        return until
 
-        Written for lists of 50,000 messages; _values() is its plain twin.
-        """
-        names: list[bytes] = []
-        renderers: list[Callable[[Row, int], object]] = []
-        for item in self._items:
-            kept = self._kept.renderers.get(item)
-            if item is Item.UID:
-                names.append(b"UID %d")
-                renderers.append(lambda row, uid: uid)
-            elif item is Item.FLAGS:
-                names.append(b"%b")
-                renderers.append(lambda row, uid: self._flags(uid))
-            elif kept is None:
-                return b"", []
-            else:
-                names.append(_name_of(item).replace(b"%", b"%%") + _place_of(item))
-                renderers.append(_of_row(kept))
-        return b" ".join(names), renderers
-
-    def _kept_items(self, uid: int) -> bytes:
-        """All items of a message that an index has all of; else nothing."""
-        row = self._kept.row(uid) if self._form else None
-        if row is None or uid in self.marked:
-            return b""
-        return self._form % tuple([render(row, uid) for render in self._renderers])
-
-    def _render_in_memory(self, uids: Sequence[int], at: int) -> int:
-        """As render, for FLAGS and UID alone: what clients ask of every message on every start."""
-        view, flags_of = self._view, self._mailbox.flags_of
-        seq_of, recent = view.seq_of, view.recent
-        names = {Item.UID: b"UID %(uid)d", Item.FLAGS: b"FLAGS %(flags)b"}
-        values = b" ".join(text for item, text in names.items() if item in self._items)
-        form = b"* %(seq)d FETCH (" + values + b")\r\n"
-        stop = min(len(uids), at + RENDER_BATCH)
-        lines = []
-        for uid in uids[at:stop]:
-            try:
-                flags = render_flags(flags_of(uid), uid in recent)
-            except KeyError:
-                self.missing = True
-                continue
-            lines.append(form % {b"seq": seq_of(uid), b"uid": uid, b"flags": flags})
-        self.told.update(uids[at:stop])
-        self._out += b"".join(lines)
-        return stop
+    def _render_one(self, uid: int) -> None:
+        try:
+            items = b" ".join(self._values(uid))
+        except KeyError:
+            self.missing = True
+        except message.UnknownEncoding:
+            self.undecodable = no("Unknown Content-Transfer-Encoding.", b"UNKNOWN-CTE")
+        except message.BadData:
+            self.undecodable = no("Invalid data in a MIME part.", b"PARSE")
+        except SharingError as error:
+            if error.code is not Code.EXPUNGED:
+                raise
+            self.missing = True
+        else:
+            self._out += b"* %d FETCH (%b)\r\n" % (self._view.seq_of(uid), items)
 
     def _values(self, uid: int) -> Iterator[bytes]:
         message_ = _Message(self._mailbox, uid)
         flags_told = False
+        if self._items == (Item.UID,):
+            self._mailbox.flags_of(uid)  # or nothing would tell that it is gone
         for item in self._items:
             if item is Item.UID:
                 yield b"UID %d" % uid
@@ -302,18 +290,6 @@ class _Renderer:
                 found = message.decoded(message_.octets(), message_.part(), item.part)
                 return item.name + b" %d" % (len(found[0]) if found else 0)
         raise AssertionError(f"the parser let an unknown fetch item through: {item}")
-
-
-def _of_row(render: Callable[[Row], object]) -> Callable[[Row, int], object]:
-    return lambda row, uid: render(row)
-
-
-def _name_of(item: FetchItem) -> bytes:
-    return item.value.encode("ascii") if isinstance(item, Item) else item.name
-
-
-def _place_of(item: FetchItem) -> bytes:
-    return b" %d" if item is Item.SIZE else b" %b"
 
 
 def _section(message_: _Message, item: BodySection) -> bytes:

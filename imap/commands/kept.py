@@ -4,22 +4,16 @@ An index is asked within the mailbox's run(), like the mailbox itself.  What it 
 read, so everything here may say so at any time.
 """
 
-import operator
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeAlias
 
-from imap.wire import format as wire
 from imap.wire import search_keys as key
 from imap.wire.fetch import BodySection, FetchItem, Item
 from imap.wire.search_keys import SearchKey
-from sharefs import message
 from sharefs.index import Column, MailboxIndex
 from sharefs.index import query as q
+from sharefs.index.rows import Value
 from sharefs.index.schema import KEPT_FIELDS
-
-# Rows held at a time while a long FETCH is rendered.
-ROWS: Final = 500
 
 _COLUMNS: Final[dict[FetchItem, Column]] = {
     Item.ENVELOPE: Column.ENVELOPE,
@@ -28,9 +22,6 @@ _COLUMNS: Final[dict[FetchItem, Column]] = {
     Item.INTERNALDATE: Column.INTERNALDATE,
     Item.SIZE: Column.SIZE,
 }
-
-
-Row: TypeAlias = tuple[bytes | int | None, ...]
 
 
 def column_of(item: FetchItem) -> Column | None:
@@ -44,66 +35,40 @@ def column_of(item: FetchItem) -> Column | None:
     return Column.FIELDS if wanted <= KEPT_FIELDS else None
 
 
-Render: TypeAlias = Callable[[Row], object]
-
-
 class KeptRows:
-    """Rows of an index for the messages of one FETCH, some at a time, in order.
+    """What an index has of the messages of one FETCH, some at a time, in order.
 
-    renderers: for each item that has a column, in their order, what to send for a row.
+    column_of: for each item that has one.  known: the messages loaded that have rows, ascending.
     """
 
     def __init__(self, items: Sequence[FetchItem]) -> None:
-        columns = [column_of(item) for item in items]
-        self._columns = tuple(dict.fromkeys(column for column in columns if column is not None))
-        self.place_of: dict[FetchItem, int] = {
-            item: self._columns.index(column)
-            for item, column in zip(items, columns, strict=True)
-            if column is not None
-        }
-        self.renderers: dict[FetchItem, Render] = {
-            item: _renderer(item, place) for item, place in self.place_of.items()
-        }
+        found = {item: column_of(item) for item in items}
+        self.column_of = {item: column for item, column in found.items() if column is not None}
+        self._columns = tuple(dict.fromkeys(self.column_of.values()))
         # Sizes alone are known without an index; with one they come along.
         self.wanted = bool(set(self._columns) - {Column.SIZE})
-        self._rows: dict[int, Row] = {}
-        self._until = 0
+        self.known: list[int] = []
+        self._values: dict[Column, list[Value]] = {}
+        self._place_of: dict[int, int] = {}
 
-    def load(self, index: MailboxIndex, uids: Sequence[int], at: int) -> None:
-        """Have the rows of uids[at], and of some after it, unless they are there."""
-        if at >= self._until:
-            self._until = min(len(uids), at + ROWS)
-            self._rows = index.rows(uids[at : self._until], self._columns)
+    def load(self, index: MailboxIndex, uids: Sequence[int]) -> None:
+        """Have the rows of these messages, and of no others."""
+        self.known, values = index.table(uids, self._columns)
+        self._values = dict(zip(self._columns, values, strict=True))
+        self._place_of = {}
 
-    def row(self, uid: int) -> Row | None:
-        """None: not kept, or not all of it."""
-        row = self._rows.get(uid)
-        return None if row is None or None in row else row
+    def column(self, item: FetchItem) -> list[Value]:
+        """The values of all known messages.  None: not kept."""
+        return self._values.get(self.column_of[item], [])
 
     def value(self, uid: int, item: FetchItem) -> bytes | int | None:
         """None: not kept."""
-        place = self.place_of.get(item)
-        row = None if place is None else self._rows.get(uid)
-        return None if row is None or place is None else row[place]
-
-
-def _renderer(item: FetchItem, place: int) -> Render:
-    get: Callable[[Row], Any] = operator.itemgetter(place)
-    if item is Item.INTERNALDATE:
-        return lambda row: internal_date(get(row))
-    if not isinstance(item, BodySection):
-        return get
-    pick, partial = message.field_picker(item.section.fields), item.partial
-    if partial is None:
-        return lambda row: wire.literal(pick(get(row)))
-    first, length = partial
-    return lambda row: wire.literal(pick(get(row))[first : first + length])
-
-
-def internal_date(seconds: int) -> bytes:
-    """In the server's zone."""
-    offset = time.localtime(seconds).tm_gmtoff or 0
-    return wire.internal_date(seconds, offset // 60)
+        if item not in self.column_of or not self.known:
+            return None
+        if not self._place_of:
+            self._place_of = {known: place for place, known in enumerate(self.known)}
+        place = self._place_of.get(uid)
+        return None if place is None else self.column(item)[place]
 
 
 # --- searching -----------------------------------------------------------------------------

@@ -161,6 +161,19 @@ class Mailbox(abc.ABC):
     def flags_of(self, uid: int) -> FlagSet:
         """Raises KeyError for a UID that is not in uids()."""
 
+    def flags_of_each(self, uids: Sequence[int]) -> list[FlagSet | None]:
+        """flags_of() many messages, None for those that are not in uids().
+
+        Equal sets are mostly one and the same object.
+        """
+        found: list[FlagSet | None] = []
+        for uid in uids:
+            try:
+                found.append(self.flags_of(uid))
+            except KeyError:
+                found.append(None)
+        return found
+
     @abc.abstractmethod
     def changes_since(self, generation: int) -> Changes: ...
 
@@ -205,6 +218,10 @@ class Mailbox(abc.ABC):
         So it may still answer for a message that has just gone.  Raises SharingError(EXPUNGED).
         """
         return self.info(uid).size
+
+    def known_sizes(self, uids: Sequence[int]) -> list[int | None]:
+        """size() of many messages, of those of which it is known without looking at them."""
+        return [None] * len(uids)
 
     def identity_of(self, uid: int) -> str:
         """What tells this message from any other that ever has or had this UID.

@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +29,7 @@ NO_FLAGS_INFO: Final = ":2,"
 
 _KNOWN: Final = frozenset(FLAG_LETTERS) | frozenset(KEYWORD_LETTERS)
 _SIZES: Final = re.compile(r",([SW])=(\d{1,19})(?=[,:]|\Z)", re.ASCII)
+_LAST_SIZE: Final = re.compile(r"^[^,\n]*(?:,S=\d{1,19})?,W=(\d{1,19})$", re.ASCII | re.MULTILINE)
 _ORDER: Final = re.compile(r"(\d*)(?:\.[^.M]*M(\d+))?", re.ASCII)
 
 
@@ -96,6 +97,12 @@ def virtual_size_in(base: str) -> int | None:
     if value.isascii() and value.isdigit() and len(value) < 20:
         return int(value)
     return sizes_of(base).virtual if found else None
+
+
+def virtual_sizes_in(bases: Sequence[str]) -> list[int | None] | None:
+    """virtual_size_in() each, if every one of them ends with its size; else None."""
+    sizes = _LAST_SIZE.findall("\n".join(bases))
+    return [*map(int, sizes)] if len(sizes) == len(bases) else None
 
 
 def with_sizes(unique: str, sizes: Sizes) -> str:

@@ -26,6 +26,7 @@ from sharefs.store.maildir.filename import (
     Sizes,
     sizes_of,
     virtual_size_in,
+    virtual_sizes_in,
 )
 from sharefs.store.maildir.flag_writer import ATTEMPTS, FlagWriter
 from sharefs.store.maildir.line_ends import header_end, virtual_size, with_crlf
@@ -84,6 +85,10 @@ class MaildirMailbox(Mailbox):
     def flags_of(self, uid: int) -> FlagSet:
         self.picture.load()
         return self.picture.flags_of(uid)
+
+    def flags_of_each(self, uids: Sequence[int]) -> list[FlagSet | None]:
+        self.picture.load()
+        return self.picture.flags_of_each(uids)
 
     def unseen(self) -> Sequence[int]:
         """One look at each file name, not at each message's flags."""
@@ -177,6 +182,13 @@ class MaildirMailbox(Mailbox):
         if uid not in self._sizes:
             self._sizes[uid] = virtual_size(self._read_by(uid, fsops.read_file))
         return self._sizes[uid]
+
+    def known_sizes(self, uids: Sequence[int]) -> list[int | None]:
+        """From the names."""
+        self.picture.load()
+        bases = [self.picture.base_of.get(uid, "") for uid in uids]
+        sizes = virtual_sizes_in(bases)
+        return [*map(virtual_size_in, bases)] if sizes is None else sizes
 
     def identity_of(self, uid: int) -> str:
         self.picture.load()

@@ -1,0 +1,156 @@
+"""FETCH responses of many messages at once: whole columns of values go into one format, in C.
+
+Clients ask for flags, envelopes and header fields of every message whenever they start, so what
+is known without opening a message must not take a Python loop for each of them.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from itertools import chain, compress
+from typing import Any, Final, TypeAlias
+
+from imap.commands.kept import KeptRows
+from imap.commands.session import render_flags
+from imap.view import View
+from imap.wire import format as wire
+from imap.wire.fetch import BodySection, FetchItem, Item
+from sharefs import message
+from sharefs.flags import FlagSet
+from sharefs.store.interface import Mailbox
+
+Column: TypeAlias = Sequence[Any]
+# From what is known of some messages to the one or two columns that a response shows of it.
+Show: TypeAlias = Callable[[Column, Sequence[int]], list[Column]]
+
+_DAY: Final = 86400  # seconds
+
+
+class Bulk:
+    """Renders the responses to one FETCH, of messages of which everything is known.
+
+    usable: no item needs the messages themselves.
+    """
+
+    def __init__(
+        self, items: tuple[FetchItem, ...], mailbox: Mailbox, view: View, kept: KeptRows
+    ) -> None:
+        self._items = items
+        self._mailbox = mailbox
+        self._view = view
+        self._kept = kept
+        self._shows = [self._show(item) for item in items]
+        names = [_name_of(item).replace(b"%", b"%%") + b" " + _place_of(item) for item in items]
+        self._form = b"* %d FETCH (" + b" ".join(names) + b")\r\n"
+        self.usable = all(
+            item in (Item.UID, Item.FLAGS, Item.SIZE) or item in kept.column_of for item in items
+        )
+
+    def render(self, uids: Sequence[int]) -> tuple[Sequence[int], list[bytes]]:
+        """Those of uids of which everything is known, and their responses.
+
+        One for each, unless all of uids are known: then they are in one piece.
+        """
+        known, columns = self._known(uids)
+        if not known:
+            return known, []
+        shown: list[Column] = [self._view.seqs_of(known)]
+        for show, column in zip(self._shows, columns, strict=True):
+            shown += show(column, known)
+        rows = zip(*shown, strict=True)
+        if len(known) < len(uids):
+            return known, [self._form % row for row in rows]
+        return known, [(self._form * len(known)) % tuple(chain.from_iterable(rows))]
+
+    def _known(self, uids: Sequence[int]) -> tuple[Sequence[int], list[Column]]:
+        """Messages of which there is a value for each item, and for each item the values."""
+        known = uids if not self._kept.wanted else self._kept.known
+        columns = [self._column(item, known) for item in self._items]
+        if any(None in column for column in columns):
+            complete = [None not in row for row in zip(*columns, strict=True)]
+            known = list(compress(known, complete))
+            columns = [list(compress(column, complete)) for column in columns]
+        return known, columns
+
+    def _column(self, item: FetchItem, uids: Sequence[int]) -> Column:
+        if item is Item.UID and self._items == (Item.UID,):
+            flags = self._mailbox.flags_of_each(uids)  # tells which of them are still there
+            return [None if one is None else uid for uid, one in zip(uids, flags, strict=True)]
+        if item is Item.UID:
+            return uids
+        if item is Item.FLAGS:
+            return self._mailbox.flags_of_each(uids)
+        if item is Item.SIZE and not self._kept.wanted:
+            return self._mailbox.known_sizes(uids)
+        return self._kept.column(item)
+
+    def _show(self, item: FetchItem) -> Show:
+        if item is Item.FLAGS:
+            return self._flags
+        if item is Item.INTERNALDATE:
+            return lambda column, _: [internal_dates(column)]
+        if isinstance(item, BodySection):
+            return _picker(item)
+        return lambda column, _: [column]
+
+    def _flags(self, sets: Sequence[FlagSet], uids: Sequence[int]) -> list[Column]:
+        """A mailbox has few different sets, and messages with the same flags share one object."""
+        recent = self._view.recent
+        keys = list(map(id, sets))
+        different = dict(zip(keys, sets, strict=True))
+        shown = {key: render_flags(one, False) for key, one in different.items()}
+        flags = list(map(shown.__getitem__, keys))
+        if recent and not recent.isdisjoint(uids):
+            for at, uid in enumerate(uids):
+                if uid in recent:
+                    flags[at] = render_flags(sets[at], True)
+        return [flags]
+
+
+def _picker(item: BodySection) -> Show:
+    pick, partial = message.field_picker(item.section.fields), item.partial
+    first, end = (0, None) if partial is None else (partial[0], sum(partial))
+
+    def show(column: Column, _: Sequence[int]) -> list[Column]:
+        texts = [pick(fields)[first:end] for fields in column]
+        if any(b"\0" in text for text in texts):
+            texts = [text.replace(b"\0", b"\x80") for text in texts]  # as wire.literal() does
+        return [list(map(len, texts)), texts]
+
+    return show
+
+
+def _name_of(item: FetchItem) -> bytes:
+    return item.value.encode("ascii") if isinstance(item, Item) else item.name
+
+
+def _place_of(item: FetchItem) -> bytes:
+    if isinstance(item, BodySection):
+        return b"{%d}\r\n%b"
+    return b"%d" if item in (Item.SIZE, Item.UID) else b"%b"
+
+
+def internal_date(seconds: int) -> bytes:
+    """In the server's zone."""
+    return wire.internal_date(seconds, _offset_at(seconds))
+
+
+def internal_dates(many: Iterable[int]) -> list[bytes]:
+    """internal_date() of each, asking for the zone once for a day."""
+    offsets = _offset_of_day
+    return [
+        wire.internal_date(seconds, _offset_at(seconds) if offset is None else offset)
+        for seconds in many
+        for offset in (offsets(seconds // _DAY),)
+    ]
+
+
+def _offset_at(seconds: int) -> int:
+    return (time.localtime(seconds).tm_gmtoff or 0) // 60
+
+
+@lru_cache(maxsize=4096)
+def _offset_of_day(day: int) -> int | None:
+    """The zone's offset during a day of UTC, in minutes; None: it changes within that day."""
+    first, last = _offset_at(day * _DAY), _offset_at(day * _DAY + _DAY - 1)
+    return first if first == last else None
