@@ -94,6 +94,12 @@ class Dovecot:
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """The master's."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Returns when the server greets.  Raises AssertionError with its log otherwise."""
         with open(self.base / "console.log", "wb") as console:

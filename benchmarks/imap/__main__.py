@@ -1,0 +1,155 @@
+"""sharefs beside Dovecot: the same Maildirs, the same client, alternating, on one machine.
+
+Prints a table of medians, spread and ratios (above 1: sharefs needs less).  Needs root, because
+mail belongs to users, and Debian's dovecot-imapd.
+"""
+
+import argparse
+import json
+import resource
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.progress import Progress
+
+from benchmarks.imap import crowd, rows, tables
+from benchmarks.imap.machine import machine
+from benchmarks.imap.mailboxes import make_home, make_homes
+from benchmarks.imap.measure import Row, carry_out
+from benchmarks.imap.plot import plot
+from benchmarks.imap.results import Result
+from benchmarks.imap.servers import Side, both
+from benchmarks.imap.tables import HOST, Report
+
+DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
+SIZES: Final = (1000, 50_000)
+_PORTS_AND_FILES: Final = 65536  # descriptors: clients and servers have thousands of connections
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    if options.render:
+        report = Report.load(options.render)
+    else:
+        _raise_descriptor_limit()
+        report = Report(machine())
+        wanted = [] if options.no_host else [HOST]
+        wanted += [str(size) for size in options.sizes]
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            for section in wanted:
+                report.sections[section] = measure(section, options, progress)
+        report.end(machine())
+    if options.write_docs:
+        kept = DOCS / "performance.json"
+        if kept.exists() and not options.render:
+            report = Report.load(kept).updated(report)
+        kept.write_text(json.dumps(report.data(), indent=1) + "\n")
+        (DOCS / "performance.svg").write_text(plot(report))
+        page = DOCS / "performance.md"
+        page.write_text(tables.replaced(page.read_text(), tables.markdown(report)))
+    if options.json:
+        json.dump(report.data(), sys.stdout, indent=1)
+    else:
+        tables.show(report, Console())
+    return 0
+
+
+def measure(section: str, options: argparse.Namespace, progress: Progress) -> list[Result]:
+    """All rows of one section on both servers, each on its own copy of the mail."""
+    is_host = section == HOST
+    size = options.crowd if is_host else int(section)
+    top = Path(tempfile.mkdtemp(prefix="sharefs-bench-", dir=options.directory))
+    top.chmod(0o711)
+    task = progress.add_task(f"{section}: making mail", total=None)
+    try:
+        if is_host:
+            make_homes(top, size, mailboxes=options.mailboxes)
+        else:
+            make_home(top, size)
+        with both(top) as sides:
+            if is_host:
+                planned = crowd.on_a_host(
+                    messages=size, mailboxes=options.mailboxes, idle=options.idle
+                )
+                return _carry_out(planned, sides, options, progress, section)
+            first = _carry_out(rows.before_indexing(size), sides, options, progress, section)
+            for side in sides:
+                rows.warm_up(side)
+            planned = rows.on_one_mailbox(size)
+            return first + _carry_out(planned, sides, options, progress, section)
+    finally:
+        progress.remove_task(task)
+        shutil.rmtree(top)
+
+
+def _carry_out(
+    planned: Sequence[Row],
+    sides: Sequence[Side],
+    options: argparse.Namespace,
+    progress: Progress,
+    section: str,
+) -> list[Result]:
+    planned = [
+        row for row in planned
+        if not options.only or any(text.lower() in row.name.lower() for text in options.only)
+    ]  # fmt: skip
+    task = progress.add_task(section, total=len(planned))
+    results = []
+    for row in planned:
+        progress.update(task, description=f"{section}: {row.name}")
+        results.append(carry_out(row, sides, seconds=options.seconds, most=options.runs))
+        progress.console.print(f"{section}: {tables.line(results[-1])}", highlight=False)
+        progress.advance(task)
+    progress.remove_task(task)
+    return results
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench imap", description=__doc__)
+    parser.add_argument(
+        "--sizes", metavar="N,...", type=_sizes, default=list(SIZES),
+        help="messages in the mailbox; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--quick", action="store_true", help="sizes 1000 and 10000, fewer runs")
+    parser.add_argument("--no-host", action="store_true", help="no rows that have no size")
+    parser.add_argument(
+        "--only", metavar="TEXT", action="append", help="rows with TEXT in the name"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=5.0, help="for a row, once it has three runs"
+    )
+    parser.add_argument("--runs", type=int, metavar="N", help="of each row at most")
+    parser.add_argument("--mailboxes", type=int, default=1000, help="for LIST")
+    parser.add_argument(
+        "--crowd", type=int, default=200, help="messages in INBOXes where size is not the point"
+    )
+    parser.add_argument("--idle", type=int, default=1000, help="idle connections")
+    parser.add_argument("--directory", type=Path, help="where the mail is made; default: $TMPDIR")
+    parser.add_argument("--json", action="store_true", help="every run, as JSON")
+    parser.add_argument(
+        "--write-docs", action="store_true",
+        help="put the sections measured into docs/performance.{md,json,svg}, others stay",
+    )  # fmt: skip
+    parser.add_argument("--render", type=Path, metavar="JSON", help="measure nothing, show this")
+    options = parser.parse_args(arguments)
+    if options.quick:
+        options.sizes, options.seconds = [1000, 10_000], 1.0
+    return options
+
+
+def _sizes(text: str) -> list[int]:
+    return [int(word.replace("_", "")) for word in text.split(",")]
+
+
+def _raise_descriptor_limit() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _PORTS_AND_FILES), most))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""The two servers, each on its own copy of the same mail, as rows see them: a Side.
+
+Both have what the same service needs and nothing more: ACLs and shared mailboxes, TLS, the same
+mail_fsync, no limit on connections of one address.  Dovecot keeps its indexes and its cache with
+the mail, as by default; it has no full text search (Debian's needs a separate engine).
+"""
+
+import abc
+import contextlib
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from benchmarks.client import Client
+from tests.support.dovecot import PASSWORD, Dovecot, MailUser, private_dovecot
+from tests.support.server import Server, certificate, free_ports, private_server
+
+GROUP: Final = 7300  # of shared mailboxes
+USER: Final = "user"  # whose INBOX is the mailbox of this size
+MANY: Final = "many"  # who has a thousand mailboxes
+UNSYNCED: Final = "unsynced"  # as user, with mail_fsync = never
+OWNER: Final = "owner"  # who shares a mailbox
+FRIEND: Final = "friend"  # with somebody of another uid
+CROWD: Final = tuple(f"crowd{number:02}" for number in range(50))  # each with a uid of his own
+UIDS: Final = {
+    name: 7301 + number for number, name in enumerate((USER, MANY, UNSYNCED, OWNER, FRIEND, *CROWD))
+}
+
+_QUIET: Final = 0.1  # seconds without any use of the processor
+_PATIENCE: Final = 1800.0  # seconds for a server to become quiet
+_CONNECTIONS: Final = 5000
+
+_DOVECOT: Final = """
+mail_location = maildir:~/Maildir
+mail_fsync = optimized
+mail_access_groups = {group}
+mail_plugins = acl
+protocol imap {{
+  mail_plugins = acl imap_acl
+  mail_max_userip_connections = 0
+}}
+plugin {{
+  acl = vfile
+  acl_shared_dict = file:{top}/shared-mailboxes.db
+}}
+ssl = yes
+ssl_cert = <{cert}
+ssl_key = <{key}
+default_client_limit = {connections}
+default_process_limit = {connections}
+service imap-login {{
+  inet_listener imaps {{
+    port = {tls_port}
+    ssl = yes
+  }}
+}}
+service imap {{
+  process_limit = {connections}
+}}
+service auth {{
+  unix_listener auth-userdb {{
+    mode = 0777
+  }}
+}}
+namespace inbox {{
+  separator = /
+  inbox = yes
+}}
+namespace shared {{
+  type = shared
+  separator = /
+  prefix = shared/%%u/
+  location = maildir:%%h/Maildir:INDEX=~/shared-index/%%u:INDEXPVT=~/private/%%u
+  subscriptions = no
+  list = children
+}}
+"""
+_SHAREFS: Final = """
+mail_driver = maildir
+mail_path = ~/Maildir
+mail_fsync = optimized
+mail_access_groups = {group}
+mail_max_userip_connections = 0
+default_client_limit = {connections}
+acl_driver = vfile
+acl_sharing_map {{
+  dict file {{
+    path = {top}/shared-mailboxes.db
+  }}
+}}
+service imap {{
+  process_limit = {connections}
+}}
+namespace inbox {{
+  separator = /
+  inbox = yes
+}}
+namespace shared {{
+  type = shared
+  separator = /
+  prefix = shared/$user/
+  mail_path = %{{owner_home}}/Maildir
+  mail_index_private_path = ~/private/%{{owner_user}}
+  subscriptions = no
+  list = children
+}}
+"""
+# What Dovecot keeps when it is told to index everything that sharefs keeps, but for the text.
+_ALWAYS: Final = (
+    "flags date.sent date.received size.virtual imap.envelope imap.body imap.bodystructure"
+    " mime.parts hdr.from hdr.to hdr.cc hdr.bcc hdr.subject hdr.date hdr.message-id"
+    " hdr.references hdr.in-reply-to"
+)
+
+
+class Side(abc.ABC):
+    """One running server.  top: below it are the users' homes."""
+
+    name: str
+
+    def __init__(self, top: Path, port: int, tls_port: int) -> None:
+        self.top = top
+        self.port = port
+        self.tls_port = tls_port
+        self.capabilities = frozenset[bytes]()
+
+    def home(self, user: str) -> Path:
+        return self.top / user
+
+    def client(self, user: str, *commands: bytes, tls: bool = False) -> Client:
+        """Logged in, with these commands given.  The caller closes it; a `with` does."""
+        client = Client(self.tls_port if tls else self.port, tls=tls)
+        client.ask(f"LOGIN {user} {PASSWORD}".encode())
+        for command in commands:
+            client.ask(command)
+        return client
+
+    def learn_capabilities(self) -> None:
+        with self.client(USER) as client:
+            self.capabilities = frozenset(client.answer(b"CAPABILITY").split()[2:])
+
+    # -- its processes ---------------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def pid(self) -> int:
+        """Of its master process."""
+
+    def processes(self) -> list[psutil.Process]:
+        master = psutil.Process(self.pid)
+        return [master, *master.children(recursive=True)]
+
+    def _used(self) -> float:
+        """Seconds of processor time of all processes that are there."""
+        total = 0.0
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                total += times.user + times.system
+        return total
+
+    def wait_until_quiet(self) -> None:
+        """Until what it does in the background is done.  Raises TimeoutError."""
+        deadline = time.monotonic() + _PATIENCE
+        before = self._used()
+        while True:
+            time.sleep(_QUIET)
+            now = self._used()
+            if now - before < 0.02:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.name} is not quiet after {_PATIENCE} s")
+            before = now
+
+    def memory(self) -> int:
+        """Octets of memory of all its processes, shared pages counted once (PSS)."""
+        total = 0
+        for process in self.processes():
+            with contextlib.suppress(OSError, psutil.NoSuchProcess):
+                for line in Path(f"/proc/{process.pid}/smaps_rollup").read_text().splitlines():
+                    if line.startswith("Pss:"):
+                        total += int(line.split()[1]) * 1024
+        return total
+
+    # -- what it keeps ---------------------------------------------------------------------
+
+    @abc.abstractmethod
+    def forget(self, user: str) -> None:
+        """Have it know nothing of the user's mail but what is on disk.  No session is open."""
+
+    @abc.abstractmethod
+    def drop_index(self, user: str) -> None:
+        """Remove all that is kept of the user's mail besides the mail and its UIDs."""
+
+    @abc.abstractmethod
+    def build_index(self, user: str) -> None:
+        """Keep all that can be kept of INBOX.  Returns when that is done."""
+
+    @abc.abstractmethod
+    def index_octets(self, user: str) -> int:
+        """How large that is on disk."""
+
+
+class DovecotSide(Side):
+    name = "dovecot"
+
+    def __init__(self, top: Path, server: Dovecot, tls_port: int) -> None:
+        super().__init__(top, server.port, tls_port)
+        self._server = server
+
+    @property
+    def pid(self) -> int:
+        return self._server.pid
+
+    def forget(self, user: str) -> None:
+        """Nothing to do: every login has a process of its own."""
+
+    def _kept(self, user: str) -> list[Path]:
+        return list(self.home(user).joinpath("Maildir").rglob("dovecot.index*"))
+
+    def drop_index(self, user: str) -> None:
+        for path in self._kept(user):
+            path.unlink()
+
+    def build_index(self, user: str) -> None:
+        self._server.doveadm(
+            "-o", f"mail_always_cache_fields={_ALWAYS}", "index", "-u", user, "INBOX",
+            timeout=_PATIENCE,
+        )  # fmt: skip
+
+    def index_octets(self, user: str) -> int:
+        return sum(path.stat().st_size for path in self._kept(user))
+
+
+class SharefsSide(Side):
+    name = "sharefs"
+
+    def __init__(self, top: Path, server: Server) -> None:
+        super().__init__(top, server.port, server.tls_port)
+        self._server = server
+
+    @property
+    def pid(self) -> int:
+        return self._server.pid
+
+    def forget(self, user: str) -> None:
+        """End his workers; the next login gets a new one."""
+        workers = [p for p in self.processes() if UIDS[user] in p.uids()]
+        for worker in workers:
+            worker.terminate()
+        psutil.wait_procs(workers, 10)
+
+    def _index(self, user: str) -> Path:
+        return self.home(user) / ".cache" / "sharefs" / "index"
+
+    def drop_index(self, user: str) -> None:
+        self.forget(user)
+        shutil.rmtree(self._index(user), ignore_errors=True)
+
+    def build_index(self, user: str) -> None:
+        subprocess.run(
+            [sys.executable, "-m", "sharefs", "-c", self._server.config,
+             "index", "build", "-u", user, "INBOX"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+
+    def index_octets(self, user: str) -> int:
+        return sum(path.stat().st_size for path in self._index(user).rglob("*.sqlite3"))
+
+
+@contextlib.contextmanager
+def both(top: Path) -> Iterator[tuple[DovecotSide, SharefsSide]]:
+    """Both servers on top/dovecot and top/sharefs for the length of a `with`."""
+    cert, key = certificate()
+    (tls_port,) = free_ports(1)
+
+    def settings(text: str, name: str) -> str:
+        return text.format(
+            top=top / name, group=GROUP, cert=cert, key=key, tls_port=tls_port,
+            connections=_CONNECTIONS,
+        )  # fmt: skip
+
+    with (
+        private_dovecot(settings(_DOVECOT, "dovecot"), _users(top / "dovecot")) as dovecot,
+        private_server(settings(_SHAREFS, "sharefs"), _users(top / "sharefs")) as sharefs,
+    ):
+        sides = (
+            DovecotSide(top / "dovecot", dovecot, tls_port),
+            SharefsSide(top / "sharefs", sharefs),
+        )
+        for side in sides:
+            side.learn_capabilities()
+        yield sides
+
+
+def _users(homes: Path) -> list[MailUser]:
+    fields = {UNSYNCED: ("mail_fsync=never",)}
+    return [
+        MailUser(name, uid, uid, homes / name, fields.get(name, ())) for name, uid in UIDS.items()
+    ]

@@ -1,0 +1,100 @@
+"""The benchmark beside Dovecot, at a size that says nothing about speed: every row has figures."""
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from benchmarks.imap import __main__ as bench
+from benchmarks.imap import tables
+from benchmarks.imap.plot import plot
+from benchmarks.imap.results import SERVERS, Result, shown
+from benchmarks.imap.tables import HOST, Report
+
+TINY = ["--sizes=30", "--mailboxes=21", "--crowd=50", "--idle=6", "--runs=1", "--json"]
+
+
+@pytest.mark.superuser
+@pytest.mark.dovecot
+@pytest.mark.slow
+def test_every_row_is_measured_on_both_servers(
+    open_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bench.main([*TINY, "--directory", str(open_tmp)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert set(told["sections"]) == {HOST, "30"}
+    rows = [Result.of(row) for rows in told["sections"].values() for row in rows]
+    assert len(rows) > 35
+    assert len({row.name for row in rows}) == len(rows)
+    wrong = [
+        f"{row.name}: {server}: {row.missing.get(server, 'nothing measured')}"
+        for row in rows
+        for server in SERVERS
+        # An extension that a server lacks is told as such; anything else is a fault.
+        if not row.has(server) and not row.missing.get(server, "").startswith("no ")
+    ]
+    assert not wrong, "\n".join(wrong)
+    assert not [row.name for row in rows if "differ" in row.remark]
+    assert list(open_tmp.iterdir()) == []
+
+
+def results() -> Report:
+    """Two sizes and a host, with a row that one server lacks."""
+    fast = Result(
+        "FETCH <all>, 5,000", runs={"dovecot": [0.2, 0.4, 0.3], "sharefs": [0.1, 0.1, 0.1]}
+    )
+    slow = Result("NOOP", runs={"dovecot": [1e-4], "sharefs": [2e-4]}, remark="why")
+    lacking = Result("QRESYNC", "seconds", {"dovecot": [1], "sharefs": []}, {"sharefs": "no X"})
+    octets = Result("memory", "octets", {"dovecot": [1e6], "sharefs": [0.0]})
+    facts = {"date": "2026-11-21", "load": "0.1", "processor": "2 x fast", "memory": "8 GiB",
+             "kernel": "6", "python": "3.11", "dovecot": "2.3"}  # fmt: skip
+    report = Report(facts, {HOST: [octets], "1000": [fast, slow, lacking], "50000": [fast, slow]})
+    report.end(facts)
+    return report
+
+
+def test_a_report_survives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(results().data()))
+    assert Report.load(path) == results()
+
+
+def test_only_what_was_measured_is_replaced() -> None:
+    newer = results()
+    newer.sections = {"1000": [Result("NOOP", runs={"dovecot": [3.0], "sharefs": [1.0]})]}
+    merged = results().updated(newer)
+    assert [row.name for row in merged.sections["1000"]] == [
+        "FETCH <all>, 5,000", "NOOP", "QRESYNC",
+    ]  # fmt: skip
+    assert merged.sections["1000"][1].ratio == 3
+    assert merged.sections["50000"] == results().sections["50000"]
+
+
+def test_the_page_gets_tables_and_a_picture() -> None:
+    text = tables.markdown(results())
+    assert "| FETCH <all>, 5,000 | 300 ms ±33% | 100 ms ±0% | 3.00 |" in text
+    assert "| NOOP (why) | 0.1 ms | 0.2 ms | **0.50** |" in text
+    assert "| QRESYNC | 1 s | no X | - |" in text
+    assert "| NOOP | 0.2 ms (0.50) | 0.2 ms (0.50) |" in text  # growth
+    page = f"before\n{tables._BEGIN}\nold\n{tables._END}\nafter\n"
+    assert tables.replaced(page, "new") == (
+        f"before\n{tables._BEGIN}\n\nnew\n\n{tables._END}\nafter\n"
+    )
+    with pytest.raises(ValueError, match="lacks"):
+        tables.replaced("nothing", "new")
+    titles = [
+        one.text for one in ET.fromstring(plot(results())).iter() if one.tag.endswith("title")
+    ]
+    assert "FETCH <all>, 5,000, 1,000 messages: 3.00" in titles
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "want"),
+    [
+        (0.0000712, "seconds", "0.071 ms"), (0.0052, "seconds", "5.2 ms"),
+        (0.45, "seconds", "450 ms"), (31.62, "seconds", "31.6 s"), (1.1e6, "octets", "1.1 MB"),
+    ],
+)  # fmt: skip
+def test_figures_are_readable(value: float, unit: str, want: str) -> None:
+    assert shown(value, "octets" if unit == "octets" else "seconds") == want
