@@ -23,6 +23,7 @@ RANK = {
     "sharefs.config": 4,
     "sharefs.identity": 5,
     "sharefs.message": 5,
+    "sharefs.ordering": 6,
     "sharefs.store": 6,
     "sharefs.index": 7,
     "sharefs.sharing": 7,

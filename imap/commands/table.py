@@ -18,6 +18,7 @@ from imap.commands import (
     idle,
     listing,
     mailboxes,
+    ordered,
     search,
     select,
     store,
@@ -74,7 +75,9 @@ COMMANDS: Final[dict[str, Spec]] = {
     "EXPUNGE": Spec(select.expunge, _SELECTED),
     "SEARCH": Spec(search.search, _SELECTED, hushed=True),
     "FETCH": Spec(fetch.fetch, _SELECTED, hushed=True),
+    "SORT": Spec(ordered.sort, _SELECTED, hushed=True),  # RFC 5256
     "STORE": Spec(store.store, _SELECTED, hushed=True),
+    "THREAD": Spec(ordered.thread, _SELECTED, hushed=True),  # RFC 5256
     "COPY": Spec(copy.copy, _SELECTED),
     "MOVE": Spec(copy.move, _SELECTED),  # RFC 6851
     "UID COPY": Spec(copy.uid_copy, _SELECTED),
@@ -82,7 +85,9 @@ COMMANDS: Final[dict[str, Spec]] = {
     "UID EXPUNGE": Spec(select.uid_expunge, _SELECTED),  # RFC 4315
     "UID FETCH": Spec(fetch.uid_fetch, _SELECTED),
     "UID SEARCH": Spec(search.uid_search, _SELECTED),
+    "UID SORT": Spec(ordered.uid_sort, _SELECTED),
     "UID STORE": Spec(store.uid_store, _SELECTED),
+    "UID THREAD": Spec(ordered.uid_thread, _SELECTED),
 }
 
 # Legal only before login: known, so that the answer can say so.
@@ -91,7 +96,8 @@ BEFORE_LOGIN: Final = frozenset({"LOGIN", "AUTHENTICATE", "STARTTLS"})
 _CAPABILITY: Final = (
     b"IMAP4rev1 LITERAL+ SASL-IR ID ENABLE IDLE NAMESPACE CHILDREN LIST-EXTENDED LIST-STATUS"
     b" SPECIAL-USE UIDPLUS MOVE UNSELECT"
-    b" ESEARCH SEARCHRES WITHIN PARTIAL"
+    b" ESEARCH SEARCHRES WITHIN PARTIAL SORT SORT=DISPLAY ESORT"
+    b" THREAD=REFERENCES THREAD=REFS THREAD=ORDEREDSUBJECT I18NLEVEL=1"
     b" MULTIAPPEND BINARY"
 )
 _ACL_CAPABILITY: Final = b" ACL RIGHTS=texk LIST-MYRIGHTS"

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from sharefs.index import place, schema, trigrams
+from sharefs.index.damage import Damaged
 from sharefs.index.numbers import LARGEST
 from sharefs.index.place import Unusable
 from sharefs.index.reserve import Reserve
-from sharefs.index.rows import Damaged
 from sharefs.index.sums import sum_of
 
 log = logging.getLogger(__name__)

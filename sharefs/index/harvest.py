@@ -7,6 +7,7 @@ from sharefs import message
 from sharefs.index.schema import END, HEADS, KEPT_FIELDS, LEFT_OUT
 from sharefs.message import Part
 from sharefs.message.search import ADDRESS_FIELDS, body_texts, header_forms, header_lines
+from sharefs.ordering.facts import Facts, facts_of
 from sharefs.store.interface import MessageInfo
 
 # Bounds for what one message may put into the index.  Longer ones are read instead.
@@ -27,6 +28,7 @@ class Harvest:
     """One message's part of an index.  None: too long to be kept.
 
     heads: in the order of HEADS; None also for an absent field, left_out tells which.
+    facts: by which it is sorted; kept within bounds by orders.py.
     texts: its headers and its text parts, ready for the text table.
     """
 
@@ -39,6 +41,7 @@ class Harvest:
     body: bytes | None
     bodystructure: bytes | None
     fields: bytes | None
+    facts: Facts
     texts: tuple[str, str] | None
 
 
@@ -58,6 +61,7 @@ def harvest(octets: bytes, info: MessageInfo) -> Harvest:
         body=message.body(part) if len(structure) <= RENDERED_LIMIT else None,
         bodystructure=_bounded(structure),
         fields=_bounded(message.header_fields(header, KEPT_FIELDS)),
+        facts=facts_of(info.uid, header, arrival=info.internaldate, size=info.size),
         texts=_texts(octets, part, header),
     )
 

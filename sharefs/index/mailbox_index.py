@@ -16,15 +16,19 @@ from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sharefs.errors import Code, SharingError
 from sharefs.index import rows, schema, trigrams
+from sharefs.index.damage import Damaged
 from sharefs.index.database import DAMAGE, Database, is_damage
 from sharefs.index.harvest import Harvest, harvest
 from sharefs.index.modseqs import Modseqs
 from sharefs.index.narrow import narrow, needs_heads, needs_texts
+from sharefs.index.orders import Orders, Row
 from sharefs.index.query import Leaf, Narrowed, Query
-from sharefs.index.rows import Column, Damaged, Value
+from sharefs.index.rows import Column, Value
 from sharefs.index.search import evaluate
 from sharefs.index.status import Status
 from sharefs.index.verify import problems
+from sharefs.ordering.facts import Facts, Relation
+from sharefs.ordering.sorting import Criterion
 from sharefs.store.interface import Mailbox
 
 log = logging.getLogger(__name__)
@@ -97,6 +101,7 @@ class MailboxIndex:
         self._generation = -1  # of the mailbox, when the rows were last compared with it
         self._checked_heads = False
         self._checked_texts = False
+        self._orders = Orders()
 
     def start_anew(self, why: object) -> None:
         """Set it aside and begin an empty one.  Nothing is lost but the work of building it."""
@@ -147,6 +152,7 @@ class MailboxIndex:
         for uid in indexed & self._gathered.keys():
             del self._gathered[uid]  # another process was faster
         self._checked_heads = self._checked_texts = False
+        self._orders = Orders()
         self._vanished, self._ahead = gone, ahead
 
     def _drop_vanished(self) -> None:
@@ -238,6 +244,7 @@ class MailboxIndex:
             if with_texts and len(trigrams.segments(sql)) > trigrams.SEGMENTS_LIMIT:
                 trigrams.merge(sql)
         self._gathered.clear()
+        self._orders.note_written([got.facts for _, _, got in fresh])
         self._indexed.update(uid for uid, _, _ in fresh)
         self._textless.update(uid for uid, _, got in fresh if got.texts is None or not with_texts)
         if there:
@@ -371,6 +378,43 @@ class MailboxIndex:
     def search(self, query: Query, uids: Sequence[int]) -> list[int]:
         """Those of uids, which ascend, that match: exactly those that a full scan would find."""
         return evaluate(query, uids, self._mailbox, self.narrow)
+
+    def in_order(self, uids: list[int], criteria: Sequence[Criterion]) -> list[int] | None:
+        """uids, which ascend, as sort_messages() orders them.  None: not all of them are known."""
+        try:
+            return self._in_order(uids, criteria)
+        except DAMAGE as error:
+            self._out_of_order(error, "read")
+            return None
+
+    @_mending
+    def _in_order(self, uids: list[int], criteria: Sequence[Criterion]) -> list[int] | None:
+        self._ready()
+        if not self._indexed.issuperset(uids):
+            return None
+        return self._orders.in_order(self._database.sql, uids, criteria)
+
+    def facts(self, uids: Sequence[int]) -> list[Facts]:
+        """What is known of these messages, which ascend; of some of them perhaps nothing."""
+        return self._of_each(uids, Facts)
+
+    def relations(self, uids: Sequence[int]) -> list[Relation]:
+        """The same, for threads."""
+        return self._of_each(uids, Relation)
+
+    def _of_each(self, uids: Sequence[int], kind: type[Row]) -> list[Row]:
+        try:
+            return self._orders_of(uids, kind)
+        except DAMAGE as error:
+            self._out_of_order(error, "read")
+            return []
+
+    @_mending
+    def _orders_of(self, uids: Sequence[int], kind: type[Row]) -> list[Row]:
+        self._ready()
+        if not self._indexed.issuperset(uids):
+            uids = [uid for uid in uids if uid in self._indexed]
+        return self._orders.rows(self._database.sql, uids, kind)
 
     # --- modification sequences ------------------------------------------------------------
 

@@ -19,9 +19,9 @@ from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 from sharefs.errors import Code, SharingError
 from sharefs.flags import FlagSet
 from sharefs.index import numbers, schema
+from sharefs.index.damage import Damaged
 from sharefs.index.database import DAMAGE, Database, is_damage
 from sharefs.index.numbers import SPAN, Chunk, chunk_of
-from sharefs.index.rows import Damaged
 from sharefs.index.sums import sealed, unsealed
 from sharefs.store.interface import Mailbox
 

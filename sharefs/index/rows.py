@@ -5,17 +5,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from sharefs.index import trigrams
+from sharefs.index import orders, trigrams
+from sharefs.index.damage import Damaged
 from sharefs.index.harvest import Harvest
 from sharefs.index.schema import HEADS, PER_MESSAGE
 from sharefs.index.sums import sealed, sum_of, unsealed, unsealed_all
 
 Value = bytes | int | None
 READ_AT_ONCE: Final = 500  # UIDs in one query
-
-
-class Damaged(Exception):
-    """The index holds what nobody wrote there."""
 
 
 class Column(enum.Enum):
@@ -54,6 +51,7 @@ def write(
         heads.append((*words, sum_of(*words)))
     many("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", facts)
     many("INSERT INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?)", heads)
+    orders.write(database, [got.facts for _, _, got in harvests])
     many(
         "INSERT INTO envelopes VALUES (?, ?)",
         [

@@ -18,6 +18,8 @@ heads       folded forms (message.header_forms) of the fields that are searched 
 envelopes   ENVELOPE, ready to send, and its sum
 structures  BODY and BODYSTRUCTURE, ready to send, and their sums; NULL: too long to be kept
 fields      the header fields of KEPT_FIELDS, as HEADER.FIELDS returns them, and the sum
+orders      ordering.Facts of each message, by which it is sorted and threaded, and a sum over
+            them; no row if a value is longer than orders.VALUE_LIMIT: the message is read then
 numbers     modification sequences (RFC 7162) of all messages, indexed or not, in chunks of
             consecutive UIDs: numbers.Chunk, packed and sealed.  highest: of those in it
 vanished    what vanished: ranges of UIDs, packed and sealed, by the modseq of their vanishing.
@@ -32,7 +34,7 @@ text_sums   a sum for each block of texts (id as in texts_data) and for each seg
 from typing import Final
 
 APPLICATION_ID: Final = 0x53464958  # "SFIX", in the file's header, for file(1) and for us
-VERSION: Final = 2
+VERSION: Final = 3
 
 # Names in meta.
 SCHEMA: Final = "schema"  # a sum over the tables' definitions
@@ -82,6 +84,12 @@ CREATE TABLE heads (
     uid INTEGER PRIMARY KEY, "from" BLOB, "to" BLOB, cc BLOB, bcc BLOB, subject BLOB,
     left_out INTEGER NOT NULL, sum INTEGER NOT NULL
 );
+CREATE TABLE orders (
+    uid INTEGER PRIMARY KEY, arrival INTEGER NOT NULL, size INTEGER NOT NULL,
+    date INTEGER NOT NULL, subject BLOB NOT NULL, reply INTEGER NOT NULL, sender BLOB NOT NULL,
+    "to" BLOB NOT NULL, cc BLOB NOT NULL, display_from BLOB NOT NULL, display_to BLOB NOT NULL,
+    ids BLOB NOT NULL, sum INTEGER NOT NULL
+);
 CREATE TABLE envelopes (uid INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
 CREATE TABLE structures (uid INTEGER PRIMARY KEY, body BLOB, bodystructure BLOB);
 CREATE TABLE fields (uid INTEGER PRIMARY KEY, fields BLOB NOT NULL);
@@ -97,4 +105,4 @@ CREATE TABLE text_sums (id INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
 CONFIGURE_TEXTS: Final = (("automerge", 0), ("crisismerge", 1900), ("hashsize", 64 << 20))
 
 # Tables with a row for each message, by uid.
-PER_MESSAGE: Final = ("messages", "heads", "envelopes", "structures", "fields")
+PER_MESSAGE: Final = ("messages", "heads", "orders", "envelopes", "structures", "fields")

@@ -9,6 +9,7 @@ from binascii import crc32
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from sharefs.index.damage import Damaged
 from sharefs.index.harvest import tokenizable
 from sharefs.index.schema import CONFIGURE_TEXTS
 
@@ -101,7 +102,7 @@ def _add_sums(database: sqlite3.Connection, segment: int) -> None:
 
 
 def are_sound(database: sqlite3.Connection) -> bool:
-    """Whether every octet of the text table is as it was written."""
+    """Whether every octet of the text table is as it was written.  May also raise Damaged."""
     got = _block_sums(database, 0, 1 << 62)
     got |= {-segment: _index_sum(database, segment) for segment in segments(database)}
     return got == dict(database.execute("SELECT id, sum FROM text_sums").fetchall())
@@ -128,10 +129,12 @@ def _block_sums(database: sqlite3.Connection, first: int, last: int) -> dict[int
     blocks = database.execute(
         "SELECT id, block FROM texts_data WHERE id BETWEEN ? AND ?", (first, last)
     )
-    return {
-        number: crc32(block, number & 0xFFFFFFFF) ^ (number >> 32 & 0xFFFFFFFF)
-        for number, block in blocks
-    }
+    sums = {}
+    for number, block in blocks:
+        if not isinstance(block, bytes):  # an octet that says what follows was flipped
+            raise Damaged(f"block {number} of the text table is no block")
+        sums[number] = crc32(block, number & 0xFFFFFFFF) ^ (number >> 32 & 0xFFFFFFFF)
+    return sums
 
 
 def _index_sum(database: sqlite3.Connection, segment: int) -> int:
@@ -141,7 +144,9 @@ def _index_sum(database: sqlite3.Connection, segment: int) -> int:
     )
     total = 0
     for term, page in rows:
-        total = crc32(b"%b %d;" % (bytes(term), page), total)
+        if not isinstance(term, bytes) or not isinstance(page, int):
+            raise Damaged(f"the index of segment {segment} of the text table is none")
+        total = crc32(b"%b %d;" % (term, page), total)
     return total
 
 

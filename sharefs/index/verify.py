@@ -4,9 +4,10 @@ import sqlite3
 from collections.abc import Iterator
 
 from sharefs.errors import SharingError
-from sharefs.index import rows, trigrams
+from sharefs.index import orders, rows, trigrams
+from sharefs.index.damage import Damaged
 from sharefs.index.harvest import Harvest, harvest
-from sharefs.index.rows import Column, Damaged, Value
+from sharefs.index.rows import Column, Value
 from sharefs.index.schema import HEADS
 from sharefs.store.interface import Mailbox
 
@@ -23,10 +24,10 @@ def problems(mailbox: Mailbox, sql: sqlite3.Connection, indexed: set[int]) -> It
             yield f"SQLite: {answer}"
     try:
         rows.check_heads(sql, indexed)
+        if not trigrams.are_sound(sql):
+            yield "the text table has a wrong sum"
     except Damaged as error:
         yield str(error)
-    if not trigrams.are_sound(sql):
-        yield "the text table has a wrong sum"
     for uid in sorted(indexed):
         try:
             got = harvest(mailbox.read(uid), mailbox.info(uid))
@@ -38,6 +39,8 @@ def problems(mailbox: Mailbox, sql: sqlite3.Connection, indexed: set[int]) -> It
             continue
         yield from _differences(uid, got, kept.get(uid))
         yield from _head_differences(sql, uid, got)
+        if not orders.agrees(sql, got.facts):
+            yield f"the order of message {uid} is not what the message says"
 
 
 def _differences(uid: int, got: Harvest, kept: tuple[Value, ...] | None) -> Iterator[str]:

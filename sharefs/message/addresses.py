@@ -57,6 +57,19 @@ def parse_addresses(text: bytes) -> list[Address]:
     return addresses
 
 
+def first_address(text: bytes) -> Address | None:
+    """The first of parse_addresses(text), without reading a long list to its end if it is simple.
+
+    None: there is none.
+    """
+    found = _SIMPLE.match(text)
+    if found is not None:
+        atoms, quoted, bracket, mailbox, domain, closed, _ = found.groups()
+        if bool(closed) == (atoms is not None or quoted is not None or bracket is not None):
+            return Address((quoted if quoted is not None else atoms) or None, None, mailbox, domain)
+    return next(iter(_List(text).read()), None)
+
+
 @dataclass(slots=True)
 class _Draft:
     name: bytes | None = None

@@ -104,18 +104,28 @@ def _unfold(text: str) -> str:
     return _FOLD.sub(" ", text).strip(" ")
 
 
-@lru_cache(maxsize=512)
-def _fold_short(text: str) -> str:
-    return unicodedata.normalize("NFKD", text.casefold())
+class _Casemap(dict[int, str]):
+    """What each code point is compared as, learned as they come."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        title = character.title()
+        # Those that become several have no simple title case, which is what counts.
+        text = unicodedata.normalize("NFKD", title if len(title) == 1 else character)
+        if len(self) >= _CASEMAP_LIMIT:
+            self.clear()
+        self[code] = text
+        return text
+
+
+_CASEMAP_LIMIT: Final = 20_000  # characters; more than any language uses
+_CASEMAP: Final = _Casemap()
 
 
 def fold(text: str) -> str:
-    """The form in which texts are compared: without case, characters decomposed.
+    """The form in which texts are compared: i;unicode-casemap (RFC 5051 section 2).
 
-    i;unicode-casemap (RFC 5051), but with full case folding, so that "STRASSE" finds "Straße".
+    In title case, each character decomposed as far as can be.  Compared octet by octet in UTF-8
+    it is also the order of that collation.
     """
-    if text.isascii():
-        return text.lower()
-    if len(text) < 256:
-        return _fold_short(text)
-    return unicodedata.normalize("NFKD", text.casefold())
+    return text.upper() if text.isascii() else text.translate(_CASEMAP)

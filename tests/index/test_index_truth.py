@@ -20,9 +20,12 @@ from benchmarks.mail import make_message
 from sharefs import message
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
 from sharefs.index import Column, MailboxIndex, mailbox_index
+from sharefs.index.orders import read_facts
 from sharefs.index.place import BROKEN, JOURNAL, NAME, RESERVE, drop
 from sharefs.index.query import BodyContains, HeaderContains, LargerThan, Query, TextContains
 from sharefs.index.search import matches
+from sharefs.ordering.facts import Relation
+from sharefs.ordering.sorting import Criterion, SortKey, sort_messages
 from sharefs.store.maildir import MaildirMailbox
 from tests.index.maildirs import file_of, fill, indexed, numbers_of, opened
 from tests.support.become import run_as
@@ -41,6 +44,11 @@ QUERIES: list[Query] = [
     LargerThan(2000),
 ]
 
+CRITERIA = [
+    [Criterion(SortKey.SUBJECT), Criterion(SortKey.DATE, reverse=True)],
+    [Criterion(SortKey.DISPLAYFROM, reverse=True)],
+]
+
 
 def some(count: int, seed: int = 1) -> list[bytes]:
     dice = random.Random(seed)
@@ -56,6 +64,11 @@ def check(index: MailboxIndex, mailbox: MaildirMailbox) -> None:
     for query in QUERIES:
         want = [uid for uid in uids if matches(query, uid, mailbox)]  # type: ignore[arg-type]  # all are leaves
         assert index.search(query, uids) == want, query
+    read = read_facts(mailbox, uids)
+    for criteria in CRITERIA:
+        assert index.in_order(uids, criteria) in (None, sort_messages(read, criteria))
+    assert set(index.facts(uids)) <= set(read)
+    assert set(index.relations(uids)) <= set(map(Relation.of, read))
     for uid, row in index.fetch(uids, [Column.ENVELOPE, Column.BODYSTRUCTURE, Column.SIZE]):
         if row is None:
             continue

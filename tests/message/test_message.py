@@ -195,7 +195,15 @@ def test_transfer_and_charset() -> None:
 
 
 def test_fold() -> None:
-    assert fold("STRASSE") == fold("Straße")
+    """i;unicode-casemap (RFC 5051): simple title case, then decomposed, without reordering."""
+    assert fold("STRASSE") != fold("Straße") == fold("STRAßE")
+    assert fold("Istanbul") == fold("\N{LATIN SMALL LETTER DOTLESS I}stanbul")
+    assert fold("ǆ") == fold("Ǆ") == "Dz\N{COMBINING CARON}"
+    assert fold("ﬁ") == fold("fi").lower() != fold("fi")  # decomposed after the case is changed
+    assert fold("\uff41\uff11") == fold("a1") == "A1"
+    assert fold("각") == "\u1100\u1161\u11a8"
+    assert fold("\ud800x") == "\ud800X"
+    assert fold("a_") < fold("b") < fold("_")  # in title case: "_" comes after letters
     assert fold("Ärger") == fold("A\N{COMBINING DIAERESIS}RGER")
     assert fold("ΟΔΟΣ") == fold("οδος")
     assert fold("x" * 300 + "Ä") == fold("X" * 300 + "ä")

@@ -1,0 +1,128 @@
+"""SORT and THREAD: RFC 5256, with RETURN of RFC 5267 section 3."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from imap.commands.finding import BATCH, find
+from imap.commands.host import Handle
+from imap.commands.replies import LOST, Reply, ok
+from imap.commands.search import saving, tell_found
+from imap.commands.session import Session
+from imap.wire import Command, Cursor
+from imap.wire.esearch import parse_returning
+from imap.wire.sort import parse_sort, parse_thread, threads
+from sharefs import rights as r
+from sharefs.index.orders import read_facts
+from sharefs.ordering.facts import Facts, Relation
+from sharefs.ordering.forest import Forest
+from sharefs.ordering.references import thread_by_references, thread_by_refs
+from sharefs.ordering.sorting import Criterion, SortKey, sort_messages
+from sharefs.ordering.subjects import thread_by_subject
+
+_ALGORITHMS: Final[dict[str, Callable[[Iterable[Relation]], Forest]]] = {
+    "ORDEREDSUBJECT": thread_by_subject,
+    "REFERENCES": thread_by_references,
+    "REFS": thread_by_refs,
+}
+
+
+async def sort(session: Session, command: Command) -> Reply:
+    return await _sort(session, command, by_uid=False)
+
+
+async def uid_sort(session: Session, command: Command) -> Reply:
+    return await _sort(session, command, by_uid=True)
+
+
+async def thread(session: Session, command: Command) -> Reply:
+    return await _thread(session, command, by_uid=False)
+
+
+async def uid_thread(session: Session, command: Command) -> Reply:
+    return await _thread(session, command, by_uid=True)
+
+
+async def _sort(session: Session, command: Command, *, by_uid: bool) -> Reply:
+    cursor = Cursor(command)
+    returning = parse_returning(cursor)
+    with saving(session, returning):
+        request = parse_sort(cursor)
+        session.demand(r.READ)
+        found = await find(session, request.key)
+        if found is None:
+            return LOST
+        criteria = [Criterion(SortKey[name], reverse) for name, reverse in request.criteria]
+        in_order = await _in_order(session.current().handle, found, criteria)
+        tell_found(session, command, b"SORT", in_order, returning, by_uid=by_uid)
+    return ok("Sort completed.")
+
+
+async def _in_order(handle: Handle, uids: list[int], criteria: Sequence[Criterion]) -> list[int]:
+    """An index sorts what it knows all of; else the messages are looked at."""
+
+    def ask() -> list[int] | None:
+        index = handle.index()
+        return None if index is None else index.in_order(uids, criteria)
+
+    if len(uids) < 2:
+        return uids
+    in_order = await handle.run(ask)
+    if in_order is None:
+        known = await _facts(handle, uids)
+        in_order = await handle.run(sort_messages, known, criteria)
+    return in_order
+
+
+async def _thread(session: Session, command: Command, *, by_uid: bool) -> Reply:
+    request = parse_thread(Cursor(command))
+    session.demand(r.READ)
+    found = await find(session, request.key)
+    if found is None:
+        return LOST
+    selected = session.current()
+    known = await _relations(selected.handle, found)
+    view = selected.view
+
+    def told() -> bytes:
+        forest = _ALGORITHMS[request.algorithm](known)
+        numbers: Sequence[int] = forest.uids
+        if not by_uid:
+            named = [uid for uid in forest.uids if uid]
+            seqs = dict(zip(named, view.seqs_of(named), strict=True))
+            numbers = [seqs[uid] if uid else 0 for uid in forest.uids]
+        return threads(forest.roots, forest.children, numbers)
+
+    text = await session.host.blocking(told)
+    session.untagged(b"THREAD", b" " if text else b"", text)
+    return ok("Thread completed.")
+
+
+async def _relations(handle: Handle, uids: list[int]) -> list[Relation]:
+    def ask() -> list[Relation]:
+        index = handle.index()
+        return [] if index is None else index.relations(uids)
+
+    known = await handle.run(ask)
+    if len(known) < len(uids):
+        have = {relation.uid for relation in known}
+        read = await _read(handle, [uid for uid in uids if uid not in have])
+        known += map(Relation.of, read)
+    return known
+
+
+async def _facts(handle: Handle, uids: list[int]) -> list[Facts]:
+    def ask() -> list[Facts]:
+        index = handle.index()
+        return [] if index is None else index.facts(uids)
+
+    known = await handle.run(ask)
+    have = {facts.uid for facts in known}
+    return known + await _read(handle, [uid for uid in uids if uid not in have])
+
+
+async def _read(handle: Handle, uids: Sequence[int]) -> list[Facts]:
+    """Facts of messages from themselves.  Those that are gone meanwhile are left out."""
+    found: list[Facts] = []
+    for at in range(0, len(uids), BATCH):
+        found += await handle.run(read_facts, handle.mailbox, uids[at : at + BATCH])
+    return found

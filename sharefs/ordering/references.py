@@ -1,0 +1,240 @@
+"""THREAD=REFERENCES (RFC 5256 section 3) and THREAD=REFS (draft-ietf-morg-inthread-01).  Pure.
+
+The numbers in comments are those of the RFC's steps.  REFS has the same families, but joins no
+threads by subject, and puts the one with the latest message last; in what the draft leaves open
+it is as Dovecot's.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from sharefs.ordering.ancestry import Ancestry
+from sharefs.ordering.facts import Relation
+from sharefs.ordering.forest import Forest
+
+NONE: Final = -1
+# Steps up the tree for each message before loops are looked for in a way that always is fast.
+STEPS: Final = 50
+
+Place = tuple[int, int]  # date and UID: how siblings are sorted
+
+
+def thread_by_references(messages: Iterable[Relation]) -> Forest:
+    families = _Families(messages)
+    families.sort_roots()
+    families.gather_subjects()
+    return families.forest()
+
+
+def thread_by_refs(messages: Iterable[Relation]) -> Forest:
+    families = _Families(messages)
+    families.sort_roots_by_latest()
+    return families.forest()
+
+
+class _Links:
+    """Step (1): who is whose child, by identifiers.  Nodes without a message are dummies."""
+
+    def __init__(self, messages: Sequence[Relation]) -> None:
+        self.messages: list[Relation | None] = []  # of each node; None: a dummy
+        self.parent: list[int] = []
+        self._has_children: list[bool] = []
+        self._of_id: dict[bytes, int] = {}
+        self._steps_left = STEPS * len(messages)
+        self._ancestry: Ancestry | None = None
+        for message in messages:
+            self._add(message)
+
+    def _add(self, message: Relation) -> None:
+        own, *named = message.ids.split(b"\n")
+        node = self._node_of_message(own, message)
+        last = NONE
+        for one in named:  # (1)(A)
+            at = self._of_id.get(one)
+            if at is None:
+                at = self._of_id[one] = self._new(None)
+            if last != NONE and self.parent[at] == NONE and not self._is_below(last, at):
+                self._link(at, last)
+            last = at
+        if self.parent[node] == last:
+            return
+        if self.parent[node] != NONE:  # (1)(B)
+            self._cut(node)
+        if last != NONE and not self._is_below(last, node):
+            self._link(node, last)
+
+    def _node_of_message(self, own: bytes, message: Relation) -> int:
+        """The second message with an identifier, and one without, are known by none."""
+        node = self._of_id.get(own) if own else None
+        if node is not None and self.messages[node] is None:
+            self.messages[node] = message
+            return node
+        made = self._new(message)
+        if own and node is None:
+            self._of_id[own] = made
+        return made
+
+    def _new(self, message: Relation | None) -> int:
+        self.messages.append(message)
+        self.parent.append(NONE)
+        self._has_children.append(False)
+        return len(self.parent) - 1
+
+    def _link(self, child: int, parent: int) -> None:
+        self.parent[child] = parent
+        self._has_children[parent] = True
+        if self._ancestry is not None:
+            self._ancestry.grow(len(self.parent))
+            self._ancestry.link(child, parent)
+
+    def _cut(self, child: int) -> None:
+        self.parent[child] = NONE
+        if self._ancestry is not None:
+            self._ancestry.cut(child)
+
+    def _is_below(self, node: int, top: int) -> bool:
+        """Whether top, which has no parent, is node or above it."""
+        if node == top or not self._has_children[top]:
+            return node == top
+        parent = self.parent
+        while self._ancestry is None and parent[node] != NONE:
+            node = parent[node]
+            self._steps_left -= 1
+            if self._steps_left < 0:
+                self._ancestry = self._grown()
+        if self._ancestry is not None:
+            self._ancestry.grow(len(parent))
+            node = self._ancestry.root(node)
+        return node == top
+
+    def _grown(self) -> Ancestry:
+        """The same forest.  Each child is linked once, so it is a root until then."""
+        ancestry = Ancestry()
+        ancestry.grow(len(self.parent))
+        for child, parent in enumerate(self.parent):
+            if parent != NONE:
+                ancestry.link(child, parent)
+        return ancestry
+
+
+class _Families:
+    """Steps (2) to (6), over the links of step (1)."""
+
+    def __init__(self, messages: Iterable[Relation]) -> None:
+        # In mailbox order: of several messages with one identifier the first has it.
+        links = _Links(sorted(messages))
+        self._messages = links.messages
+        self._children: dict[int, list[int]] = {}
+        self._roots: list[int] = []
+        for node, top in enumerate(_nearest(links)):
+            if self._messages[node] is None:
+                continue
+            if top == NONE:
+                self._roots.append(node)
+            else:
+                self._children.setdefault(top, []).append(node)
+        self._sort_children()
+        self._place_dummies()
+
+    def _sort_children(self) -> None:
+        for siblings in self._children.values():
+            siblings.sort(key=self._place)
+
+    def _place_dummies(self) -> None:
+        """(3): a dummy stays only at the top, and only above several messages."""
+        for node in [node for node in self._children if self._messages[node] is None]:
+            if len(self._children[node]) == 1:
+                self._roots += self._children.pop(node)
+            else:
+                self._roots.append(node)
+
+    def _first(self, node: int) -> Relation:
+        """The message at node, or the first below a dummy."""
+        message = self._messages[node]
+        if message is None:
+            message = self._messages[self._children[node][0]]
+        assert message is not None, "below a dummy are messages"
+        return message
+
+    def _place(self, node: int) -> Place:
+        message = self._first(node)
+        return message.date, message.uid
+
+    def sort_roots(self) -> None:
+        """(4)"""
+        self._roots.sort(key=self._place)
+
+    def sort_roots_by_latest(self) -> None:
+        latest = {root: self._latest(root) for root in self._roots}
+        self._roots.sort(key=lambda root: (latest[root], self._place(root)[1]))
+
+    def _latest(self, root: int) -> int:
+        """The date of the latest message in a thread."""
+        latest, pending = self._first(root).date, [root]
+        while pending:
+            node = pending.pop()
+            message = self._messages[node]
+            if message is not None and message.date > latest:
+                latest = message.date
+            pending += self._children.get(node, ())
+        return latest
+
+    def gather_subjects(self) -> None:
+        """(5), and of (6) what it makes necessary."""
+        table: dict[bytes, int] = {}
+        for node in self._roots:  # (5)(B)
+            first = self._first(node)
+            if not first.subject:
+                continue
+            there = table.setdefault(first.subject, node)
+            if self._messages[there] is None or there == node:
+                continue
+            if self._messages[node] is None or (self._first(there).reply and not first.reply):
+                table[first.subject] = node
+        gone: set[int] = set()
+        touched: set[int] = set()
+        for node in list(self._roots):  # (5)(C)
+            first = self._first(node)
+            there = table.get(first.subject, node) if first.subject else node
+            if there == node:
+                continue
+            if self._messages[there] is None:
+                joining = [node] if self._messages[node] is not None else self._children.pop(node)
+                self._children[there] += joining
+            elif first.reply and not self._first(there).reply:
+                self._children.setdefault(there, []).append(node)
+            else:
+                dummy = len(self._messages)
+                self._messages.append(None)
+                self._children[dummy] = [there, node]
+                self._roots.append(dummy)
+                table[first.subject] = dummy
+                gone.add(there)
+                there = dummy
+            gone.add(node)
+            touched.add(there)
+        for node in touched:
+            self._children[node].sort(key=self._place)
+        self._roots = [node for node in self._roots if node not in gone]
+        self.sort_roots()
+
+    def forest(self) -> Forest:
+        uids = [0 if message is None else message.uid for message in self._messages]
+        return Forest(self._roots, self._children, uids)
+
+
+def _nearest(links: _Links) -> list[int]:
+    """(2), (3): for each node the nearest message above it, else the topmost dummy, else NONE."""
+    parent, messages = links.parent, links.messages
+    nearest: dict[int, int] = {}  # of dummies: where children of theirs belong
+    found = []
+    for node in range(len(parent)):
+        at, way = parent[node], []
+        while at != NONE and messages[at] is None and at not in nearest and parent[at] != NONE:
+            way.append(at)
+            at = parent[at]
+        at = nearest.get(at, at)
+        for dummy in way:
+            nearest[dummy] = at
+        found.append(at)
+    return found

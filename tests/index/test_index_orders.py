@@ -1,0 +1,138 @@
+"""What the index sorts and relates is what the messages say: real, broken and made-up ones."""
+
+import itertools
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sharefs.index import MailboxIndex, mailbox_index
+from sharefs.index.orders import SHARE, VALUE_LIMIT, read_facts
+from sharefs.ordering.facts import Relation
+from sharefs.ordering.sorting import Criterion, SortKey, sort_messages
+from sharefs.store.maildir import MaildirMailbox
+from tests.index.maildirs import fill, indexed, opened
+from tests.index.test_index_search import MESSAGES
+
+NAMES = ["", "Ann", "ann", "Ärger", "A\u0308rger", "_x", "zoë", "ZOE", "会議", "=?utf-8?q?=C3=84?=",
+         "Ω", "ω", "ǆ", "ﬁ", "\U0001f600", "\uff26ull"]  # fmt: skip
+
+
+def made_up(dice: random.Random) -> bytes:
+    lines = [
+        f"Subject: {dice.choice(['', 'Re: ', 'Fwd: [x] ', '[list] '])}{dice.choice(NAMES)}",
+        f"From: {dice.choice(NAMES)} <{dice.choice('aAbBzZ')}@x.org>",
+        f"To: {dice.choice(['u@x.org', 'Group: a@x.org, b@x.org;', '', 'broken <', '<B@y.org>'])}",
+        f"Cc: {dice.choice(['u@x.org', 'V@x.org', ''])}",
+        f"Date: {dice.choice(['nonsense', '', f'{dice.randrange(1, 29)} Feb 2020 10:00 +0100'])}",
+        f"Message-ID: <{dice.randrange(40)}@x.org>",
+        f"References: <{dice.randrange(40)}@x.org> <{dice.randrange(40)}@x.org>",
+    ]
+    kept = [line for line in lines if dice.random() < 0.9]
+    return ("\r\n".join(kept) + "\r\n\r\n" + "x" * dice.randrange(60)).encode()
+
+
+LONG = [
+    b"Subject: " + b"long " * VALUE_LIMIT + b"\r\n\r\n",
+    b"References: " + b"\r\n ".join(b"<%d@long.org>" % n for n in range(3000)) + b"\r\n\r\n",
+]
+
+
+@pytest.fixture(scope="module")
+def mailbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MaildirMailbox]:
+    dice = random.Random(20261122)
+    root = tmp_path_factory.mktemp("mail") / "Maildir"
+    fill(root, [*MESSAGES, *(made_up(dice) for _ in range(120))])
+    with opened(root) as mailbox:
+        yield mailbox
+
+
+@pytest.fixture(scope="module")
+def index(
+    mailbox: MaildirMailbox, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[MailboxIndex]:
+    with indexed(mailbox, tmp_path_factory.mktemp("index") / "i") as index:
+        yield index
+
+
+CRITERIA = [
+    *([Criterion(key, reverse)] for key in SortKey for reverse in (False, True)),
+    *(
+        [Criterion(one, dice % 2 > 0), Criterion(other, dice % 3 > 0)]
+        for dice, (one, other) in enumerate(itertools.combinations(SortKey, 2))
+    ),
+]
+
+
+@pytest.mark.parametrize("part", [1, SHARE + 2], ids=["all", "some"])
+def test_sorted_as_the_messages_say(
+    part: int, mailbox: MaildirMailbox, index: MailboxIndex
+) -> None:
+    uids = list(mailbox.uids())[::part]
+    read = read_facts(mailbox, uids)
+    for criteria in CRITERIA:
+        assert index.in_order(uids, criteria) == sort_messages(read, criteria), criteria
+    assert index.facts(uids) == read
+    assert index.relations(uids) == list(map(Relation.of, read))
+    assert index.in_order([], CRITERIA[0]) == []
+    assert index.facts([]) == []
+
+
+def test_messages_with_values_beyond_all_bounds_are_read(tmp_path: Path) -> None:
+    fill(tmp_path / "Maildir", [*MESSAGES[:5], *LONG])
+    with opened(tmp_path / "Maildir") as mailbox, indexed(mailbox, tmp_path / "i") as index:
+        uids = list(mailbox.uids())
+        assert index.in_order(uids, CRITERIA[0]) is None
+        assert index.in_order(uids[:5], CRITERIA[0]) is not None
+        assert [facts.uid for facts in index.facts(uids)] == uids[:5]
+        assert index.verify() == []
+
+
+def test_what_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox_index, "SLICE", 3)
+    root = tmp_path / "Maildir"
+    dice = random.Random(3)
+    fill(root, [made_up(dice) for _ in range(30)])
+    criteria = [Criterion(SortKey.SUBJECT), Criterion(SortKey.FROM)]
+    with opened(root) as mailbox, indexed(mailbox, tmp_path / "i", complete=False) as index:
+        while not index.catch_up(0):
+            got = index.facts(mailbox.uids())
+            assert set(got) <= set(read_facts(mailbox, mailbox.uids()))
+        for round_ in range(6):
+            uids = list(mailbox.uids())
+            assert index.in_order(uids, criteria) == sort_messages(
+                read_facts(mailbox, uids), criteria
+            )
+            mailbox.expunge(dice.sample(uids, 4))
+            uids = list(mailbox.uids())
+            assert index.in_order(uids, criteria) == sort_messages(
+                read_facts(mailbox, uids), criteria
+            )
+            assert index.relations(uids) == list(map(Relation.of, read_facts(mailbox, uids)))
+            fill(root, [made_up(dice) for _ in range(3)], first=100 + 3 * round_)
+            mailbox.sync()
+            assert index.in_order(list(mailbox.uids()), criteria) is None
+            assert index.catch_up()
+
+
+def test_another_process_writes(tmp_path: Path) -> None:
+    """A second connection stands for it."""
+    root = tmp_path / "Maildir"
+    dice = random.Random(4)
+    fill(root, [made_up(dice) for _ in range(20)])
+    criteria = [Criterion(SortKey.DATE)]
+    with (
+        opened(root) as mailbox,
+        opened(root) as other,
+        indexed(mailbox, tmp_path / "i") as index,
+        indexed(other, tmp_path / "i") as second,
+    ):
+        assert index.in_order(list(mailbox.uids()), criteria) is not None
+        fill(root, [made_up(dice) for _ in range(5)], first=50)
+        other.sync()
+        assert second.catch_up()
+        mailbox.sync()
+        uids = list(mailbox.uids())
+        assert len(uids) == 25
+        assert index.in_order(uids, criteria) == sort_messages(read_facts(mailbox, uids), criteria)
