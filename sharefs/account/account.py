@@ -32,7 +32,7 @@ from sharefs.namespaces.namespace import Found
 from sharefs.permissions.inherit import Creation
 from sharefs.rights import ADMIN, INSERT, LOOKUP, READ, Rights
 from sharefs.sharing.keys import ShareKey
-from sharefs.sharing.policy import nonexistent
+from sharefs.sharing.policy import Viewer, nonexistent
 from sharefs.store import private_seen
 from sharefs.store.interface import Existence, Mailbox
 
@@ -140,6 +140,29 @@ class Account:
         Raises NONEXISTENT for a missing mailbox, and exactly so without any right but post.
         """
         return self._context.known(name).effective
+
+    def rights_by_acl(self, name: str) -> Effective:
+        """As rights(), for a door behind which the kernel refuses nothing (the mount).
+
+        Where no ACL is obeyed only what is the viewer's own is there.
+        """
+        target = self._context.known(name)
+        own = target.namespace.type == "private" and target.mailbox.true_owner is None
+        if not own and (target.mailbox.ignored or not self.settings.acl_enabled):
+            raise nonexistent(target.name)
+        return target.effective
+
+    def rights_of_linker(self, name: str, linker: Viewer) -> Effective:
+        """What somebody else may do who has linked this mailbox into his own tree."""
+        target = self._context.known(name)
+        if target.mailbox.ignored or not self.settings.acl_enabled:
+            raise nonexistent(target.name)
+        return self._context.policy.rights_of(linker, target.mailbox)
+
+    @property
+    def acl_viewer(self) -> Viewer:
+        """Who the viewer is to ACLs."""
+        return self._context.viewer
 
     def demand(self, name: str, *rights: Rights) -> None:
         """Raises NO_PERMISSION without all of the rights; NONEXISTENT also without lookup."""

@@ -23,7 +23,8 @@ from sharefs.namespaces.special_use import auto_mailboxes, rule_matches
 from sharefs.namespaces.subscribed import Subscribed
 from sharefs.namespaces.templates import Owner
 from sharefs.permissions.access import Want
-from sharefs.permissions.explain import explain_access, explain_refusal, own_credentials
+from sharefs.permissions.acting import own_credentials
+from sharefs.permissions.explain import explain_access, explain_refusal
 from sharefs.rights import Rights
 from sharefs.sharing.files import Condition
 from sharefs.sharing.keys import keys_for

@@ -17,7 +17,8 @@ from sharefs.names import flaw_of
 from sharefs.namespaces.namespace import Found, Namespace
 from sharefs.namespaces.templates import Owner
 from sharefs.permissions.access import Want
-from sharefs.permissions.explain import explain_access, own_credentials
+from sharefs.permissions.acting import own_credentials
+from sharefs.permissions.explain import explain_access
 from sharefs.rights import LOOKUP, READ
 from sharefs.sharing import list_cache
 from sharefs.sharing.keys import keys_for

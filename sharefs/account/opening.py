@@ -12,6 +12,7 @@ from sharefs.errors import Code, SharingError
 from sharefs.names import Layout, Naming
 from sharefs.namespaces.namespace import Found, Namespace
 from sharefs.namespaces.subscriptions import Subscriptions
+from sharefs.permissions.acting import file_gid, file_uid
 from sharefs.permissions.inherit import Creation
 from sharefs.permissions.lookup import creation_for_mailbox, plan_missing_root
 from sharefs.sharing.file_map import FileMap
@@ -63,7 +64,7 @@ def permissions_from(settings: Settings) -> Literal["root", "parent"]:
 
 def root_creation(location: Location) -> Creation:
     """What belongs to a namespace's root gets: subscriptions, list caches."""
-    return creation_for_mailbox(location.path, (), source="root", egid=os.getegid())
+    return creation_for_mailbox(location.path, (), source="root", egid=file_gid())
 
 
 def creation_for(found: Found, settings: Settings) -> Creation:
@@ -72,13 +73,13 @@ def creation_for(found: Found, settings: Settings) -> Creation:
     upwards = [storage.mailbox_path(levels[:depth]) for depth in range(len(levels), 0, -1)]
     return creation_for_mailbox(
         found.namespace.location.path, upwards, source=permissions_from(settings),
-        egid=os.getegid(),
+        egid=file_gid(),
     )  # fmt: skip
 
 
 def make_root(location: Location) -> None:
     """Make a missing mail root by the rules for it.  Harmless if it is there.  Raises OSError."""
-    plan = plan_missing_root(location.path_template.source, location.path, egid=os.getegid())
+    plan = plan_missing_root(location.path_template.source, location.path, egid=file_gid())
     fsops.make_root(plan)
 
 
@@ -162,7 +163,7 @@ def _is_ours_alone(path: Path) -> bool:
         status = path.stat()
     except OSError:
         return False
-    return status.st_uid == os.geteuid() and not status.st_mode & 0o077
+    return status.st_uid == file_uid() and not status.st_mode & 0o077
 
 
 def below(root: Path | None, mail_root: Path, mail: Path) -> Path | None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from sharefs.fsops.base import GroupRefused, Name, demand_zero, libc
 from sharefs.fsops.opening import directory
+from sharefs.permissions.acting import file_uid
 from sharefs.permissions.inherit import Creation
 from sharefs.permissions.roots import RootPlan
 
@@ -128,7 +129,7 @@ def _finish_dir(name: Name, creation: Creation, dir_fd: int | None) -> None:
     setgid = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mode & stat.S_ISGID
     with _new_directory(name, dir_fd) as fd:
         status = os.fstat(fd)
-        if status.st_uid != os.geteuid():
+        if status.st_uid != file_uid():
             raise PermissionError(
                 errno.EPERM, "somebody put another directory in its place", os.fspath(name)
             )

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
+from sharefs.permissions.acting import FileIds, note
+
 T = TypeVar("T")
 
 # <linux/prctl.h>
@@ -191,6 +193,7 @@ def _become_to_files(uid: int, gid: int, groups: list[int]) -> None:
         change(ctypes.c_uint32(want))
         if change(ctypes.c_uint32(_NO_CHANGE)) != want:
             raise OSError(errno.EPERM, f"cannot act as {uid}:{gid} to the file system")
+    note(FileIds(uid, gid, frozenset(groups)))
 
 
 def _demand_groups(wanted: list[int]) -> None:

@@ -51,10 +51,11 @@ class AclChanges(ViewTree):
         if word == MYRIGHTS:
             return self.rights(box, caller).letters.encode()
         if word == OWNER:
+            if box.link is not None:
+                return box.link.owner.user.name.encode()
             return (box.viewer.account.owner_of(box.mailbox) or "").encode()
         if word == EXPLAIN:
-            steps = await self.look(box, lambda account: account.explain(box.mailbox))
-            return "".join(f"{step.verdict.value}: {step.text}\n" for step in steps).encode()
+            return (await self._explained(box)).encode()
         acl = await self._stored(box)
         if word == ACL_TEXT:
             return format_acl(acl)
@@ -66,6 +67,23 @@ class AclChanges(ViewTree):
         if rights is None:
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
         return rights.letters.encode()
+
+    async def _explained(self, box: Box) -> str:
+        if box.link is None:
+            steps = await self.look(box, lambda account, name: account.explain(name))
+            return "".join(f"{step.verdict.value}: {step.text}\n" for step in steps)
+        linker = box.viewer.account.acl_viewer
+        found = await self.look(box, lambda account, own: account.rights_of_linker(own, linker))
+        owner, own = box.known_as
+        names = " ".join(found.rights.long_names())
+        return "".join(
+            f"note: {line}\n"
+            for line in (
+                f"{box.mailbox} is a symbolic link to {own} of {owner.user.name}",
+                *map(str, found.reasons),
+                f"{box.viewer.user.name} has the rights: {names or 'none'}",
+            )
+        )
 
     async def list_attributes(self, node: Node, caller: Caller) -> list[bytes]:
         try:
@@ -93,8 +111,8 @@ class AclChanges(ViewTree):
             rights = _rights(value)
             await self.act(
                 box,
-                lambda account: account.set_acl(
-                    box.mailbox, signed.identifier, Mode.REPLACE, rights, negative=signed.negative
+                lambda account, own: account.set_acl(
+                    own, signed.identifier, Mode.REPLACE, rights, negative=signed.negative
                 ),
             )
         else:
@@ -108,18 +126,18 @@ class AclChanges(ViewTree):
         await self.get_attribute(node, name, caller)  # ENODATA if there is nothing to remove
         await self.act(
             box,
-            lambda account: account.delete_acl(
-                box.mailbox, signed.identifier, negative=signed.negative
+            lambda account, own: account.delete_acl(
+                own, signed.identifier, negative=signed.negative
             ),
         )
 
     async def _stored(self, box: Box) -> Acl:
-        return await self.look(box, lambda account: account.stored_acl(box.mailbox, override=True))
+        return await self.look(box, lambda account, own: account.stored_acl(own, override=True))
 
     async def _replace(self, box: Box, octets: bytes) -> None:
         if len(octets) > MAX_SIZE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        await self.act(box, lambda account: account.replace_acl(box.mailbox, octets))
+        await self.act(box, lambda account, own: account.replace_acl(own, octets))
 
     # --- the file ------------------------------------------------------------------------
 

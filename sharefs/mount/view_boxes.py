@@ -49,7 +49,7 @@ class MailboxChanges(ViewTree):
         if box.viewer.exists(box.mailbox):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self._make_mailbox(box, caller)
-        await self.act(box, lambda account: account.made(box.mailbox))
+        await self.act(box, lambda account, name: account.made(name))
         return await self.when_known(lambda: self.find(parent, name, caller)[0], caller.uid)
 
     def _demand_place(self, box: Box, caller: Caller) -> None:
@@ -101,10 +101,11 @@ class MailboxChanges(ViewTree):
         self.demand(seat.box, caller, policy.need_of(Act.REMOVE, Spot.MAILBOX))
         self._remove_mailbox(seat.box, node)
         self.lost(node, parent, name)
-        await self.act(seat.box, lambda account: account.gone(seat.box.mailbox))
+        await self.act(seat.box, lambda account, own: account.gone(own))
 
     def _remove_mailbox(self, box: Box, node: Node) -> None:
         """rmdir(2) of a mailbox without messages and folders; its control files go along."""
+        _demand_no_link(box)
         site = box.viewer.site(box.mailbox)
         with _closing(self.gate.open_directory(node)) as fd:
             left = os.listdir(fd)
@@ -136,10 +137,11 @@ class MailboxChanges(ViewTree):
         self._rename_mailbox(seat.box, target, node)
         node.names.pop(old, None)
         self.table.detach(node)
-        await self.act(target, lambda account: account.gone(target.mailbox))
+        await self.act(target, lambda account, name: account.gone(name))
 
     def _rename_mailbox(self, box: Box, target: Box, node: Node) -> None:
         """This directory alone: in Maildir++ those below have names of their own."""
+        _demand_no_link(box)
         old, new = box.viewer.site(box.mailbox), target.viewer.site(target.mailbox)
         if old.root != new.root:
             raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
@@ -150,6 +152,12 @@ class MailboxChanges(ViewTree):
             _demand_same(old.directory.name, old_fd, self.gate.directory(node))
             source = fsops.Entry(old_fd, old.directory.name)
             fsops.rename_new(source, fsops.Entry(new_fd, new.directory.name))
+
+
+def _demand_no_link(box: Box) -> None:
+    """A link is removed where it lies: beside the mount."""
+    if box.link is not None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
 
 def _left_behind(fd: int, name: str) -> bool:

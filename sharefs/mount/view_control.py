@@ -53,7 +53,10 @@ class ControlFiles(ViewTree):
         """The directory of the viewer's copies for one mailbox; it never is shown itself."""
         if box.copies is not None:
             return box.copies
-        key = f"{box.viewer.user.name}\0{box.mailbox}".encode("utf-8", "surrogateescape")
+        words = [box.viewer.user.name, box.mailbox]
+        if box.link is not None:  # what is copied belongs to the mailbox, not to the link
+            words += [box.link.owner.user.name, box.link.mailbox]
+        key = "\0".join(words).encode("utf-8", "surrogateescape")
         path = self.state / f"{box.viewer.uid}-{hashlib.sha256(key).hexdigest()[:32]}"
         try:
             fd = fsops.open_dir(path, search_only=True)
@@ -241,7 +244,7 @@ class ControlFiles(ViewTree):
             octets = os.pread(fd, MAX_KEYWORDS + 1, 0)
         finally:
             os.close(fd)
-        await self.act(box, lambda account: _install_keywords(account, box.mailbox, octets))
+        await self.act(box, lambda account, name: _install_keywords(account, name, octets))
         await self.remove_file(*old, caller)
 
 

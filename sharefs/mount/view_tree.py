@@ -19,7 +19,7 @@ from weakref import WeakValueDictionary
 import pyfuse3
 
 from sharefs.account import Account
-from sharefs.errors import SharingError
+from sharefs.errors import Code, SharingError
 from sharefs.fsops import Ownership
 from sharefs.identity.privileges import call_as
 from sharefs.mount import policy
@@ -33,13 +33,15 @@ from sharefs.mount.policy import Act, Spot
 from sharefs.mount.questions import NotYet
 from sharefs.mount.tree import Waiting
 from sharefs.mount.trusted import open_mailbox
-from sharefs.mount.viewers import Viewer, Viewers
+from sharefs.mount.viewers import Linked, Viewer, Viewers
 from sharefs.namespaces.patterns import INBOX
 from sharefs.rights import ALL, LOOKUP, Rights
 
 log: Final = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+BoxKey = tuple[str, str, Linked | None]
 
 TOP_MODE: Final = 0o755
 HOME_MODE: Final = 0o700
@@ -49,24 +51,40 @@ _STICKY: Final = stat.S_ISVTX  # the kernel would judge by it; here rights do
 class Box:
     """One mailbox in one viewer's view.  INBOX is the viewer's own directory.
 
+    link: whose mailbox it is, if the viewer has a symbolic link to it in his own tree.
     copies: the directory of the viewer's own control files, once it is in use.
     """
 
-    __slots__ = ("__weakref__", "copies", "is_own", "mailbox", "viewer")
+    __slots__ = ("__weakref__", "copies", "is_own", "link", "mailbox", "viewer")
 
-    def __init__(self, viewer: Viewer, mailbox: str) -> None:
+    def __init__(self, viewer: Viewer, mailbox: str, link: Linked | None = None) -> None:
         self.viewer = viewer
         self.mailbox = mailbox
-        self.is_own = viewer.owns(mailbox)
+        self.link = link
+        self.is_own = viewer.owns(mailbox) and link is None
         self.copies: Node | None = None
 
     @property
     def is_home(self) -> bool:
         return self.mailbox == INBOX
 
+    @property
+    def known_as(self) -> tuple[Viewer, str]:
+        """In whose account it is found, and under which name."""
+        if self.link is not None:
+            return self.link.owner, self.link.mailbox
+        return self.viewer, self.mailbox
+
+    def rights(self) -> Rights:
+        """The viewer's, as of now."""
+        if self.link is not None:
+            return self.link.owner.rights_of_linker(self.link.mailbox, self.viewer)
+        return self.viewer.rights(self.mailbox)
+
     def open(self) -> int:
         """Its directory below.  Raises OSError, SharingError."""
-        site = self.viewer.site(self.mailbox)
+        viewer, mailbox = self.known_as
+        site = viewer.site(mailbox)
         return open_mailbox(site.root, site.directory)
 
 
@@ -86,7 +104,9 @@ class ViewTree(Acting):
     ) -> None:
         super().__init__(root_fd, waiting, timeout=timeout)
         self.viewers = viewers
-        self._boxes: WeakValueDictionary[tuple[str, str], Box] = WeakValueDictionary()
+        self._boxes: WeakValueDictionary[tuple[str, str, Linked | None], Box] = (
+            WeakValueDictionary()
+        )
 
     # --- who -----------------------------------------------------------------------------
 
@@ -115,7 +135,7 @@ class ViewTree(Acting):
             return ALL
         if caller.uid != box.viewer.uid:
             raise missing()
-        return box.viewer.rights(box.mailbox)
+        return box.rights()
 
     def demand(self, box: Box, caller: Caller, need: policy.Need) -> None:
         decision = policy.decide(self.rights(box, caller), need)
@@ -141,7 +161,7 @@ class ViewTree(Acting):
             except NotYet as question:
                 await self.wait(question, asker)
 
-    async def act(self, box: Box, work: Callable[[Account], T]) -> T:
+    async def act(self, box: Box, work: Callable[[Account, str], T]) -> T:
         """Change what belongs to the mailbox besides messages, as its owner to the file system.
 
         So that no link or swapped directory makes us write where the owner could not.  In a
@@ -152,16 +172,15 @@ class ViewTree(Acting):
         finally:
             self.viewers.forget()
 
-    async def look(self, box: Box, work: Callable[[Account], T]) -> T:
+    async def look(self, box: Box, work: Callable[[Account, str], T]) -> T:
         """The same to read what is shown: an ACL file may be a link to what only we can read."""
+        viewer, mailbox = box.known_as
         asker = box.viewer.uid
-        user = await self.when_known(
-            lambda: self.viewers.acting_for(box.viewer, box.mailbox), asker
-        )
+        user = await self.when_known(lambda: self.viewers.acting_for(viewer, mailbox), asker)
 
         def work_as_user() -> T:
-            account = self.viewers.account_for_thread(box.viewer)
-            return call_as(user.uid, user.gid, user.gids, lambda: work(account))
+            account = self.viewers.account_for_thread(viewer)
+            return call_as(user.uid, user.gid, user.gids, lambda: work(account, mailbox))
 
         return await self.waiting.run_long(work_as_user, asker)
 
@@ -203,14 +222,23 @@ class ViewTree(Acting):
         viewer = self.viewers.get(name)
         if viewer is None or (caller.uid != viewer.uid and not caller.is_superuser):
             raise missing()
-        box = self.box(viewer, INBOX)
-        try:
-            node = self._box_node(box)
-        except (OSError, SharingError) as error:
-            log.info("%s has no INBOX to show: %s", name, error)
-            node = self.table.virtual((viewer.user.name, "home"))
-            node.place = Seat(box, Spot.MAILBOX)
+        node = self._inbox_node(viewer, make=not caller.is_superuser)
         node.name_is(self.table[ROOT], name)
+        return node
+
+    def _inbox_node(self, viewer: Viewer, *, make: bool) -> Node:
+        """The home's.  make: whoever comes for the first time finds an INBOX, as after a login."""
+        box = self.box(viewer, INBOX)
+        if make and not viewer.has_inbox():
+            self.viewers.make_inbox(viewer)
+        try:
+            return self._box_node(box)
+        except FileNotFoundError as error:
+            log.info("%s has no INBOX: %s", viewer.user.name, error)
+        except (OSError, SharingError) as error:
+            log.warning("%s has no INBOX to show: %s", viewer.user.name, error)
+        node = self.table.virtual((viewer.user.name, "home"))
+        node.place = Seat(box, Spot.MAILBOX)
         return node
 
     def _mailbox(self, home: Node, own: Box, name: str, caller: Caller) -> Node:
@@ -218,13 +246,16 @@ class ViewTree(Acting):
         mailbox = viewer.mailbox_of(name)
         if mailbox is None:
             raise missing()
-        box = self.box(viewer, mailbox)
-        self.demand(box, caller, policy.need_of(Act.SEE, Spot.MAILBOX))
-        if not viewer.exists(mailbox):
-            raise missing()
         try:
+            box = self.box(viewer, mailbox)
+            self.demand(box, caller, policy.need_of(Act.SEE, Spot.MAILBOX))
+            if box.link is None and not viewer.exists(mailbox):
+                raise missing()
             node = self._box_node(box)
         except SharingError as refusal:
+            if refusal.code is Code.UNAVAILABLE:
+                raise
+            log.info("%s of %s is not shown: %s", mailbox, viewer.user.name, refusal.detail)
             raise missing() from refusal
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.EXDEV, errno.ENOTDIR):
@@ -235,11 +266,15 @@ class ViewTree(Acting):
         return node
 
     def box(self, viewer: Viewer, mailbox: str) -> Box:
-        """One object for each, so that nodes of one mailbox know it as the same."""
-        key = viewer.user.name, mailbox
+        """One object for each, so that nodes of one mailbox know it as the same.
+
+        Raises SharingError(NONEXISTENT) for a link that leads to no mailbox.
+        """
+        link = self.viewers.linked(viewer, mailbox)
+        key = viewer.user.name, mailbox, link
         box = self._boxes.get(key)
         if box is None:
-            box = self._boxes[key] = Box(viewer, mailbox)
+            box = self._boxes[key] = Box(viewer, mailbox, link)
         return box
 
     def _box_node(self, box: Box) -> Node:

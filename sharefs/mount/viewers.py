@@ -4,10 +4,12 @@ Answers are kept for FRESH seconds, so that a right that was revoked, a new shar
 counts within a second for every program, whatever it has open.
 """
 
+import contextlib
 import logging
+import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,11 +20,12 @@ from sharefs.config import Config
 from sharefs.errors import Code, SharingError
 from sharefs.identity.from_config import identity_settings
 from sharefs.identity.model import MailUser
+from sharefs.identity.privileges import call_as
 from sharefs.identity.userdb import UserDatabase
 from sharefs.mount.known_users import KnownUsers, WaitingHomes, ask_databases
 from sharefs.mount.questions import Age
 from sharefs.mount.spelling import directory_of, levels_of
-from sharefs.names import Levels
+from sharefs.names import Layout, Levels
 from sharefs.namespaces.patterns import INBOX
 from sharefs.rights import NONE, Rights
 from sharefs.store.interface import Existence
@@ -32,6 +35,8 @@ log: Final = logging.getLogger(__name__)
 FRESH: Final = 0.3  # seconds; with the kernel's own second for names, see docs/mount.md
 LISTING_AGE: Final = Age(fresh=FRESH / 2, kept=FRESH)
 
+MAKING_AGE: Final = Age(fresh=10.0, kept=10.0)
+MAX_OWNERS: Final = 100  # users of one uid who are asked whose a linked mailbox is
 MAX_RECENT: Final = 10_000  # users who are remembered though nobody has anything of theirs open
 
 T = TypeVar("T")
@@ -43,6 +48,14 @@ class Site:
 
     root: Path
     directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Linked:
+    """The end of a symbolic link in somebody's tree: a mailbox of its owner's, as he calls it."""
+
+    owner: "Viewer"
+    mailbox: str
 
 
 class Viewer:
@@ -76,11 +89,67 @@ class Viewer:
     def _rights(self, mailbox: str) -> Rights:
         try:
             self.is_now(self._users.lookup(self.user.name))  # his groups may have changed
-            return self.account.rights(mailbox).rights
+            return self.account.rights_by_acl(mailbox).rights
         except SharingError as refusal:
             if refusal.code is not Code.NONEXISTENT:
                 log.warning("rights of %s on %s: %s", self.user.name, mailbox, refusal.detail)
             return NONE
+
+    def rights_of_linker(self, mailbox: str, linker: "Viewer") -> Rights:
+        """What another user may do with a mailbox of this one's that he has linked."""
+
+        def ask(_: str) -> Rights:
+            try:
+                linker.is_now(self._users.lookup(linker.user.name))
+                self.is_now(self._users.lookup(self.user.name))
+                return self.account.rights_of_linker(mailbox, linker.account.acl_viewer).rights
+            except SharingError as refusal:
+                if refusal.code is not Code.NONEXISTENT:
+                    log.warning("rights of %s on %s of %s: %s", linker.user.name, mailbox,
+                                self.user.name, refusal.detail)  # fmt: skip
+                return NONE
+
+        return linker._fresh(f"linked from {self.user.name}", mailbox, ask)
+
+    def link_end(self, mailbox: str) -> str:
+        """The path to which a symbolic link in the user's own tree leads; "" if there is none."""
+        return self._fresh("link", mailbox, self._link_end)
+
+    def _link_end(self, mailbox: str) -> str:
+        if not self.owns(mailbox):
+            return ""
+        site = self.site(mailbox)
+        if not site.directory.is_relative_to(site.root):
+            return ""
+        here = site.root
+        for part in site.directory.relative_to(site.root).parts:
+            here = here / part
+            if here.is_symlink():
+                return os.path.realpath(site.directory)
+        return ""
+
+    def mailbox_at(self, path: str) -> str | None:
+        """What the user calls the mailbox of his own at this path, which has no links in it."""
+        for one in self.account.namespaces():
+            found = self.account.find(one.prefix + "x") if one.type == "private" else None
+            if found is None:
+                continue
+            namespace = found.namespace
+            root = os.path.realpath(namespace.location.path)
+            if path == root and namespace.is_inbox:
+                return INBOX
+            stored = path.removeprefix(root + os.sep)
+            if stored == path:
+                continue
+            if namespace.naming.layout is Layout.MAILDIRPP:
+                stored = stored.removeprefix(".")
+            levels = namespace.levels_stored_as(stored)
+            if levels is None:
+                continue
+            name = namespace.full_name(levels)
+            if os.path.realpath(self.site(name).directory) == path:
+                return name
+        return None
 
     def forget(self) -> None:
         """Something was changed through us: ask again."""
@@ -133,12 +202,19 @@ class Viewer:
         found = self.account.find(mailbox)
         return found is not None and found.namespace.type == "private"
 
+    def has_inbox(self) -> bool:
+        """Whether there is a place for new mail, cur, new and tmp."""
+        return self._fresh("inbox", "", lambda _: self._existence(INBOX) is Existence.SELECTABLE)
+
     def exists(self, mailbox: str) -> bool:
         """Whether there is a directory, if only one that is being made into a mailbox."""
+        return self._existence(mailbox) is not Existence.ABSENT
+
+    def _existence(self, mailbox: str) -> Existence:
         found = self.account.find(mailbox)
         if found is None or not found.levels:
-            return False
-        return found.namespace.storage.existence(found.levels) is not Existence.ABSENT
+            return Existence.ABSENT
+        return found.namespace.storage.existence(found.levels)
 
     def _fresh(self, kind: str, key: str, ask: Callable[[str], T]) -> T:
         now = time.monotonic()
@@ -189,9 +265,52 @@ class Viewers:
             self._recent.popitem(last=False)
         return viewer
 
+    def linked(self, viewer: Viewer, mailbox: str) -> Linked | None:
+        """Whose mailbox a link leads to; None if it is none.
+
+        Raises SharingError(NONEXISTENT) for a link that leads anywhere else: we open what the
+        kernel would refuse to its maker, so that must be a mailbox with an owner and an ACL.
+        """
+        end = viewer.link_end(mailbox)
+        if not end:
+            return None
+        for name in self._owners_at(end, viewer, mailbox):
+            owner = self.get(name)
+            found = owner.mailbox_at(end) if owner is not None and owner is not viewer else None
+            if owner is not None and found is not None:
+                return Linked(owner, found)
+        raise SharingError(Code.NONEXISTENT, f"{mailbox} is a link to {end}, which is no mailbox")
+
+    def _owners_at(self, path: str, viewer: Viewer, mailbox: str) -> Iterator[str]:
+        with contextlib.suppress(SharingError):
+            owner = viewer.account.owner_of(mailbox)  # the sharing map knows, usually
+            if owner is not None and owner != viewer.user.name:
+                yield owner
+        try:
+            uid = os.stat(path).st_uid
+        except OSError:
+            return
+        yield from self._users.by_uid().get(uid, [])[:MAX_OWNERS]
+
     def account_for_thread(self, viewer: Viewer) -> Account:
         """An account of the viewer for one piece of work in another thread."""
         return Account.open(self._config, viewer.user, WaitingHomes(self.questions, viewer.uid))
+
+    def make_inbox(self, viewer: Viewer) -> None:
+        """Make it as the user himself would.  What does not work is not tried again at once."""
+        user = viewer.user
+
+        def work(users: UserDatabase) -> None:
+            account = Account.open(self._config, user, users)
+            try:
+                call_as(
+                    user.uid, user.gid, user.gids, lambda: account.writable_target(INBOX).close()
+                )
+            except (SharingError, OSError) as refusal:
+                log.warning("%s gets no INBOX: %s", user.name, refusal)
+            viewer.forget()
+
+        self.questions.answer(("inbox", user.name), work, MAKING_AGE)
 
     def acting_for(self, viewer: Viewer, mailbox: str) -> MailUser:
         """As whom the mailbox's own files are changed: its owner, in a public one the viewer.

@@ -23,6 +23,7 @@ from sharefs.permissions.access import (
     can_follow,
     check,
 )
+from sharefs.permissions.acting import own_credentials
 from sharefs.permissions.posix_acl import (
     ACCESS,
     DEFAULT,
@@ -182,13 +183,6 @@ def explain_refusal(path: Path | str, want: Want = Want.SEARCH, *, with_remedy: 
     explanation = explain_access(own_credentials(), path, want)
     remedy = explanation.remedy() if with_remedy else ""
     return explanation.text() + (f"; remedy: {remedy}" if remedy else "")
-
-
-def own_credentials() -> Credentials:
-    """This process, as the kernel sees it."""
-    return Credentials(
-        os.geteuid(), os.getegid(), frozenset(os.getgroups()), superuser=os.geteuid() == 0
-    )
 
 
 def inode_of(path: str) -> Inode:

@@ -16,6 +16,7 @@ from typing import Final
 
 from sharefs import fsops
 from sharefs.acl import Acl
+from sharefs.permissions.acting import file_gid, file_uid
 from sharefs.permissions.inherit import Creation
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def _no_narrower(path: Path, creation: Creation) -> Creation:
         found = os.lstat(path)
     except FileNotFoundError:
         return creation
-    group = os.getegid() if creation.group is None else creation.group
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_gid != group:
+    group = file_gid() if creation.group is None else creation.group
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != file_uid() or found.st_gid != group:
         return creation
     return replace(creation, file_mode=creation.file_mode | found.st_mode & _READERS)

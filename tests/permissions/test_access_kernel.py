@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from sharefs import fsops
 from sharefs.permissions import access
 from sharefs.permissions.access import Credentials, Inode, Want
-from sharefs.permissions.explain import explain_access, inode_of, own_credentials
+from sharefs.permissions.acting import own_credentials
+from sharefs.permissions.explain import explain_access, inode_of
 from sharefs.permissions.inherit import Creation, GidReason
 from sharefs.permissions.lookup import creation_for_mailbox
 from sharefs.permissions.posix_acl import (

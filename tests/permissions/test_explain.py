@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sharefs.permissions.access import Credentials, Want
-from sharefs.permissions.explain import explain_access, explain_refusal, own_credentials
+from sharefs.permissions.acting import own_credentials
+from sharefs.permissions.explain import explain_access, explain_refusal
 from sharefs.permissions.posix_acl import ACCESS, AclEntry, Tag, format_posix_acl
 from tests.permissions.listing import make_owned
 from tests.support.become import Identity

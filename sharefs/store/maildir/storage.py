@@ -13,6 +13,7 @@ from sharefs import fsops
 from sharefs.errors import Code, SharingError
 from sharefs.fsops import Entry
 from sharefs.names import Layout, Levels, storage_path
+from sharefs.permissions.acting import file_gid
 from sharefs.permissions.explain import explain_refusal
 from sharefs.permissions.inherit import DEFAULTS, Creation, rename_decision
 from sharefs.permissions.lookup import creation_for_mailbox, plan_missing_root
@@ -36,7 +37,7 @@ class MaildirStorage(Storage):
 
     def __init__(self, config: MaildirConfig, *, egid: int | None = None) -> None:
         self.config = config
-        self._egid = os.getegid() if egid is None else egid
+        self._egid = file_gid() if egid is None else egid
 
     # --- places ----------------------------------------------------------------------------
 
