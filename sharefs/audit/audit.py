@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
-from sharefs.audit.boxes import LinkedFiles
 from sharefs.audit.facts import Account, HostFacts, Known, ProcessFacts, RootFacts, UserFacts
 from sharefs.audit.findings import Finding
 from sharefs.audit.gather import Gatherer, Selection
 from sharefs.audit.people import KnownHomes, login_accounts, mail_processes, users_of
+from sharefs.audit.resuming import Outcome, ResumeFile
 from sharefs.audit.rules import judge_host, judge_root
 from sharefs.audit.viewing import ViewerContext
 from sharefs.audit.workers import in_processes
@@ -38,23 +38,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What came of one mail root.  root: its facts, if somebody wants them."""
+    """What came of one mail root of a user.  root: its facts, if somebody wants them."""
 
-    owner: str
+    user: str
     mailboxes: int
     findings: list[Finding]
     root: RootFacts | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Rest:
-    """What a worker knows when it is done."""
-
-    bad: dict[str, str]
-    linked: LinkedFiles
-    crossing: list[tuple[str, str]]
-    public: dict[Path, str]
-    entries: int
 
 
 @dataclass(slots=True)
@@ -64,7 +53,8 @@ class Audit:
     only: names of users to audit; empty: all that can be listed.  namespaces: the same for
     namespaces.  accounts, processes: of this host; None: find them out.  observe: gets the facts of
     every mail root before its findings come; people: who was compared, once run() has begun.
-    jobs: how many processes look at owners' mail, if there are owners enough.
+    jobs: how many processes look at owners' mail, if there are owners enough.  resume: where to
+    remember what is done, and what was done already.
     """
 
     config: Config
@@ -76,6 +66,7 @@ class Audit:
     progress: Callable[[Progress], None] | None = None
     observe: Callable[[RootFacts], None] | None = None
     jobs: int = 1
+    resume: ResumeFile | None = None
     people: tuple[UserFacts, ...] = ()
     users: int = 0
     mailboxes: int = 0
@@ -116,7 +107,8 @@ class Audit:
         facts = self._with_map(facts, users)
         yield from self._private(gatherer, chosen, facts)
         for root in gatherer.public(chosen):
-            yield from self._judged(self._part(root, facts))
+            yield from self._judged(self._part("", root, facts))
+        gatherer.take(gatherer.outcome_of(""))
         if not self.namespaces:
             crossing = tuple(gatherer.crossing)
             yield from judge_host(replace(facts, bad_users=bad, crossing=crossing))
@@ -125,35 +117,50 @@ class Audit:
         self, gatherer: Gatherer, chosen: list[UserFacts], facts: HostFacts
     ) -> Iterator[Finding]:
         """Every owner's mail, by as many processes as there are jobs."""
-        jobs = max(1, min(self.jobs, len(chosen) // MIN_OWNERS))
-
-        def work(number: int) -> Iterator[_Part | _Rest]:
-            for root in gatherer.owners(chosen[number::jobs]):
-                yield self._part(root, facts)
-            yield _Rest(gatherer.bad, gatherer.linked, gatherer.crossing,
-                        gatherer.public_roots, self.entries)  # fmt: skip
-
         done: set[str] = set()
-        entries: list[int] = []
-        for result in in_processes(jobs, work):
-            if isinstance(result, _Rest):
-                gatherer.bad.update(result.bad)
-                gatherer.note_links(result.linked)
-                gatherer.public_roots |= result.public
-                new = (pair for pair in result.crossing if pair not in gatherer.crossing)
-                gatherer.crossing += list(new)
-                entries.append(result.entries)
-                continue
-            done.add(result.owner)
-            self._report(len(done))
-            yield from self._judged(result)
-        self.entries = sum(entries)
+        for outcome in () if self.resume is None else self.resume.outcomes():
+            done.add(outcome.user)
+            gatherer.take(outcome)
+            self.mailboxes += outcome.mailboxes
+            self.entries += outcome.entries
+            yield from outcome.findings
+        left = [user for user in chosen if user.name not in done]
+        jobs = max(1, min(self.jobs, len(left) // MIN_OWNERS))
+        before = self.entries
 
-    def _part(self, root: RootFacts, facts: HostFacts) -> "_Part":
+        def work(number: int) -> Iterator[_Part | Outcome]:
+            for user in left[number::jobs]:
+                self.entries = 0
+                for root in gatherer.private(user):
+                    yield self._part(user.name, root, facts)
+                outcome = gatherer.outcome_of(user.name)
+                outcome.entries = self.entries
+                yield outcome
+
+        parts: dict[str, list[_Part]] = {}
+        for result in in_processes(jobs, work):
+            if isinstance(result, _Part):
+                parts.setdefault(result.user, []).append(result)
+                yield from self._judged(result)
+                continue
+            before += result.entries
+            done.add(result.user)
+            self._keep(result, parts.pop(result.user, []))
+            gatherer.take(result)
+            self._report(len(done), before)
+        self.entries = before
+
+    def _keep(self, outcome: Outcome, parts: list[_Part]) -> None:
+        if self.resume is not None:
+            outcome.mailboxes = sum(part.mailboxes for part in parts)
+            outcome.findings = [finding for part in parts for finding in part.findings]
+            self.resume.add(outcome)
+
+    def _part(self, user: str, root: RootFacts, facts: HostFacts) -> "_Part":
         self._learn_names(root, facts)
         findings = list(judge_root(root, facts))
         seen = root if self.observe is not None else None
-        return _Part(root.owner, len(root.boxes), findings, seen)
+        return _Part(user, len(root.boxes), findings, seen)
 
     def _judged(self, part: "_Part") -> Iterator[Finding]:
         self.mailboxes += part.mailboxes
@@ -227,9 +234,9 @@ class Audit:
     def _tick(self, entries: int) -> None:
         self.entries += entries
 
-    def _report(self, owners: int) -> None:
+    def _report(self, owners: int, entries: int) -> None:
         if self.progress is not None:
-            self.progress(Progress(owners, self.users, self.entries))
+            self.progress(Progress(owners, self.users, entries))
 
 
 def _access_groups(config: Config) -> dict[int, str]:

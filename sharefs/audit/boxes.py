@@ -22,6 +22,7 @@ from sharefs.audit.inodes import Inodes
 from sharefs.audit.linked import Links
 from sharefs.audit.operations import MailboxFiles
 from sharefs.audit.questions import World
+from sharefs.audit.resuming import LinkedFiles
 from sharefs.audit.scan import ScannedBox
 from sharefs.audit.scanned_acls import ScannedAcls
 from sharefs.audit.viewing import ViewerContext
@@ -36,9 +37,6 @@ from sharefs.sharing.files import MAX_SIZE, acl_path
 from sharefs.sharing.policy import AclMailbox, Policy, configured_entries
 
 _SUPERUSER: Final = Credentials(0, 0, superuser=True)
-
-# Device and inode -> a mailbox that has the file, and the mode and group it gives new files.
-LinkedFiles = dict[tuple[int, int], tuple[str, int, int]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from sharefs import fsops
 from sharefs.account.opening import open_map
 from sharefs.acl import Acl
-from sharefs.audit.boxes import Around, Boxes, LinkedFiles
+from sharefs.audit.boxes import Around, Boxes
 from sharefs.audit.compare import Comparison
 from sharefs.audit.facts import (
     Account,
@@ -26,6 +26,7 @@ from sharefs.audit.names import Names
 from sharefs.audit.operations import nearest_directory
 from sharefs.audit.predict import predict_mailbox
 from sharefs.audit.questions import Question, Verb, World, ask
+from sharefs.audit.resuming import LinkedFiles, Outcome
 from sharefs.audit.scan import ScannedRoot, Scanner
 from sharefs.audit.viewing import ViewerContext
 from sharefs.config import Config
@@ -66,6 +67,8 @@ class Gatherer:
     linked: LinkedFiles = field(default_factory=dict)
     crossing: list[tuple[str, str]] = field(default_factory=list)
     public_roots: dict[Path, str] = field(default_factory=dict)
+    _now: Outcome = field(default_factory=lambda: Outcome(""))
+    _position: dict[str, int] = field(default_factory=dict)
     _roots: dict[Path, str] | None = None
     _inodes: Inodes = field(default_factory=Inodes)
     _above: World = field(default_factory=lambda: World((), remembered={}))
@@ -78,6 +81,7 @@ class Gatherer:
         self._mounts = mounts_of_host()
         self._above = World(self._mounts, remembered={})
         self._comparison = Comparison(self.users, self.accounts)
+        self._position = {user.name: number for number, user in enumerate(self.users)}
 
     def roots(self) -> Mapping[Path, str]:
         """Resolved mail roots -> whose.  Only hosts with links need to know, so it is not found
@@ -99,33 +103,49 @@ class Gatherer:
             self.bad[user.name] = refusal.detail
             return None
 
-    def owners(self, chosen: Iterable[UserFacts]) -> Iterator[RootFacts]:
-        """The private roots of each owner."""
-        for user in chosen:
-            context = self._context(user)
-            if context is None:
+    def private(self, user: UserFacts) -> Iterator[RootFacts]:
+        """The private roots of one user."""
+        context = self._context(user)
+        found: list[RootFacts] = []
+        acls: list[Acl | None] = []
+        for namespace in [] if context is None else context.namespaces.fixed:
+            if not self._is_wanted(namespace):
                 continue
-            found: list[RootFacts] = []
-            acls: list[Acl | None] = []
-            for namespace in context.namespaces.fixed:
-                if not self._is_wanted(namespace):
-                    continue
-                if namespace.type == "public":
-                    self.public_roots.setdefault(namespace.location.path, user.name)
-                    continue
-                root = self._root(user, context, namespace)
-                found.append(root)
-                acls += [
-                    None if box.acl is None or not box.acl.readable else box.effective_acl
-                    for box in root.boxes
-                    if box.link is None
-                ]
-            if found:
-                found[0] = self._with_map(user, context, found[0], acls)
-            yield from found
+            if namespace.type == "public":
+                self.public_roots.setdefault(namespace.location.path, user.name)
+                continue
+            assert context is not None
+            root = self._root(user, context, namespace)
+            found.append(root)
+            acls += [
+                None if box.acl is None or not box.acl.readable else box.effective_acl
+                for box in root.boxes
+                if box.link is None
+            ]
+        if found and context is not None:
+            found[0] = self._with_map(user, context, found[0], acls)
+        yield from found
+
+    def outcome_of(self, name: str) -> Outcome:
+        """What was come across since the last call, of one user; "" for public mail."""
+        public = [str(path) for path, user in self.public_roots.items() if user == name]
+        outcome, self._now = self._now, Outcome("")
+        outcome.user, outcome.bad, outcome.public = name, self.bad.get(name, ""), public
+        return outcome
+
+    def take(self, outcome: Outcome) -> None:
+        """What this or another process, or an earlier run, came across."""
+        if outcome.bad:
+            self.bad[outcome.user] = outcome.bad
+        merge_links(outcome.linked, self.linked, self.crossing)
+        self.crossing += [pair for pair in outcome.crossing if pair not in self.crossing]
+        for path in map(Path, outcome.public):
+            known = self.public_roots.setdefault(path, outcome.user)
+            if self._position[outcome.user] < self._position[known]:
+                self.public_roots[path] = outcome.user
 
     def public(self, chosen: Iterable[UserFacts]) -> Iterator[RootFacts]:
-        """The public roots that owners() has come across, each once, as one user has it."""
+        """The public roots that private() has come across, each once, as one user has it."""
         by_name = {user.name: user for user in chosen}
         for path, name in sorted(self.public_roots.items()):
             context = self._context(by_name[name])
@@ -251,17 +271,22 @@ class Gatherer:
 
     def note_links(self, found: LinkedFiles) -> None:
         """Message files with several names, each with the mailbox of one of them."""
-        for inode, mine in found.items():
-            other = self.linked.setdefault(inode, mine)
-            if other[0] != mine[0] and other[1:] != mine[1:]:
-                pair = (min(other[0], mine[0]), max(other[0], mine[0]))
-                if pair not in self.crossing:
-                    self.crossing.append(pair)
+        merge_links(found, self._now.linked, self._now.crossing)
 
     @property
     def comparison(self) -> Comparison:
         assert self._comparison is not None, "prepare() comes first"
         return self._comparison
+
+
+def merge_links(found: LinkedFiles, known: LinkedFiles, crossing: list[tuple[str, str]]) -> None:
+    """crossing: gets pairs of mailboxes that have a file in common and give new ones otherwise."""
+    for inode, mine in found.items():
+        other = known.setdefault(inode, mine)
+        if other[0] != mine[0] and other[1:] != mine[1:]:
+            pair = (min(other[0], mine[0]), max(other[0], mine[0]))
+            if pair not in crossing:
+                crossing.append(pair)
 
 
 def _chgrp(root: Inode, who: Credentials, mount: Mount | None) -> str:

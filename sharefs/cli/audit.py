@@ -14,6 +14,7 @@ from sharefs.audit.audit import Audit
 from sharefs.audit.audit import Progress as Done
 from sharefs.audit.findings import Finding, Severity
 from sharefs.audit.output import FORMATS, render
+from sharefs.audit.resuming import ResumeFile, fingerprint
 from sharefs.config import examine
 from sharefs.errors import SharingError
 from sharefs.identity.from_config import identity_settings
@@ -36,6 +37,9 @@ NEVER = "never"
               help="The least severity that makes the exit status 1.")  # fmt: skip
 @click.option("--jobs", "-j", type=click.IntRange(1, 64), default=min(os.cpu_count() or 1, 8),
               show_default=True, help="How many processes look at mail.")  # fmt: skip
+@click.option("--resume", "resume", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
+              help="Remember in FILE which users are done; go on there after an audit that was cut"
+              " short.  FILE is removed at the end.")  # fmt: skip
 @click.option("--quiet", "-q", is_flag=True, help="No progress on standard error.")
 @click.pass_context
 def audit(
@@ -45,6 +49,7 @@ def audit(
     form: str,
     fail_on: str,
     jobs: int,
+    resume: Path | None,
     quiet: bool,
 ) -> None:
     """Look for everything that is wrong with permissions and sharing.  Changes nothing.
@@ -64,6 +69,7 @@ def audit(
       sharefs audit
       sharefs audit --user alice --fail-on notice
       sharefs audit --format sarif > audit.sarif
+      sharefs audit --resume /var/lib/sharefs-audit/going
       sharefs audit --format prometheus > /var/lib/node_exporter/sharefs.prom
     """
     options = ctx.find_root().obj or {}
@@ -71,9 +77,21 @@ def audit(
     try:
         config = examine(Path(path) if path else None, overrides=options.get("overrides", ()))
         database = UserDatabase(identity_settings(config))
-        with _progress(quiet=quiet) as report:
-            run = Audit(config, database, users, frozenset(namespaces), progress=report, jobs=jobs)
+        with contextlib.ExitStack() as stack:
+            going = None
+            if resume is not None:
+                mark = fingerprint(config, users, namespaces)
+                going = stack.enter_context(ResumeFile.open(resume, mark))
+                if going.afresh:
+                    click.echo(f"sharefs: {resume} is begun afresh: {going.afresh}", err=True)
+            report = stack.enter_context(_progress(quiet=quiet))
+            run = Audit(
+                config, database, users, frozenset(namespaces), progress=report, jobs=jobs,
+                resume=going,
+            )  # fmt: skip
             findings = list(run.run())
+            if going is not None:
+                going.finish()
     except SharingError as refusal:
         click.echo(f"sharefs: the audit could not run: {refusal.detail}", err=True)
         ctx.exit(COULD_NOT_RUN)
