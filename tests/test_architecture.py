@@ -61,7 +61,7 @@ ONLY_IN = {f"os.{call}": home for calls, home in HOMES for call in calls.split()
     for call in ("shutil.rmtree", "shutil.copyfile", "shutil.copy", "shutil.copy2", "shutil.move")
 }
 
-TRIO_HOMES = ("imap.service", "sharefs.mount.main", "sharefs.mount.reading")
+TRIO_HOMES = ("imap.service",)
 PYFUSE3_HOME = "sharefs.mount"
 
 

@@ -25,6 +25,7 @@ from sharefs.fsops.creating import (
 )
 from sharefs.fsops.for_others import (
     Ownership,
+    allocate,
     chmod_pinned,
     chown_pinned,
     create_owned,
@@ -76,6 +77,7 @@ __all__ = [
     "Name",
     "Ownership",
     "Placed",
+    "allocate",
     "change_permissions",
     "chmod_pinned",
     "chown_pinned",

@@ -128,6 +128,13 @@ def truncate_pinned(fd: int, length: int) -> None:
     os.truncate(f"/proc/self/fd/{fd}", length)
 
 
+def allocate(fd: int, mode: int, offset: int, length: int) -> None:
+    """fallocate(2) of an open file, with its modes: keep the size, punch a hole, and so on."""
+    if libc.fallocate(fd, mode, offset, length) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
 def rename_flags(source: Entry, dest: Entry, flags: int) -> None:
     """renameat2(2) with its flags: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2.  No substitutes."""
     result = libc.renameat2(

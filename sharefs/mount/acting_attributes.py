@@ -5,10 +5,10 @@ import os
 import stat
 from typing import Final
 
-import pyfuse3
-
 from sharefs import fsops
+from sharefs.mount.acting_files import take_set_id
 from sharefs.mount.caller import Caller
+from sharefs.mount.changes import Change
 from sharefs.mount.handles import Handle
 from sharefs.mount.nodes import Node
 from sharefs.mount.tree import Tree
@@ -21,27 +21,39 @@ _KEEP: Final = -1  # chown(2): leave this id as it is
 class AttributeActions(Tree):
     """See the module.  Who may change what has been decided by may_change() or the kernel."""
 
-    def change(
-        self, node: Node, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields,
-        handle: Handle | None,
-    ) -> None:  # fmt: skip
+    def change(self, node: Node, change: Change, handle: Handle | None) -> None:
         """Size, owner and group, mode, times: in an order in which none undoes another."""
-        if fields.update_size and handle is not None and handle.writable:
-            os.ftruncate(handle.fd, attr.st_size)
+        writing = handle is not None and handle.writable
+        if change.size is not None and handle is not None and writing:
+            os.ftruncate(handle.fd, change.size)
+            if change.drop_set_id:
+                take_set_id(handle.fd)
         with self.gate.pinned(node) as fd:
-            if fields.update_size and not (handle is not None and handle.writable):
-                fsops.truncate_pinned(fd, attr.st_size)
-            if fields.update_uid or fields.update_gid:
-                uid = attr.st_uid if fields.update_uid else _KEEP
-                gid = attr.st_gid if fields.update_gid else _KEEP
+            if change.size is not None and not writing:
+                fsops.truncate_pinned(fd, change.size)
+                if change.drop_set_id:
+                    take_set_id(fd, pinned=True)
+            if change.uid is not None or change.gid is not None:
+                uid = _KEEP if change.uid is None else change.uid
+                gid = _KEEP if change.gid is None else change.gid
                 fsops.chown_pinned(fd, uid, gid)
-            if fields.update_mode:
-                fsops.chmod_pinned(fd, stat.S_IMODE(attr.st_mode))
-            if fields.update_atime or fields.update_mtime:
+            if change.mode is not None:
+                fsops.chmod_pinned(fd, stat.S_IMODE(change.mode))
+            if change.atime_ns is not None or change.mtime_ns is not None:
                 now = os.fstat(fd)
-                atime = attr.st_atime_ns if fields.update_atime else now.st_atime_ns
-                mtime = attr.st_mtime_ns if fields.update_mtime else now.st_mtime_ns
+                atime = now.st_atime_ns if change.atime_ns is None else change.atime_ns
+                mtime = now.st_mtime_ns if change.mtime_ns is None else change.mtime_ns
                 os.utime(f"/proc/self/fd/{fd}", ns=(atime, mtime))
+
+    def confirm_owner(self, node: Node, caller: Caller) -> None:
+        """chown(2) to what is so already.  Even that takes setuid and setgid away."""
+        self.may_look(node, caller)
+        with self.gate.pinned(node) as fd:
+            status = os.fstat(fd)
+            if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+                if caller.uid not in (0, status.st_uid):
+                    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+                take_set_id(fd, pinned=True)
 
     def prepare_change(self, node: Node) -> None:
         """The last moment before a file's attributes change."""

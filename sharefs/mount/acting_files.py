@@ -13,6 +13,7 @@ from sharefs.mount.tree import Tree
 
 # What of open(2)'s flags reaches the file below; O_CREAT, O_EXCL and O_TRUNC never do.
 KEPT_FLAGS: Final = os.O_ACCMODE | os.O_APPEND | os.O_DSYNC | os.O_SYNC
+SHORT: Final = 1 << 16  # octets; longer reads go through one buffer, made once
 SPECIAL: Final = frozenset({stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK})
 
 
@@ -51,7 +52,7 @@ class FileActions(Tree):
             if flags & os.O_TRUNC:
                 os.ftruncate(fd, 0)
                 if not caller.is_superuser:
-                    drop_set_id(fd)
+                    take_set_id(fd)
         except BaseException:
             os.close(fd)
             raise
@@ -70,18 +71,47 @@ class FileActions(Tree):
             raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
         return self.find(parent, name, caller)[0]
 
-    def read(self, handle: Handle, offset: int, size: int) -> bytes:
+    def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
+        """A memoryview is valid until the next read()."""
         self.may_read(handle)
-        return os.pread(handle.fd, size, offset)
+        if size <= SHORT:
+            return os.pread(handle.fd, size, offset)
+        if len(self._page) < size:
+            self._page = memoryview(bytearray(size))
+        return self._page[: os.preadv(handle.fd, [self._page[:size]], offset)]
 
-    def write(self, handle: Handle, offset: int, octets: bytes) -> int:
-        """Everything, or an error.  With O_APPEND the kernel below knows where the end is."""
+    def write(
+        self, handle: Handle, offset: int, octets: bytes | memoryview, *, drop_set_id: bool
+    ) -> int:
+        """Everything, or an error.  With O_APPEND the kernel below knows where the end is.
+
+        drop_set_id: the writer may not keep setuid and setgid (he is without CAP_FSETID).
+        """
         self.may_write(handle)
-        drop_set_id(handle.fd)
+        if drop_set_id:
+            take_set_id(handle.fd)
         written = os.pwrite(handle.fd, octets, offset)
         while written < len(octets):
             written += os.pwrite(handle.fd, octets[written:], offset + written)
         return written
+
+    def flushes(self, handle: Handle) -> bool:
+        """Whether close(2) could fail below, so that the kernel must ask (FLUSH)."""
+        return handle.writable and not self.devices.is_local(os.fstat(handle.fd).st_dev)
+
+    async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
+        """fallocate(2).  In a thread: the file system below may have to write zeros."""
+        self.may_write(handle)
+        take_set_id(handle.fd)
+        fd = handle.fd
+        await self.waiting.run_long(
+            lambda: fsops.allocate(fd, mode, offset, length), handle.caller.uid
+        )
+
+    def seek(self, handle: Handle, offset: int, whence: int) -> int:
+        """lseek(2) with SEEK_DATA or SEEK_HOLE."""
+        self.may_read(handle)
+        return os.lseek(handle.fd, offset, whence)
 
     async def flush(self, handle: Handle) -> None:
         """close(2) of one descriptor.  What the file system below has to say is said here."""
@@ -94,9 +124,15 @@ class FileActions(Tree):
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def drop_set_id(fd: int) -> None:
-    """Writing takes setuid and setgid away (inode(7)); our own capabilities would keep them."""
+def take_set_id(fd: int, *, pinned: bool = False) -> None:
+    """Writing takes setuid and setgid away (inode(7)); our own capabilities would keep them.
+
+    pinned: fd is an O_PATH descriptor.
+    """
     mode = os.fstat(fd).st_mode
     group_execute = stat.S_ISGID | stat.S_IXGRP
     if mode & stat.S_ISUID or mode & group_execute == group_execute:
-        fsops.drop_set_id(fd)
+        if pinned:
+            fsops.chmod_pinned(fd, stat.S_IMODE(mode) & ~(stat.S_ISUID | stat.S_ISGID))
+        else:
+            fsops.drop_set_id(fd)

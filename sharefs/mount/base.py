@@ -2,29 +2,58 @@
 
 import errno
 import os
-
-import pyfuse3
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from sharefs.mount.caller import Caller
+from sharefs.mount.entries import Entry
 from sharefs.mount.gate import Gate, stale
 from sharefs.mount.handles import Handles
 from sharefs.mount.mirror import Acting
 from sharefs.mount.nodes import Node, NodeTable
+from sharefs.mount.waiting import Pause
+
+Body = memoryview  # valid until the handler returns or waits
+Octets = bytes | memoryview
+# The reply behind its header; None: there is none; or what becomes a reply after long work.
+Answer = Octets | None | Coroutine[Pause[Any], Any, Octets]
+
+DONE = b""  # success, with nothing to tell
 
 
-class Base(pyfuse3.Operations):
-    """A tree and the handlers' ways into it.  Handlers only translate: caller, node, answer."""
+class Handler(Protocol):
+    """Answers one kind of request.  Raises OSError or SharingError for a refusal."""
 
-    supports_dot_lookup = False  # only NFS asks for those; nothing here needs a way up
-    enable_writeback_cache = False  # every write is checked against the rights of that moment
+    def __call__(self, ino: int, caller: Caller, body: Body, /) -> Answer: ...
 
-    def __init__(self, tree: Acting, handles: Handles) -> None:
-        super().__init__()
+
+class Kernel(Protocol):
+    """What handlers may tell the kernel without being asked."""
+
+    def store(self, ino: int, octets: bytes) -> None:
+        """Put a file's content into the page cache."""
+
+
+class Base:
+    """A tree and the handlers' ways into it.  Handlers only translate: caller, node, answer.
+
+    kernel: None before the kernel has introduced itself.
+    drops_set_id: the kernel says with each write whether setuid and setgid go.
+    """
+
+    kernel: Kernel | None = None
+    drops_set_id = False
+
+    def __init__(self, tree: Acting, handles: Handles, *, enable_acl: bool = False) -> None:
         self.tree = tree
         self.table: NodeTable = tree.table
         self.gate: Gate = tree.gate
         self.handles = handles
         self.waiting = tree.waiting
+        self.enable_acl = enable_acl
+
+    def start(self) -> None:
+        """Before the first request, when this process has given up what it does not need."""
 
     def node(self, ino: int) -> Node:
         """Raises OSError(ESTALE) for a number we never gave out, or have forgotten."""
@@ -33,18 +62,25 @@ class Base(pyfuse3.Operations):
             raise stale()
         return node
 
-    def known(self, node: Node, entry: pyfuse3.EntryAttributes) -> pyfuse3.EntryAttributes:
+    def known(self, node: Node, entry: Entry) -> Entry:
         """The kernel is told of the node by this answer, and will say when it forgets it."""
         self.table.known(node)
         return entry
 
 
-def caller_of(ctx: pyfuse3.RequestContext) -> Caller:
-    return Caller(ctx.uid, ctx.gid, ctx.pid)
+def name_in(octets: Octets) -> str:
+    """The name in a request, behind what is fixed.  Raises OSError(ENAMETOOLONG) as the file
+    system below would, (EINVAL) for what is no name."""
+    return demand_name(bytes(octets).removesuffix(b"\0"))
+
+
+def names_in(octets: Octets) -> tuple[bytes, bytes]:
+    """Two of them."""
+    first, _, rest = bytes(octets).partition(b"\0")
+    return first, rest.removesuffix(b"\0")
 
 
 def demand_name(name: bytes) -> str:
-    """Raises OSError(ENAMETOOLONG) as the file system below would."""
     if len(name) > 255:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     if b"/" in name or name in (b"", b".", b".."):

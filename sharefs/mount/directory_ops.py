@@ -2,82 +2,82 @@
 
 import os
 
-import pyfuse3
-
-from sharefs.mount.base import Base, caller_of, demand_name
-from sharefs.mount.errnos import answering
+from sharefs.mount.base import DONE, Base, Body, Octets, name_in
+from sharefs.mount.caller import Caller
 from sharefs.mount.handles import Handle
+from sharefs.mount.protocol import DIRENTPLUS, FH_IN, FSYNC_IN, MKDIR_IN, OPEN_OUT, READ_IN
 from sharefs.mount.questions import NotYet
+
+_NO_ENTRY = (0,) * 22  # of fuse_entry_out: a name without a node, for "." and ".."
 
 
 class DirectoryOperations(Base):
-    """mkdir rmdir opendir readdir releasedir fsyncdir"""
+    """mkdir rmdir opendir readdirplus releasedir fsyncdir"""
 
-    async def mkdir(
-        self, parent_inode: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        with answering:
-            parent, caller = self.node(parent_inode), caller_of(ctx)
-            own = demand_name(name)
-            node = await self.tree.make_directory(parent, own, caller)
-            return self.known(node, self.tree.entry(node, caller))
+    async def mkdir(self, ino: int, caller: Caller, body: Body) -> bytes:
+        name = name_in(body[MKDIR_IN.size :])
+        node = await self.tree.make_directory(self.node(ino), name, caller)
+        return self.known(node, self.tree.entry(node, caller)).entry_out()
 
-    async def rmdir(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        with answering:
-            await self.tree.remove_directory(
-                self.node(parent_inode), demand_name(name), caller_of(ctx)
-            )
+    async def rmdir(self, ino: int, caller: Caller, body: Body) -> bytes:
+        await self.tree.remove_directory(self.node(ino), name_in(body), caller)
+        return DONE
 
-    async def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        with answering:
-            node, caller = self.node(inode), caller_of(ctx)
-            self.tree.may_list(node, caller)
-            self.handles.demand_room(caller)
-            return self.handles.add(Handle(self.tree.open_directory(node), node, caller, 0))
+    def opendir(self, ino: int, caller: Caller, body: Body) -> bytes:
+        node = self.node(ino)
+        self.tree.may_list(node, caller)
+        self.handles.demand_room(caller)
+        handle = Handle(self.tree.open_directory(node), node, caller, 0)
+        return OPEN_OUT.pack(self.handles.add(handle), 0, 0)
 
-    async def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        with answering:
-            handle = self.handles[fh]
-            if handle.names is None or start_id == 0:
-                self.tree.may_list(handle.node, handle.caller)
-                handle.names = [".", "..", *self.tree.names(handle)]
-            self._reply(handle, handle.names, start_id, token)
+    def readdirplus(self, ino: int, caller: Caller, body: Body) -> Octets:
+        fh, offset, size = READ_IN.unpack_from(body)
+        handle = self.handles[fh]
+        if handle.names is None or offset == 0:
+            self.tree.may_list(handle.node, handle.caller)
+            handle.names = [".", "..", *self.tree.names(handle)]
+        return self._listed(handle, handle.names, offset, size)
 
-    def _reply(
-        self, handle: Handle, names: list[str], start: int, token: pyfuse3.ReaddirToken
-    ) -> None:
+    def _listed(self, handle: Handle, names: list[str], start: int, size: int) -> memoryview:
         """Entries from a list made at the start: whatever changes meanwhile, none comes twice."""
-        directory, caller = handle.node, handle.caller
-        given = 0
+        directory, caller, tree = handle.node, handle.caller, self.tree
+        page, used = bytearray(size), 0
         for position in range(start, len(names)):
             name = names[position]
+            octets = os.fsencode(name)
+            length = DIRENTPLUS.size + len(octets)
+            end = used + (length + 7 & ~7)
+            if end > size:
+                break
             if name in (".", ".."):
-                entry = self.tree.entry(directory, caller)
-                if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, position + 1):
-                    return
-                given += 1
-                continue
-            try:
-                node, status = self.tree.find(directory, name, caller)
-                entry = self.tree.entry(node, caller, status)
-            except FileNotFoundError:
-                continue  # removed since
-            except NotYet:
-                if not given:
-                    raise
-                return  # with what there is so far; the kernel asks on from here
-            if not pyfuse3.readdir_reply(token, os.fsencode(name), entry, position + 1):
-                self.tree.unused(node)
-                return
-            self.table.known(node)
-            given += 1
+                DIRENTPLUS.pack_into(
+                    page, used, *_NO_ENTRY, directory.ino, position + 1, len(octets), 4
+                )
+            else:
+                try:
+                    node, status = tree.find(directory, name, caller)
+                    entry = tree.entry(node, caller, status)
+                except FileNotFoundError:
+                    continue  # removed since
+                except NotYet:
+                    if not used:
+                        raise
+                    break  # with what there is so far; the kernel asks on from here
+                DIRENTPLUS.pack_into(
+                    page, used, *entry.entry_fields(), node.ino, position + 1, len(octets),
+                    entry.st_mode >> 12 & 15,
+                )  # fmt: skip
+                self.table.known(node)
+            page[used + DIRENTPLUS.size : used + length] = octets
+            used = end
+        return memoryview(page)[:used]
 
-    async def releasedir(self, fh: int) -> None:
-        with answering:
-            self.handles.close(fh)
+    def releasedir(self, ino: int, caller: Caller, body: Body) -> bytes:
+        self.handles.close(FH_IN.unpack_from(body)[0])
+        return DONE
 
-    async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        with answering:
-            handle = self.handles[fh]
-            fd = handle.fd
-            await self.waiting.run_long(lambda: os.fsync(fd), handle.caller.uid)
+    async def fsyncdir(self, ino: int, caller: Caller, body: Body) -> bytes:
+        handle = self.handles[FSYNC_IN.unpack_from(body)[0]]
+        fd = handle.fd
+        await self.waiting.run_long(lambda: os.fsync(fd), handle.caller.uid)
+        return DONE

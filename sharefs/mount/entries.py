@@ -2,44 +2,72 @@
 
 import os
 import stat
-from typing import Final
-
-import pyfuse3
+from typing import Final, cast
 
 from sharefs.mount.nodes import Node
+from sharefs.mount.protocol import ATTR_OUT, ENTRY_OUT
 
 TIMEOUT: Final = 1.0  # seconds that the kernel may rely on what it was told; see docs/mount.md
+_SECOND: Final = 1_000_000_000  # nanoseconds
 
 
-def entry_of(
-    node: Node, status: os.stat_result, timeout: float = TIMEOUT
-) -> pyfuse3.EntryAttributes:
+class Entry:
+    """A node's attributes: those below, under the mount's own number.
+
+    status: what stat(2) said below; None for a directory that exists in the mount alone.
+    entry_timeout, attr_timeout: seconds.
+    """
+
+    __slots__ = ("attr_timeout", "entry_timeout", "st_ino", "st_mode", "status", "uid")
+
+    def __init__(
+        self, ino: int, status: os.stat_result | None, mode: int, timeout: float, uid: int = 0
+    ) -> None:
+        self.st_ino = ino
+        self.status = status
+        self.st_mode = mode
+        self.uid = uid
+        self.entry_timeout = timeout
+        self.attr_timeout = timeout
+
+    def attributes(self) -> tuple[int, ...]:
+        """fuse_attr: ino size blocks, times, mode nlink uid gid rdev blksize flags."""
+        status = self.status
+        if status is None:
+            return (self.st_ino, 0, 0, 0, 0, 0, 0, 0, 0, self.st_mode, 2, self.uid, 0, 0, 4096, 0)
+        # A sequence of whole numbers, whole seconds too; typeshed says otherwise.
+        whole = cast("tuple[int, ...]", status)
+        _, _, _, links, uid, gid, size, atime, mtime, ctime = whole
+        return (
+            self.st_ino, size, status.st_blocks, atime, mtime, ctime,
+            status.st_atime_ns - atime * _SECOND, status.st_mtime_ns - mtime * _SECOND,
+            status.st_ctime_ns - ctime * _SECOND, self.st_mode, links, uid, gid,
+            status.st_rdev & 0xFFFFFFFF, status.st_blksize, 0,
+        )  # fmt: skip
+
+    def entry_fields(self) -> tuple[int, ...]:
+        """fuse_entry_out: nodeid generation, timeouts, attributes."""
+        name, attr = self.entry_timeout, self.attr_timeout
+        whole, attr_whole = int(name), int(attr)
+        return (
+            self.st_ino, 0, whole, attr_whole, int((name - whole) * _SECOND),
+            int((attr - attr_whole) * _SECOND), *self.attributes(),
+        )  # fmt: skip
+
+    def entry_out(self) -> bytes:
+        return ENTRY_OUT.pack(*self.entry_fields())
+
+    def attr_out(self) -> bytes:
+        attr = self.attr_timeout
+        whole = int(attr)
+        return ATTR_OUT.pack(whole, int((attr - whole) * _SECOND), 0, *self.attributes())
+
+
+def entry_of(node: Node, status: os.stat_result, timeout: float = TIMEOUT) -> Entry:
     """The attributes of a node: those below, under the mount's own number."""
-    entry = pyfuse3.EntryAttributes()
-    entry.st_ino = node.ino
-    entry.entry_timeout = timeout
-    entry.attr_timeout = timeout
-    entry.st_mode = status.st_mode
-    entry.st_nlink = status.st_nlink
-    entry.st_uid = status.st_uid
-    entry.st_gid = status.st_gid
-    entry.st_rdev = status.st_rdev
-    entry.st_size = status.st_size
-    entry.st_blksize = status.st_blksize
-    entry.st_blocks = status.st_blocks
-    entry.st_atime_ns = status.st_atime_ns
-    entry.st_mtime_ns = status.st_mtime_ns
-    entry.st_ctime_ns = status.st_ctime_ns
-    return entry
+    return Entry(node.ino, status, status.st_mode, timeout)
 
 
-def virtual_directory(node: Node, uid: int, mode: int, timeout: float) -> pyfuse3.EntryAttributes:
+def virtual_directory(node: Node, uid: int, mode: int, timeout: float) -> Entry:
     """A directory that exists in the mount alone."""
-    entry = pyfuse3.EntryAttributes()
-    entry.st_ino = node.ino
-    entry.entry_timeout = timeout
-    entry.attr_timeout = timeout
-    entry.st_mode = stat.S_IFDIR | mode
-    entry.st_nlink = 2
-    entry.st_uid = uid
-    return entry
+    return Entry(node.ino, None, stat.S_IFDIR | mode, timeout, uid)

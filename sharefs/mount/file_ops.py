@@ -2,73 +2,130 @@
 
 import os
 import stat
+from typing import Final
 
-import pyfuse3
-
-from sharefs.mount.base import Base, caller_of, demand_name
-from sharefs.mount.errnos import answering
+from sharefs.mount.base import DONE, Base, Body, Octets, name_in
+from sharefs.mount.caller import Caller
 from sharefs.mount.handles import Handle
+from sharefs.mount.protocol import (
+    CREATE_IN,
+    CREATE_OUT,
+    FALLOCATE_IN,
+    FH_IN,
+    FSYNC_FDATASYNC,
+    FSYNC_IN,
+    LSEEK_IN,
+    LSEEK_OUT,
+    MKNOD_IN,
+    OPEN_IN,
+    OPEN_OUT,
+    READ_IN,
+    WRITE_IN,
+    WRITE_KILL_SUIDGID,
+    WRITE_OUT,
+    Fopen,
+)
+
+STORED: Final = 1 << 15  # octets; files up to this size come along with the answer to open(2)
 
 
 class FileOperations(Base):
-    """create open read write flush release fsync mknod"""
+    """create open read write flush release fsync mknod fallocate lseek"""
 
-    async def create(
-        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
-    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        with answering:
-            parent, own, caller = self.node(parent_inode), demand_name(name), caller_of(ctx)
-            self.handles.demand_room(caller)
-            handle = self.tree.create_file(parent, own, flags, caller)
-            self.handles.add(handle)
-            entry = self.tree.entry(handle.node, caller)
-            return self._info(handle), self.known(handle.node, entry)
+    def create(self, ino: int, caller: Caller, body: Body) -> bytes:
+        flags, *_ = CREATE_IN.unpack_from(body)
+        parent, name = self.node(ino), name_in(body[CREATE_IN.size :])
+        self.handles.demand_room(caller)
+        handle = self.tree.create_file(parent, name, flags, caller)
+        self.handles.add(handle)
+        status = os.fstat(handle.fd) if handle.content is None else None
+        entry = self.known(handle.node, self.tree.entry(handle.node, caller, status))
+        return CREATE_OUT.pack(*entry.entry_fields(), handle.fd, self._how(handle), 0)
 
-    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        with answering:
-            node, caller = self.node(inode), caller_of(ctx)
-            self.handles.demand_room(caller)
-            handle = self.tree.open_file(node, flags, caller)
-            self.handles.add(handle)
-            return self._info(handle)
+    def open(self, ino: int, caller: Caller, body: Body) -> bytes:
+        flags, _ = OPEN_IN.unpack_from(body)
+        node = self.node(ino)
+        self.handles.demand_room(caller)
+        handle = self.tree.open_file(node, flags, caller)
+        return OPEN_OUT.pack(self.handles.add(handle), self._how(handle), 0)
 
-    def _info(self, handle: Handle) -> pyfuse3.FileInfo:
-        """Cached pages stay when nothing changed since they were read."""
+    def _how(self, handle: Handle) -> int:
+        """What the kernel may do by itself.
+
+        Cached pages stay when nothing changed since they were read.  Who only writes needs no
+        pages: without them the kernel does not ask for security.capability at every write.
+        """
         stamp = self.tree.stamp_of(handle)
-        keep = stamp == handle.node.stamp
+        flags = Fopen.KEEP_CACHE.value if stamp == handle.node.stamp else 0
+        if handle.content is None:
+            if not self.tree.flushes(handle):
+                flags |= Fopen.NOFLUSH.value
+            if handle.flags & os.O_ACCMODE == os.O_WRONLY:
+                flags |= Fopen.DIRECT_IO.value
+            elif not handle.node.stamp and self._bring_along(handle, stamp):
+                flags |= Fopen.KEEP_CACHE.value
         handle.node.stamp = stamp
-        return pyfuse3.FileInfo(fh=handle.fd, keep_cache=keep)
+        return flags
 
-    async def read(self, fh: int, off: int, size: int) -> bytes:
-        with answering:
-            return self.tree.read(self.handles[fh], off, size)
+    def _bring_along(self, handle: Handle, stamp: tuple[int, ...]) -> bool:
+        """Put a short file into the page cache before it is asked for: one request less.
 
-    async def write(self, fh: int, off: int, buf: bytes) -> int:
-        with answering:
-            return self.tree.write(self.handles[fh], off, buf)
+        Only while nobody else can have it open: the kernel holds a page that it waits for locked,
+        and this would wait for the page, and nobody would answer.  And only if nothing of the
+        file was cached before, so that no old page remains.
+        """
+        size = stamp[1]
+        if handle.writable or handle.created or not 0 < size <= STORED or self.kernel is None:
+            return False
+        if len(handle.node.handles) != 1:
+            return False
+        octets = os.pread(handle.fd, size, 0)
+        if len(octets) != size:
+            return False
+        self.kernel.store(handle.node.ino, octets)
+        return True
 
-    async def flush(self, fh: int) -> None:
-        with answering:
-            await self.tree.flush(self.handles[fh])
+    def read(self, ino: int, caller: Caller, body: Body) -> Octets:
+        fh, offset, size = READ_IN.unpack_from(body)
+        return self.tree.read(self.handles[fh], offset, size)
 
-    async def release(self, fh: int) -> None:
-        with answering:
-            handle = self.handles[fh]
-            if handle.writable:
-                handle.node.stamp = self.tree.stamp_of(handle)
-            self.handles.close(fh)
+    def write(self, ino: int, caller: Caller, body: Body) -> bytes:
+        fh, offset, size, flags = WRITE_IN.unpack_from(body)
+        octets = body[WRITE_IN.size : WRITE_IN.size + size]
+        drop = not self.drops_set_id or bool(flags & WRITE_KILL_SUIDGID)
+        return WRITE_OUT.pack(self.tree.write(self.handles[fh], offset, octets, drop_set_id=drop))
 
-    async def fsync(self, fh: int, datasync: bool) -> None:
-        with answering:
-            handle = self.handles[fh]
-            await self.tree.flush(handle)
-            fd, sync = handle.fd, os.fdatasync if datasync else os.fsync
-            await self.waiting.run_long(lambda: sync(fd), handle.caller.uid)
+    async def flush(self, ino: int, caller: Caller, body: Body) -> bytes:
+        await self.tree.flush(self.handles[FH_IN.unpack_from(body)[0]])
+        return DONE
 
-    async def mknod(
-        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        with answering:
-            parent, own, caller = self.node(parent_inode), demand_name(name), caller_of(ctx)
-            node = self.tree.make_node(parent, own, stat.S_IFMT(mode), rdev, caller)
-            return self.known(node, self.tree.entry(node, caller))
+    def release(self, ino: int, caller: Caller, body: Body) -> bytes:
+        (fh,) = FH_IN.unpack_from(body)
+        handle = self.handles[fh]
+        if handle.writable:
+            handle.node.stamp = self.tree.stamp_of(handle)
+        self.handles.close(fh)
+        return DONE
+
+    async def fsync(self, ino: int, caller: Caller, body: Body) -> bytes:
+        fh, flags = FSYNC_IN.unpack_from(body)
+        handle = self.handles[fh]
+        await self.tree.flush(handle)
+        fd, sync = handle.fd, os.fdatasync if flags & FSYNC_FDATASYNC else os.fsync
+        await self.waiting.run_long(lambda: sync(fd), handle.caller.uid)
+        return DONE
+
+    def mknod(self, ino: int, caller: Caller, body: Body) -> bytes:
+        mode, device, _ = MKNOD_IN.unpack_from(body)
+        parent, name = self.node(ino), name_in(body[MKNOD_IN.size :])
+        node = self.tree.make_node(parent, name, stat.S_IFMT(mode), device, caller)
+        return self.known(node, self.tree.entry(node, caller)).entry_out()
+
+    async def fallocate(self, ino: int, caller: Caller, body: Body) -> bytes:
+        fh, offset, length, mode = FALLOCATE_IN.unpack_from(body)
+        await self.tree.allocate(self.handles[fh], mode, offset, length)
+        return DONE
+
+    def lseek(self, ino: int, caller: Caller, body: Body) -> bytes:
+        fh, offset, whence = LSEEK_IN.unpack_from(body)
+        return LSEEK_OUT.pack(self.tree.seek(self.handles[fh], offset, whence))

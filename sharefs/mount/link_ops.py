@@ -1,44 +1,42 @@
 """Handlers: names that change, links."""
 
-import pyfuse3
-
-from sharefs.mount.base import Base, caller_of, demand_name
-from sharefs.mount.errnos import answering
+from sharefs.mount.base import DONE, Base, Body, demand_name, name_in, names_in
+from sharefs.mount.caller import Caller
+from sharefs.mount.protocol import LINK_IN, RENAME2_IN, RENAME_IN
 
 
 class LinkOperations(Base):
-    """link rename symlink unlink"""
+    """link rename rename2 symlink unlink"""
 
-    async def link(
-        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        with answering:
-            parent, caller = self.node(new_parent_inode), caller_of(ctx)
-            node = await self.tree.link(self.node(inode), parent, demand_name(new_name), caller)
-            return self.known(node, self.tree.entry(node, caller))
+    async def link(self, ino: int, caller: Caller, body: Body) -> bytes:
+        (target,) = LINK_IN.unpack_from(body)
+        name, parent = name_in(body[LINK_IN.size :]), self.node(ino)
+        node = await self.tree.link(self.node(target), parent, name, caller)
+        return self.known(node, self.tree.entry(node, caller)).entry_out()
 
-    async def rename(
-        self,
-        parent_inode_old: int,
-        name_old: bytes,
-        parent_inode_new: int,
-        name_new: bytes,
-        flags: int,
-        ctx: pyfuse3.RequestContext,
-    ) -> None:
-        with answering:
-            old = self.node(parent_inode_old), demand_name(name_old)
-            new = self.node(parent_inode_new), demand_name(name_new)
-            await self.tree.rename(old, new, flags, caller_of(ctx))
+    async def rename(self, ino: int, caller: Caller, body: Body) -> bytes:
+        (above,) = RENAME_IN.unpack_from(body)
+        old, new = names_in(body[RENAME_IN.size :])
+        return await self._rename((ino, old), (above, new), 0, caller)
 
-    async def symlink(
-        self, parent_inode: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        with answering:
-            parent, caller = self.node(parent_inode), caller_of(ctx)
-            node = self.tree.make_symlink(parent, demand_name(name), target, caller)
-            return self.known(node, self.tree.entry(node, caller))
+    async def rename2(self, ino: int, caller: Caller, body: Body) -> bytes:
+        above, flags = RENAME2_IN.unpack_from(body)
+        old, new = names_in(body[RENAME2_IN.size :])
+        return await self._rename((ino, old), (above, new), flags, caller)
 
-    async def unlink(self, parent_inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        with answering:
-            await self.tree.remove_file(self.node(parent_inode), demand_name(name), caller_of(ctx))
+    async def _rename(
+        self, old: tuple[int, bytes], new: tuple[int, bytes], flags: int, caller: Caller
+    ) -> bytes:
+        source = self.node(old[0]), demand_name(old[1])
+        dest = self.node(new[0]), demand_name(new[1])
+        await self.tree.rename(source, dest, flags, caller)
+        return DONE
+
+    def symlink(self, ino: int, caller: Caller, body: Body) -> bytes:
+        name, target = names_in(body)
+        node = self.tree.make_symlink(self.node(ino), demand_name(name), target, caller)
+        return self.known(node, self.tree.entry(node, caller)).entry_out()
+
+    async def unlink(self, ino: int, caller: Caller, body: Body) -> bytes:
+        await self.tree.remove_file(self.node(ino), name_in(body), caller)
+        return DONE

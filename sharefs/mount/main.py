@@ -1,29 +1,33 @@
-"""Runs a mounted file system until it is unmounted or told to end.  Uses trio, like `reading`."""
+"""Runs a mounted file system until it is unmounted or told to end."""
 
 import logging
 import os
 import resource
 import signal
-from collections.abc import Callable
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import pyfuse3
-import trio
 
 from sharefs.identity.privileges import Capability, keep_capabilities
+from sharefs.mount import read_ahead
 from sharefs.mount.handles import Handles
 from sharefs.mount.mirror import Acting
 from sharefs.mount.operations import Operations
-from sharefs.mount.reading import Reading, install
-from sharefs.mount.tree import Waiting
+from sharefs.mount.session import Session
 from sharefs.mount.unmounter import Unmounter
 
 log: Final = logging.getLogger(__name__)
 
 DESCRIPTORS: Final = 1 << 18  # wanted; what the hard limit allows otherwise
-MAX_TASKS: Final = 1024  # requests that may wait for threads at the same time
+FUSE: Final = "/dev/fuse"
+ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SWITCH: Final = 0.001  # seconds; a thread with long work in Python keeps requests waiting
 
 
 # Opening what belongs to anybody, giving it owner, group, mode and times; and, for what is changed
@@ -45,10 +49,6 @@ class Mounting:
     allow_other: bool = True
 
 
-_reading: Final = Reading()
-waiting: Waiting = _reading
-
-
 def raise_limits() -> int:
     """As many descriptors as we may have.  Returns how many that is."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -62,27 +62,56 @@ def raise_limits() -> int:
 def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], None]) -> None:
     """Mount and answer until the end.  Unmounts.  Raises OSError or RuntimeError if it cannot.
 
-    Root gives up every capability but NEEDED once the mount is there.
+    Root gives up every capability but NEEDED once the mount is there.  pyfuse3 mounts and unmounts
+    (for users through fusermount3); the conversation with the kernel is the session's.
     """
     root = os.geteuid() == 0
     unmounter = Unmounter(mounting.mountpoint) if root else None
+    session: Session | None = None
     try:
-        pyfuse3.init(operations, os.fspath(mounting.mountpoint), set(_options(mounting)))
+        fd = _mount(mounting)
         try:
             if unmounter is not None:
                 unmounter.mounted()
                 keep_capabilities(NEEDED)
-            on_ready()
-            trio.run(_answer)
+            operations.start()
+            session = Session(
+                fd, operations, operations.handlers(),
+                lambda: read_ahead.widen(mounting.mountpoint),
+            )  # fmt: skip
+            _answer(session, on_ready)
         finally:
             if unmounter is not None:
                 unmounter.end()
                 unmounter = None
+            if session is not None:
+                session.stop()
             pyfuse3.close(unmount=not root)
     finally:
         if unmounter is not None:
             unmounter.end()
         operations.close()
+
+
+def _mount(mounting: Mounting) -> int:
+    """The descriptor on which the kernel asks.  pyfuse3 owns it."""
+    before = _fuse_descriptors()
+    pyfuse3.init(pyfuse3.Operations(), os.fspath(mounting.mountpoint), set(_options(mounting)))
+    new = _fuse_descriptors() - before
+    if len(new) != 1:
+        raise RuntimeError(f"{FUSE} is not open, or more than once")
+    return new.pop()
+
+
+def _fuse_descriptors() -> set[int]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == FUSE:
+                found.add(int(name))
+        except FileNotFoundError:
+            continue  # the one that listed them
+    return found
 
 
 def _options(mounting: Mounting) -> frozenset[str]:
@@ -95,19 +124,43 @@ def _options(mounting: Mounting) -> frozenset[str]:
     return frozenset(options)
 
 
-async def _answer() -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with trio.open_nursery() as nursery:
+def _answer(session: Session, on_ready: Callable[[], None]) -> None:
+    """In a thread, so that this one can wait for signals.  Returns at the end of either."""
+    with _waking_pipe() as (reader, writer):
 
-            async def end_on_signal() -> None:
-                async for number in signals:
-                    log.info("ending on %s", signal.Signals(number).name)
-                    pyfuse3.terminate()
+        def answer() -> None:
+            try:
+                session.run()
+            finally:
+                with suppress(BrokenPipeError):  # a signal was first
+                    os.write(writer, b"\0")
 
-            nursery.start_soon(end_on_signal)
-            install(_reading)
-            await pyfuse3.main(max_tasks=MAX_TASKS)
-            nursery.cancel_scope.cancel()
+        sys.setswitchinterval(SWITCH)
+        threading.Thread(target=answer, name="session", daemon=True).start()
+        on_ready()
+        number = os.read(reader, 1)[0]
+    log.info("ending on %s", signal.Signals(number).name if number else "unmounting")
+
+
+@contextmanager
+def _waking_pipe() -> Iterator[tuple[int, int]]:
+    """A pipe into which a signal writes its number, whichever thread it reaches."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    before = {number: signal.signal(number, _written) for number in ENDING}
+    signal.set_wakeup_fd(writer)
+    try:
+        yield reader, writer
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(reader)
+        # The session's thread may be about to write; the process ends soon.
+
+
+def _written(number: int, frame: object) -> None:
+    """A signal's handler in Python; its number is in the pipe already."""
 
 
 def share_out(descriptors: int, tree: Acting) -> Handles:

@@ -16,6 +16,7 @@ from sharefs.mount.mirror import Mirror
 from sharefs.mount.operations import Operations, PatientOperations
 from sharefs.mount.view import View
 from sharefs.mount.viewers import Viewers
+from sharefs.mount.waiting import Pausing
 from sharefs.permissions.inherit import DEFAULTS
 
 log: Final = logging.getLogger(__name__)
@@ -78,13 +79,12 @@ def _operations(request: Request, config: Config | None, descriptors: int) -> Op
                 Code.UNAVAILABLE, f"cannot mirror {request.source}: {exc.strerror}"
             ) from exc
         roots = PurePosixPath(request.source), PurePosixPath(request.mountpoint)
-        tree = Mirror(root_fd, main.waiting, roots=roots)
-        operations = Operations(tree, main.share_out(descriptors, tree))
-        operations.enable_acl = True  # the kernel reads POSIX ACLs and decides by them
-        return operations
+        tree = Mirror(root_fd, Pausing(), roots=roots)
+        # enable_acl: the kernel reads POSIX ACLs and decides by them.
+        return Operations(tree, main.share_out(descriptors, tree), enable_acl=True)
     assert config is not None, "the view needs a configuration"
     root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    view = View(Viewers(config), state_directory(request.state), root_fd, main.waiting)
+    view = View(Viewers(config), state_directory(request.state), root_fd, Pausing())
     return PatientOperations(view, main.share_out(descriptors, view))
 
 

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Final, Protocol, TypeVar
 
-import pyfuse3
-
 from sharefs.fsops import Ownership
 from sharefs.mount.caller import Caller, Groups
+from sharefs.mount.changes import Change
 from sharefs.mount.creation import MAIL_FOLDERS, Place, ownership
-from sharefs.mount.entries import TIMEOUT, entry_of
+from sharefs.mount.devices import Devices
+from sharefs.mount.entries import TIMEOUT, Entry, entry_of
 from sharefs.mount.gate import Gate
 from sharefs.mount.handles import Handle
 from sharefs.mount.nodes import NOWHERE, ROOT, Node, NodeTable
@@ -53,6 +53,8 @@ class Tree:
         self.groups = Groups()
         self.table = NodeTable(root)
         self.gate = Gate()
+        self.devices = Devices()
+        self._page = memoryview(b"")  # of long reads
 
     # --- finding -------------------------------------------------------------------------
 
@@ -66,9 +68,7 @@ class Tree:
         node.name_is(parent, name)
         return node
 
-    def entry(
-        self, node: Node, caller: Caller, status: os.stat_result | None = None
-    ) -> pyfuse3.EntryAttributes:
+    def entry(self, node: Node, caller: Caller, status: os.stat_result | None = None) -> Entry:
         """What the kernel is told of a node."""
         return entry_of(node, status or self.gate.status(node), self.timeout)
 
@@ -106,10 +106,7 @@ class Tree:
 
     def may_read(self, handle: Handle) -> None: ...
 
-    def may_change(
-        self, node: Node, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields,
-        caller: Caller,
-    ) -> None: ...  # fmt: skip
+    def may_change(self, node: Node, change: Change, caller: Caller) -> None: ...
 
     def may_create(self, parent: Node, name: str, kind: int, caller: Caller) -> None:
         """kind: S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, ..."""

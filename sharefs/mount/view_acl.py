@@ -174,16 +174,18 @@ class AclChanges(ViewTree):
         handle.changed = True
         return handle
 
-    def read(self, handle: Handle, offset: int, size: int) -> bytes:
+    def read(self, handle: Handle, offset: int, size: int) -> bytes | memoryview:
         if handle.content is None:
             return super().read(handle, offset, size)
         self.may_read(handle)
         return bytes(handle.content[offset : offset + size])
 
-    def write(self, handle: Handle, offset: int, octets: bytes) -> int:
+    def write(
+        self, handle: Handle, offset: int, octets: bytes | memoryview, *, drop_set_id: bool
+    ) -> int:
         content = handle.content
         if content is None:
-            return super().write(handle, offset, octets)
+            return super().write(handle, offset, octets, drop_set_id=drop_set_id)
         self.may_write(handle)
         if handle.flags & os.O_APPEND:
             offset = len(content)

@@ -16,16 +16,15 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
-import pyfuse3
-
 from sharefs.account import Account
 from sharefs.errors import Code, SharingError
 from sharefs.fsops import Ownership
 from sharefs.identity.privileges import call_as
 from sharefs.mount import policy
 from sharefs.mount.caller import Caller
+from sharefs.mount.changes import Change
 from sharefs.mount.creation import Place, owner_in_view, ownership
-from sharefs.mount.entries import TIMEOUT, entry_of, virtual_directory
+from sharefs.mount.entries import TIMEOUT, Entry, entry_of, virtual_directory
 from sharefs.mount.handles import Handle
 from sharefs.mount.mirror import Acting
 from sharefs.mount.nodes import NOWHERE, ROOT, Node
@@ -297,9 +296,7 @@ class ViewTree(Acting):
 
     # --- showing -------------------------------------------------------------------------
 
-    def entry(
-        self, node: Node, caller: Caller, status: os.stat_result | None = None
-    ) -> pyfuse3.EntryAttributes:
+    def entry(self, node: Node, caller: Caller, status: os.stat_result | None = None) -> Entry:
         if node.place is None and node.is_dir:
             return virtual_directory(node, 0, TOP_MODE, self.timeout)
         if node.identity == NOWHERE:
@@ -374,19 +371,16 @@ class ViewTree(Acting):
         else:
             self.demand_act(Act.WRITE, handle.node, handle.caller)
 
-    def may_change(
-        self, node: Node, attr: pyfuse3.EntryAttributes, fields: pyfuse3.SetattrFields,
-        caller: Caller,
-    ) -> None:  # fmt: skip
-        if fields.update_size:
+    def may_change(self, node: Node, change: Change, caller: Caller) -> None:
+        if change.size is not None:
             self.demand_act(Act.WRITE, node, caller)
-        if fields.update_atime or fields.update_mtime:
+        if change.atime_ns is not None or change.mtime_ns is not None:
             self.demand_act(Act.TOUCH, node, caller)
-        if fields.update_mode or fields.update_gid:
+        if change.mode is not None or change.gid is not None:
             self.demand_act(Act.CHMOD, node, caller)
-        if fields.update_uid and not caller.is_superuser:
+        if change.uid is not None and not caller.is_superuser:
             self.demand_act(Act.CHMOD, node, caller)
-            if attr.st_uid not in (caller.uid, self.gate.status(node).st_uid):
+            if change.uid not in (caller.uid, self.gate.status(node).st_uid):
                 raise OSError(errno.EPERM, os.strerror(errno.EPERM))
 
     def may_create(self, parent: Node, name: str, kind: int, caller: Caller) -> None:

@@ -169,12 +169,9 @@ def private_mode(path: Path) -> Any:
     ("action", "who", "on_mount", "beside"),
     [
         (private_mode, "user", "-rw-------", "-r--------"),  # the creation rules' very purpose
-        (unnamed_file, "user", "EOPNOTSUPP", "made"),  # pyfuse3 has no such operation
-        (punch_a_hole, "user", "EOPNOTSUPP", "punched"),  # pyfuse3 has no such operation
-        (data_begins, "user", 0, 1 << 20),  # pyfuse3 has no such operation: all counts as data
+        (unnamed_file, "user", "EOPNOTSUPP", "made"),  # open(2) of O_TMPFILE is not passed on
         (make_device, "root", "EPERM", None),  # the daemon gives CAP_MKNOD up
         (set_trusted, "root", "EPERM", None),  # the daemon gives CAP_SYS_ADMIN up
-        (superuser_writes, "root", "-rwxr-xr-x", "-rwsr-xr-x"),  # the daemon cannot tell by whom
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -191,6 +188,36 @@ def test_differs(
     assert plain(one) == on_mount
     if plain(other) != beside:  # not every file system below can do what ours cannot
         assert plain(other) == on_mount
+
+
+def hole_in_the_data(path: Path) -> Any:
+    """fallocate(2) and lseek(2) see the same as what is read."""
+    punched = punch_a_hole(path)
+    with path.open("rb") as file:
+        where = [tried(os.lseek, file.fileno(), 0, how) for how in (os.SEEK_DATA, os.SEEK_HOLE)]
+        return punched, where, file.read() == bytes(65536) + b"x" * (100_000 - 65536)
+
+
+def longer_by_allocating(path: Path) -> Any:
+    with path.open("w+b") as file:
+        os.posix_fallocate(file.fileno(), 0, 12345)
+        return path.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("action", "who"),
+    [
+        (hole_in_the_data, "user"),
+        (data_begins, "user"),
+        (longer_by_allocating, "user"),
+        (superuser_writes, "root"),
+        (superuser_writes, "user"),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else value,
+)
+def test_agrees(top: Path, mirror: Mount, action: Callable[[Path], Any], who: str) -> None:
+    one, other = both(top, f"agrees-{action.__name__}-{who}", action, who)
+    assert one == other
 
 
 def lock_of(kind: str, path: Path) -> Any:

@@ -77,7 +77,8 @@ def test_signals_unmount(open_tmp: Path, source: Path, number: signal.Signals) -
         assert mount.process.wait(10) == 0
         assert not is_mounted(mount.top)
         with pytest.raises(OSError, match="not connected"):
-            os.close(held)
+            os.fsync(held)
+        os.close(held)
 
 
 def test_umount_ends_the_daemon(mirror: Mount) -> None:

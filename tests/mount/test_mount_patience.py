@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sharefs.mount.reading import MAX_WAITING
+from sharefs.mount.entries import TIMEOUT
+from sharefs.mount.waiting import MAX_WAITING
 from tests.account.world import UIDS, World, world_in_tmp
 from tests.support.become import Child, Identity, start_as
 from tests.support.mount import Mount, mounted
@@ -71,6 +72,7 @@ def test_a_database_that_stands_still_stops_nobody_who_is_known(
     _, view, database = still
     own = view.top / "alice" / ".Own"
     assert ".Own" in WHO["alice"].run(os.listdir, view.top / "alice")
+    time.sleep(TIMEOUT)  # the kernel knows by itself that the database has not changed
     database.process.send_signal(signal.SIGSTOP)
     with start("bob", lambda: os.listdir(view.top / "bob")) as bob:
         assert WHO["alice"].run(work, own) == 20

@@ -1,0 +1,244 @@
+"""The conversation with the kernel: reads requests, has them answered, writes the replies.
+
+One thread reads and answers, one request after the other, blocking in read(2) between them: the
+reply costs two system calls and no turn of any scheduler.  A handler that has long work to do
+(`waiting`) leaves it to a pool of threads; the handler goes on in the pool's thread when the work
+is done.  A lock is held by whoever runs handlers, so they never see each other half way.
+"""
+
+import contextlib
+import errno
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from sharefs.mount.base import Answer, Base, Handler, Octets
+from sharefs.mount.caller import Caller
+from sharefs.mount.errnos import errno_of
+from sharefs.mount.protocol import (
+    CALLER,
+    CALLER_AT,
+    IN_HEADER,
+    IN_HEADER_SIZE,
+    INIT_IN,
+    INIT_OUT,
+    MAJOR,
+    MINOR,
+    NOTIFY_STORE,
+    OLDEST_MINOR,
+    OUT_HEADER,
+    STORE_OUT,
+    Init,
+    Opcode,
+)
+from sharefs.mount.waiting import Patience, Pause
+
+log: Final = logging.getLogger(__name__)
+
+MAX_WRITE: Final = 1 << 20  # octets in one request; the kernel's own limit
+BUFFER: Final = MAX_WRITE + (1 << 13)  # the header and what is fixed besides
+MAX_CALLERS: Final = 4096  # remembered as objects
+BACKGROUND: Final = 64  # requests that nobody waits for (read-ahead, releases) at the same time
+CONGESTED: Final = 48
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+WANTED: Final = (
+    Init.ASYNC_READ | Init.ATOMIC_O_TRUNC | Init.BIG_WRITES | Init.AUTO_INVAL_DATA
+    | Init.DO_READDIRPLUS | Init.ASYNC_DIO | Init.PARALLEL_DIROPS | Init.MAX_PAGES
+)  # fmt: skip
+# Always a reply, or the next question of the same kind is not asked any more.
+_NO_REPLY: Final = frozenset({int(Opcode.FORGET), int(Opcode.BATCH_FORGET), int(Opcode.INTERRUPT)})
+# The request was given up meanwhile, or the mount is gone.
+_NOBODY_THERE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ECONNABORTED})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One that is due.  unique: the request's number."""
+
+    opcode: int
+    unique: int
+
+
+class Session:
+    """One mount's.  fd: /dev/fuse, mounted; the caller closes it after run() has returned.
+
+    on_start: called once, when the kernel has been answered for the first time.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        operations: Base,
+        handlers: dict[int, Handler],
+        on_start: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._fd = fd
+        self._operations = operations
+        self._handlers = handlers
+        self._on_start = on_start
+        self._turn = threading.Lock()
+        self._stopping = False
+        self._patience = Patience()
+        self._callers: dict[bytes, Caller] = {}
+
+    def run(self) -> None:
+        """Until the mount is gone, or the kernel says something that cannot be understood."""
+        buffer = bytearray(BUFFER)
+        into, view = [buffer], memoryview(buffer)
+        fd, read = self._fd, os.readv
+        while True:
+            try:
+                size = read(fd, into)
+            except OSError as error:
+                if error.errno in (errno.ENOENT, errno.EAGAIN, errno.EINTR):
+                    continue  # it was given up before it was read
+                if error.errno != errno.ENODEV:
+                    log.error("cannot read from the kernel: %s", error.strerror)
+                return
+            if size < IN_HEADER_SIZE:
+                return
+            self._answer(view[:size])
+
+    def stop(self) -> None:
+        """No request is answered from now on.  Waits for long work that has begun, and its reply.
+
+        After this the kernel tells whoever still waits that the mount is gone.
+        """
+        with self._turn:
+            self._stopping = True
+            self._patience.stop()
+        self._patience.close()
+        self._turn.acquire()
+
+    # --- one request -------------------------------------------------------------------------
+
+    def _answer(self, request: memoryview) -> None:
+        _, opcode, unique, ino = IN_HEADER.unpack_from(request)
+        handler = self._handlers.get(opcode)
+        if handler is None:
+            self._answer_ourselves(opcode, unique, request)
+            return
+        with self._turn:
+            if self._stopping:
+                return
+            try:
+                answer: Answer = handler(ino, self._caller(request), request[IN_HEADER_SIZE:])
+                if isinstance(answer, Coroutine):
+                    answer = self._drive(Reply(opcode, unique), answer)
+            except Exception as error:
+                if opcode in _NO_REPLY:
+                    errno_of(error)
+                else:
+                    self._refuse(unique, errno_of(error))
+                return
+            if answer is not None:
+                self._reply(unique, answer)
+
+    def _caller(self, request: memoryview) -> Caller:
+        key = bytes(request[CALLER_AT])
+        caller = self._callers.get(key)
+        if caller is None:
+            if len(self._callers) >= MAX_CALLERS:
+                self._callers.clear()
+            caller = self._callers[key] = Caller(*CALLER.unpack(key))
+        return caller
+
+    def _drive(self, reply: Reply, handler: Coroutine[Any, Any, Octets]) -> Octets | None:
+        """A handler up to its end, or to where it waits; None: the reply comes later."""
+        return self._step(reply, handler, lambda: handler.send(None))
+
+    def _step(
+        self,
+        reply: Reply,
+        handler: Coroutine[Any, Any, Octets],
+        go_on: Callable[[], Pause[Any]],
+    ) -> Octets | None:
+        while True:
+            try:
+                pause = go_on()
+            except StopIteration as end:
+                value: Octets = end.value
+                return value
+            try:
+                self._patience.begin(pause, self._resuming(reply, handler, pause))
+            except OSError as refusal:
+                go_on = partial(handler.throw, refusal)
+            else:
+                return None
+
+    def _resuming(
+        self, reply: Reply, handler: Coroutine[Any, Any, Octets], pause: Pause[Any]
+    ) -> Callable[[object, Exception | None], None]:
+        """What is called in a thread when the waiting is over."""
+
+        def resume(result: object, failure: Exception | None) -> None:
+            with self._turn:
+                self._patience.done(pause)
+                step = partial(handler.send, result)
+                try:
+                    octets = self._step(
+                        reply, handler, partial(handler.throw, failure) if failure else step
+                    )
+                except Exception as error:
+                    self._refuse(reply.unique, errno_of(error))
+                    return
+                if octets is not None:
+                    self._reply(reply.unique, octets)
+
+        return resume
+
+    # --- what needs no handler ---------------------------------------------------------------
+
+    def _answer_ourselves(self, opcode: int, unique: int, request: memoryview) -> None:
+        if opcode == Opcode.INIT:
+            self._introduce(unique, request[IN_HEADER_SIZE:])
+        elif opcode == Opcode.DESTROY:
+            self._reply(unique, b"")
+        elif opcode not in _NO_REPLY:
+            self._refuse(unique, errno.ENOSYS)
+
+    def _introduce(self, unique: int, body: memoryview) -> None:
+        major, minor, ahead, offered = INIT_IN.unpack_from(body)
+        if major != MAJOR or minor < OLDEST_MINOR:
+            log.error("this kernel speaks FUSE %d.%d, which is too old", major, minor)
+            self._refuse(unique, errno.EPROTO)
+            return
+        wanted = WANTED | (Init.POSIX_ACL if self._operations.enable_acl else Init(0))
+        killing = Init.HANDLE_KILLPRIV_V2
+        wanted |= killing if offered & killing else Init.HANDLE_KILLPRIV
+        self._operations.drops_set_id = bool(offered & killing)
+        answer = INIT_OUT.pack(
+            MAJOR, MINOR, ahead, wanted & offered, BACKGROUND, CONGESTED, MAX_WRITE, 1,
+            MAX_WRITE // PAGE, 0, 0, 0,
+        )  # fmt: skip
+        self._reply(unique, answer)
+        self._operations.kernel = self
+        self._on_start()
+
+    # --- to the kernel -----------------------------------------------------------------------
+
+    def _reply(self, unique: int, octets: Octets) -> None:
+        header = OUT_HEADER.pack(16 + len(octets), 0, unique)
+        try:
+            os.writev(self._fd, (header, octets))
+        except OSError as error:
+            if error.errno in _NOBODY_THERE:
+                return
+            log.error("the kernel does not take a reply: %s", error.strerror)
+            self._refuse(unique, errno.EIO)
+
+    def _refuse(self, unique: int, code: int) -> None:
+        with contextlib.suppress(OSError):
+            os.write(self._fd, OUT_HEADER.pack(16, -code, unique))
+
+    def store(self, ino: int, octets: bytes) -> None:
+        """See base.Kernel.  What the kernel does not take it asks for."""
+        size = OUT_HEADER.size + STORE_OUT.size + len(octets)
+        header = OUT_HEADER.pack(size, NOTIFY_STORE, 0)
+        with contextlib.suppress(OSError):
+            os.writev(self._fd, (header, STORE_OUT.pack(ino, 0, len(octets), 0), octets))
