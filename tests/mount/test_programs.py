@@ -51,9 +51,9 @@ namespace inbox {{
 """
 
 
-def message(subject: str, text: str = "All agreed.") -> bytes:
+def message(subject: str, text: str = "All agreed.", date: str = "Tue, 14 Nov 2023") -> bytes:
     return (
-        "From: a@example.org\nTo: b@example.org\nDate: Tue, 14 Nov 2023 22:13:20 +0000\n"
+        f"From: a@example.org\nTo: b@example.org\nDate: {date} 22:13:20 +0000\n"
         f"Subject: {subject}\n\n{text}\n"
     ).encode()
 
@@ -120,7 +120,7 @@ def office() -> Iterator[Office]:
 
 def share_work(account: Any) -> None:
     account.create("Work")
-    append(account, "Work", message("Minutes of Monday"))
+    append(account, "Work", message("Minutes of Monday", date="Mon, 13 Nov 2023"))
     append(account, "Work", message("Minutes of Tuesday", "Nobody agreed."))
     account.set_acl("Work", user("bob"), Mode.REPLACE, Rights.parse("lrswit"))
     account.set_acl("Work", user("carol"), Mode.REPLACE, Rights.parse("lr"))
