@@ -4,7 +4,10 @@ Every row is carried out by bob in a mailbox of alice's with exactly these right
 and in one with all other rights, where it gives the errno and changes nothing.
 """
 
+import contextlib
 import ctypes
+import errno
+import mmap
 import os
 import socket
 import stat
@@ -17,24 +20,28 @@ READ_ME: Final = "cur/1000.M1P1.host:2,"
 SEEN: Final = "cur/1001.M1P1.host:2,S"
 DOOMED: Final = "cur/1002.M1P1.host:2,T"
 FRESH: Final = "new/1003.M1P1.host"
-MESSAGES: Final = (READ_ME, SEEN, DOOMED, FRESH)
+TEMP: Final = "tmp/1004.M1P1.host"
+MESSAGES: Final = (READ_ME, SEEN, DOOMED, FRESH, TEMP)
 BODY: Final = b"Subject: hello\n\nworld\n"
 ACL: Final = "dovecot-acl"
 
 RENAME_NOREPLACE: Final = 1
 RENAME_EXCHANGE: Final = 2
+RENAME_WHITEOUT: Final = 4
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
 class Row:
-    """rights: what it takes besides l.  never: not even all rights suffice."""
+    """rights: what it takes besides l, all of them and one of any_of.  never: not even all rights
+    suffice."""
 
     name: str
     rights: str
     do: Callable[[Path], object]
     refusal: str = "EACCES"
     never: bool = False
+    any_of: str = ""
 
 
 def renameat2(old: Path, new: Path, flags: int) -> None:
@@ -99,6 +106,80 @@ def bind(path: Path) -> None:
         sock.bind(path.name)
 
 
+def mapped(path: Path) -> None:
+    """Written through memory."""
+    fd = os.open(path, os.O_RDWR)
+    try:
+        with mmap.mmap(fd, 4) as memory:
+            memory[0] = ord("s")
+            memory.flush()
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def resized(path: Path) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.ftruncate(fd, 3)
+    finally:
+        os.close(fd)
+
+
+def copied(source: Path, dest: Path, flags: int) -> None:
+    """By copy_file_range(2), which could go past read and write."""
+    source_fd = os.open(source, os.O_RDONLY)
+    try:
+        dest_fd = os.open(dest, flags, 0o600)
+        try:
+            assert os.copy_file_range(source_fd, dest_fd, 5) == 5
+        finally:
+            os.close(dest_fd)
+    finally:
+        os.close(source_fd)
+
+
+def from_own(put: Callable[[Path, Path], object], name: str) -> Callable[[Path], object]:
+    """A message of bob's own INBOX."""
+
+    def do(box: Path) -> None:
+        own = box.parent / "cur" / f"from{box.name}:2,"
+        opened(CREATE, BODY)(own)
+        try:
+            put(own, box / name)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                own.unlink()
+
+    return do
+
+
+def through_proc(flags: int) -> Callable[[Path], object]:
+    """An O_PATH descriptor takes no right; what is opened by way of it does."""
+
+    def do(path: Path) -> object:
+        fd = os.open(path, os.O_PATH)
+        try:
+            return opened(flags, b"x" if flags != os.O_RDONLY else b"")(Path(f"/proc/self/fd/{fd}"))
+        finally:
+            os.close(fd)
+
+    return do
+
+
+def rmdir_as_far_as_it_goes(path: Path) -> None:
+    """Who may remove it learns that something is in it."""
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+
+
+def chgrp(path: Path) -> None:
+    os.chown(path, -1, os.getgid())
+
+
 CREATE: Final = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 FLAGGED: Final = "cur/1000.M1P1.host:2,F"
 KEYWORD: Final = "cur/1000.M1P1.host:2,a"
@@ -107,7 +188,26 @@ ROWS: Final = [
     Row("stat mailbox", "", os.stat, "ENOENT"),
     Row("list mailbox", "", os.listdir, "ENOENT"),
     Row("list cur", "r", on("cur", os.listdir)),
-    Row("stat message", "r", on(READ_ME, os.stat)),
+    Row("list new", "r", on("new", os.listdir)),
+    Row("list tmp", "", on("tmp", os.listdir), any_of="ri"),
+    Row("stat cur", "", on("cur", os.stat), "ENOENT"),
+    Row("stat message", "", on(READ_ME, os.stat), any_of="rstwiep"),
+    Row("stat file in tmp", "", on(TEMP, os.stat), any_of="rstwiep"),
+    Row("read file in tmp", "r", on(TEMP, opened(os.O_RDONLY))),
+    Row("write file in tmp", "i", on(TEMP, opened(os.O_WRONLY, b"x"))),
+    Row("remove file in tmp", "", on(TEMP, os.unlink), any_of="ipe"),
+    Row("set times of file in tmp", "", on(TEMP, os.utime), any_of="ip"),
+    Row("read message by its descriptor", "r", on(READ_ME, through_proc(os.O_RDONLY))),
+    Row("write message by its descriptor", "ite", on(READ_ME, through_proc(os.O_WRONLY))),
+    Row("open to read with O_CREAT", "r", on(READ_ME, opened(os.O_RDONLY | os.O_CREAT))),
+    Row("open with O_CREAT and O_TRUNC", "ite",
+        on(READ_ME, opened(os.O_WRONLY | os.O_CREAT | os.O_TRUNC, b"x"))),
+    Row("truncate what is open", "ite", on(READ_ME, resized)),
+    Row("write through memory", "rite", on(READ_ME, mapped)),
+    Row("copy_file_range into message", "rite",
+        lambda box: copied(box / SEEN, box / READ_ME, os.O_WRONLY)),
+    Row("copy_file_range to own mailbox", "r",
+        lambda box: copied(box / READ_ME, box.parent / "tmp" / box.name, CREATE)),
     Row("read message", "r", on(READ_ME, opened(os.O_RDONLY))),
     Row("write message", "ite", on(READ_ME, opened(os.O_WRONLY, b"x"))),
     Row("append to message", "ite", on(READ_ME, opened(os.O_WRONLY | os.O_APPEND, b"x"))),
@@ -120,10 +220,20 @@ ROWS: Final = [
     Row("create in cur", "i", on("cur/3000.host:2,", opened(CREATE, BODY))),
     Row("create seen in cur", "is", on("cur/3000.host:2,S", opened(CREATE, BODY))),
     Row("create flagged in cur", "iw", on("cur/3000.host:2,F", opened(CREATE, BODY))),
-    Row("deliver to new", "p", delivered("new")),
-    Row("deliver to new with insert", "i", delivered("new")),
+    Row("mknod in new", "", on("new/3001.host", os.mknod), any_of="ip"),
+    Row("mknod in cur", "i", on("cur/3001.host:2,", os.mknod)),
+    Row("deliver to new", "", delivered("new"), any_of="ip"),
     Row("deliver to cur", "i", delivered("cur", "2000.M1P1.host:2,")),
-    Row("deliver by link", "p", linked("new")),
+    Row("deliver by link", "", linked("new"), any_of="ip"),
+    Row("link within mailbox", "i", lambda box: os.link(box / READ_ME, box / "cur/3002.host:2,")),
+    Row("link from cur to new", "", lambda box: os.link(box / READ_ME, box / "new/3002.host"),
+        any_of="ip"),
+    Row("link out of sight", "", lambda box: os.link(box / READ_ME, box / "tmp/3002.host"),
+        any_of="ip"),
+    Row("move from own mailbox", "i", from_own(os.rename, "cur/3003.host:2,")),
+    Row("move flagged from own mailbox", "iw", from_own(os.rename, "cur/3003.host:2,F")),
+    Row("move from own mailbox to new", "", from_own(os.rename, "new/3003.host"), any_of="ip"),
+    Row("link from own mailbox", "is", from_own(os.link, "cur/3003.host:2,S")),
     Row("mark seen", "s", moved(READ_ME, READ_ME + "S")),
     Row("mark unseen", "s", moved(SEEN, SEEN[:-1])),
     Row("mark deleted", "t", moved(READ_ME, READ_ME + "T")),
@@ -137,7 +247,7 @@ ROWS: Final = [
     Row("remove message", "te", on(READ_ME, os.unlink)),
     Row("remove deleted message", "e", on(DOOMED, os.unlink)),
     Row("rename to another base", "ite", moved(READ_ME, "cur/4000.host:2,")),
-    Row("rename away to tmp", "ite", moved(READ_ME, "tmp/1000")),
+    Row("rename away to tmp", "te", moved(READ_ME, "tmp/1000"), any_of="ip"),
     Row("rename into hiding", "ite", moved(READ_ME, "cur/.hidden")),
     Row("replace by rename", "iste", moved(READ_ME, "cur/1001.M1P1.host:2,S")),
     Row("move to own mailbox", "rte", to_own(READ_ME)),
@@ -145,12 +255,29 @@ ROWS: Final = [
     Row("link to own mailbox", "r", link_to_own(READ_ME)),
     Row("read ACL file", "a", on(ACL, opened(os.O_RDONLY))),
     Row("write ACL file", "a", on(ACL, opened(os.O_WRONLY | os.O_TRUNC, b"user=carol lr\n"))),
-    Row("remove tmp", "x", on("tmp", os.rmdir)),
+    Row("append to ACL file", "a",
+        on(ACL, opened(os.O_WRONLY | os.O_APPEND, b"user=carol lr\n"))),
+    Row("truncate ACL file", "a", on(ACL, lambda path: os.truncate(path, 0))),
+    Row("remove ACL file", "a", on(ACL, os.unlink)),
+    Row("remove tmp", "x", on("tmp", rmdir_as_far_as_it_goes)),
+    Row("make a mailbox below", "k", lambda box: os.mkdir(f"{box}.Sub")),
+    Row("chmod message", "", on(READ_ME, lambda path: os.chmod(path, 0o666)), "EPERM",
+        any_of="stwie"),
+    Row("chgrp message", "", on(READ_ME, chgrp), "EPERM", any_of="stwie"),
+    Row("chmod cur", "", on("cur", lambda path: os.chmod(path, 0o777)), "EPERM", any_of="ka"),
+    Row("chmod mailbox", "", lambda box: os.chmod(box, 0o777), "EPERM", any_of="ka"),
+    Row("set times of cur", "", on("cur", os.utime), any_of="stwie"),
     Row("read acl attribute", "a", lambda box: os.getxattr(box, "user.sharefs.acl")),
     Row("set acl attribute", "a",
         lambda box: os.setxattr(box, "user.sharefs.acl.user=carol", b"lr")),
     Row("exchange", "", lambda box: renameat2(box / READ_ME, box / SEEN, RENAME_EXCHANGE),
         "EINVAL", never=True),
+    Row("whiteout", "", lambda box: renameat2(box / READ_ME, box / FLAGGED, RENAME_WHITEOUT),
+        "EINVAL", never=True),
+    Row("rename ACL file", "", moved(ACL, "dovecot-acl.old"), "EPERM", never=True),
+    Row("link ACL file", "", lambda box: os.link(box / ACL, box / "copy"), "EPERM", never=True),
+    Row("nameless file", "", on("cur", lambda path: os.open(path, os.O_TMPFILE | os.O_RDWR)),
+        "ENOTSUP", never=True),
     Row("symlink", "", on("cur/link", lambda path: os.symlink("/etc/passwd", path)), "EPERM",
         never=True),
     Row("mkfifo", "", on("cur/fifo", os.mkfifo), "EPERM", never=True),
