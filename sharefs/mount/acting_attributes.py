@@ -10,11 +10,12 @@ from sharefs.mount.acting_files import take_set_id
 from sharefs.mount.caller import Caller
 from sharefs.mount.changes import Change
 from sharefs.mount.handles import Handle
-from sharefs.mount.nodes import Node
+from sharefs.mount.nodes import ROOT, Node
 from sharefs.mount.tree import Tree
 from sharefs.permissions.access import Want
 
 OURS: Final = b"user.sharefs."  # attributes that the view answers itself
+STATUS: Final = b"trusted.sharefs.status"  # of the mount's top, for the superuser
 _KEEP: Final = -1  # chown(2): leave this id as it is
 
 
@@ -63,6 +64,8 @@ class AttributeActions(Tree):
         return True
 
     async def get_attribute(self, node: Node, name: bytes, caller: Caller) -> bytes:
+        if name == STATUS and node is self.table[ROOT] and caller.is_superuser:
+            return self.status()
         self.may_look(node, caller)
         with self.gate.pinned(node) as fd:
             return os.getxattr(f"/proc/self/fd/{fd}", name)

@@ -79,6 +79,17 @@ class Tree:
     def statvfs(self, caller: Caller) -> os.statvfs_result:
         return os.fstatvfs(self.gate.directory(self.table[ROOT]))
 
+    def status(self) -> bytes:
+        """What is in use, line by line, for who looks after the daemon."""
+        nodes = list(self.table)
+        numbers = {
+            "inodes": len(nodes),
+            "lookups": sum(node.lookups for node in nodes),
+            "handles": sum(len(node.handles) for node in nodes),
+            "directories": sum(node.fd >= 0 for node in nodes),
+        }
+        return "".join(f"{name} {number}\n" for name, number in numbers.items()).encode()
+
     # --- creating ------------------------------------------------------------------------
 
     def place(self, parent: Node) -> Place:

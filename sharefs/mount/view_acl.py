@@ -11,6 +11,7 @@ from typing import Final
 from sharefs.acl import Acl, Mode
 from sharefs.errors import Code, SharingError
 from sharefs.identifiers import Identifier, Signed
+from sharefs.mount.acting_attributes import STATUS
 from sharefs.mount.acting_files import KEPT_FLAGS
 from sharefs.mount.caller import Caller
 from sharefs.mount.handles import Handle
@@ -45,6 +46,8 @@ class AclChanges(ViewTree):
     async def get_attribute(self, node: Node, name: bytes, caller: Caller) -> bytes:
         word = os.fsdecode(name)
         if not word.startswith(PREFIX):
+            if name == STATUS:
+                return await super().get_attribute(node, name, caller)
             raise OSError(errno.ENODATA, os.strerror(errno.ENODATA))
         admin = word == ACL_TEXT or word.startswith(ENTRY)
         box = self._with_attributes(node, caller, Need((ADMIN,)) if admin else _SEEN)
