@@ -16,6 +16,7 @@ from imap.view import View
 from imap.wire import format as wire
 from imap.wire.fetch import BodySection, FetchItem, Item
 from sharefs import message
+from sharefs.errors import SharingError
 from sharefs.flags import FlagSet
 from sharefs.store.interface import Mailbox
 
@@ -23,13 +24,16 @@ Column: TypeAlias = Sequence[Any]
 # From what is known of some messages to the one or two columns that a response shows of it.
 Show: TypeAlias = Callable[[Column, Sequence[int]], list[Column]]
 
+WINDOW: Final = 500  # messages at a time
+_HEADER: Final = 4096  # octets of a header, roughly
 _DAY: Final = 86400  # seconds
+_EASY: Final = frozenset({Item.UID, Item.FLAGS, Item.SIZE})
 
 
 class Bulk:
     """Renders the responses to one FETCH, of messages of which everything is known.
 
-    usable: no item needs the messages themselves.
+    usable: no item needs more than the plain octets of a message, and no two items need those.
     """
 
     def __init__(
@@ -42,9 +46,24 @@ class Bulk:
         self._shows = [self._show(item) for item in items]
         names = [_name_of(item).replace(b"%", b"%%") + b" " + _place_of(item) for item in items]
         self._form = b"* %d FETCH (" + b" ".join(names) + b")\r\n"
-        self.usable = all(
-            item in (Item.UID, Item.FLAGS, Item.SIZE) or item in kept.column_of for item in items
-        )
+        needing = [item for item in items if item not in _EASY and item not in kept.column_of]
+        self._reads = {item: _reader(item, mailbox) for item in needing}
+        self.usable = len(needing) <= 1 and None not in self._reads.values()
+
+    def window(self, uids: Sequence[int], at: int, octets: int) -> int:
+        """Up to which position to render at a time, from at: WINDOW messages, or fewer if their
+        texts would be much more than so many octets together."""
+        until = min(len(uids), at + WINDOW)
+        if not self._reads or not self.usable:
+            return until
+        if _is_header(next(iter(self._reads))):
+            return min(until, at + octets // _HEADER)
+        for size in self._mailbox.known_sizes(uids[at:until]):
+            octets -= octets if size is None else size
+            at += 1
+            if octets <= 0:
+                break
+        return at
 
     def render(self, uids: Sequence[int]) -> tuple[Sequence[int], list[bytes]]:
         """Those of uids of which everything is known, and their responses.
@@ -82,7 +101,8 @@ class Bulk:
             return self._mailbox.flags_of_each(uids)
         if item is Item.SIZE and not self._kept.wanted:
             return self._mailbox.known_sizes(uids)
-        return self._kept.column(item)
+        read = self._reads.get(item)
+        return self._kept.column(item) if read is None else _read_each(read, uids)
 
     def _show(self, item: FetchItem) -> Show:
         if item is Item.FLAGS:
@@ -90,7 +110,7 @@ class Bulk:
         if item is Item.INTERNALDATE:
             return lambda column, _: [internal_dates(column)]
         if isinstance(item, BodySection):
-            return _picker(item)
+            return _texts(item)
         return lambda column, _: [column]
 
     def _flags(self, sets: Sequence[FlagSet], uids: Sequence[int]) -> list[Column]:
@@ -107,12 +127,41 @@ class Bulk:
         return [flags]
 
 
-def _picker(item: BodySection) -> Show:
-    pick, partial = message.field_picker(item.section.fields), item.partial
+def _is_header(item: FetchItem) -> bool:
+    return isinstance(item, BodySection) and item.section.text.startswith("HEADER")
+
+
+def _reader(item: FetchItem, mailbox: Mailbox) -> Callable[[int], bytes] | None:
+    """What reads the text that a section stands for, or one to pick it from; None: MIME does."""
+    if not isinstance(item, BodySection) or item.section.part:
+        return None
+    return {"": mailbox.read, "MIME": None, "TEXT": None}.get(
+        item.section.text, mailbox.read_header
+    )
+
+
+def _read_each(read: Callable[[int], bytes], uids: Sequence[int]) -> list[bytes | None]:
+    """None: it cannot be read.  Whoever looks at that one alone will hear why."""
+    texts: list[bytes | None] = []
+    for uid in uids:
+        try:
+            texts.append(read(uid))
+        except (KeyError, SharingError, OSError):
+            texts.append(None)
+    return texts
+
+
+def _texts(item: BodySection) -> Show:
+    """The literal of a section, picked from what was read or kept for it."""
+    section, partial = item.section, item.partial
+    inverted = section.text == "HEADER.FIELDS.NOT"
+    pick = message.field_picker(section.fields, inverted) if section.fields else None
     first, end = (0, None) if partial is None else (partial[0], sum(partial))
 
     def show(column: Column, _: Sequence[int]) -> list[Column]:
-        texts = [pick(fields)[first:end] for fields in column]
+        texts = column if pick is None else [pick(fields) for fields in column]
+        if partial is not None:
+            texts = [text[first:end] for text in texts]
         if any(b"\0" in text for text in texts):
             texts = [text.replace(b"\0", b"\x80") for text in texts]  # as wire.literal() does
         return [list(map(len, texts)), texts]

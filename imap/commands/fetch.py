@@ -11,7 +11,7 @@ from imap.commands.bulk import Bulk, internal_date
 from imap.commands.kept import KeptRows
 from imap.commands.messages import named_uids
 from imap.commands.replies import Reply, no, ok
-from imap.commands.session import CHUNK, Selected, Session, allowed_flags, render_flags
+from imap.commands.session import Selected, Session, allowed_flags, render_flags
 from imap.wire import Command
 from imap.wire import format as wire
 from imap.wire.fetch import (
@@ -35,8 +35,8 @@ from sharefs.store.interface import Mailbox
 SEEN_BATCH: Final = 200
 # Messages rendered at most before others get the mailbox.
 RENDER_BATCH: Final = 2000
-# Messages rendered at a time where that takes no look at each.
-WINDOW: Final = 500
+# Octets of responses rendered before they are sent; going to a thread takes its time, too.
+CHUNK: Final = 256 * 1024
 
 _SEEN: Final = FlagSet(System.SEEN)
 
@@ -199,7 +199,7 @@ class _Renderer:
 
     def _turn_to(self, uids: Sequence[int], at: int) -> int:
         """Render what can be rendered many at a time, from at to the position returned."""
-        until = min(len(uids), at + WINDOW)
+        until = self._bulk.window(uids, at, CHUNK)
         some = uids[at:until]
         self._all_rendered = False
         if self._kept.wanted:

@@ -111,10 +111,11 @@ class ClientStream(trio.abc.Stream):
             await trio.lowlevel.checkpoint()
             return
         self._between_lines = False
-        for start in range(0, len(view), _CHUNK):
-            if start:
-                await trio.lowlevel.checkpoint()
-            await self._send_chunk(self._on_wire(view[start : start + _CHUNK]))
+        if self._compressor is None:
+            await self._send_octets(view)
+        else:
+            for start in range(0, len(view), _CHUNK):
+                await self._send_octets(self._on_wire(view[start : start + _CHUNK]))
         if len(view) >= _CHUNK:
             await trio.lowlevel.checkpoint()
         self._between_lines = bytes(view[-2:]) == b"\r\n"
@@ -125,27 +126,33 @@ class ClientStream(trio.abc.Stream):
             return chunk
         return memoryview(self._compressor.compress(chunk) + self._compressor.flush())
 
-    async def _send_chunk(self, chunk: memoryview) -> None:
+    async def _send_octets(self, view: memoryview) -> None:
         try:
-            sent = self._send_nowait(chunk)
-            if sent < len(chunk):
+            sent = self._send_nowait(view)
+            while sent < len(view):
+                chunk = view[sent : sent + _CHUNK]
                 with trio.fail_after(self._write_timeout):
-                    await self._stream.send_all(chunk[sent:])
+                    await self._stream.send_all(chunk)
+                self.octets_out += len(chunk)
+                sent += len(chunk)
+                sent += self._send_nowait(view[sent:])
         except trio.TooSlowError as exc:
             self.unresponsive = True
             raise trio.BrokenResourceError("the client does not read") from exc
         except trio.BrokenResourceError:
             self.peer_closed = True
             raise
-        self.octets_out += len(chunk)
 
-    def _send_nowait(self, chunk: memoryview) -> int:
+    def _send_nowait(self, octets: memoryview) -> int:
+        """Hand the kernel what it takes at once.  Returns how many octets that were."""
         try:
-            return self._socket.send(chunk)
+            sent = self._socket.send(octets)
         except BlockingIOError:
             return 0
         except OSError as exc:
             raise trio.BrokenResourceError("the connection broke") from exc
+        self.octets_out += sent
+        return sent
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

@@ -10,6 +10,8 @@ from typing import Final
 
 from sharefs.fsops.base import Name, libc
 
+_PIECE: Final = 1 << 20  # octets read at a time of a file that grows or shrinks
+
 
 def open_dir(
     name: Name, *, dir_fd: int | None = None, follow: bool = False, search_only: bool = False
@@ -47,18 +49,33 @@ def open_file(
     """
     if flags & (os.O_CREAT | os.O_TRUNC):
         raise ValueError("open_file() opens what exists; use create_file() or replace_file()")
+    return _opened(name, flags, dir_fd, follow)[0]
+
+
+def _opened(name: Name, flags: int, dir_fd: int | None, follow: bool) -> tuple[int, os.stat_result]:
     extra = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
     fd = os.open(name, flags | extra, dir_fd=dir_fd)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "not a regular file", os.fspath(name))
-    return fd
+    return fd, status
 
 
 def read_file(name: Name, *, dir_fd: int | None = None, follow: bool = False) -> bytes:
     """The whole content of a regular file."""
-    with open(open_file(name, dir_fd=dir_fd, follow=follow), "rb", buffering=0) as file:
-        return file.read()
+    fd, status = _opened(name, os.O_RDONLY, dir_fd, follow)
+    try:
+        # One octet more than there should be: a short read is the end, and no second one is needed.
+        octets = os.read(fd, status.st_size + 1)
+        if len(octets) == status.st_size:
+            return octets
+        parts = [octets]
+        while octets := os.read(fd, _PIECE):
+            parts.append(octets)
+        return b"".join(parts)
+    finally:
+        os.close(fd)
 
 
 # openat2(2), linux/openat2.h

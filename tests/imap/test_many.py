@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from imap.commands import bulk
 from imap.commands.bulk import internal_date, internal_dates
+from imap.commands.kept import KeptRows
+from imap.view import View
+from imap.wire import Command
+from imap.wire.fetch import parse_fetch
 from sharefs.flags import FlagSet
 from sharefs.store.maildir.config import MaildirConfig
 from sharefs.store.maildir.filename import virtual_size_in, virtual_sizes_in
@@ -59,6 +63,26 @@ def test_flags(mailbox: MaildirMailbox) -> None:
     mailbox.sync()
     assert mailbox.flags_of_each(uids) == flags_one_by_one(mailbox, uids)
     assert mailbox.flags_of_each(uids).count(None) == 4
+
+
+def test_plain_texts_are_read_in_windows_of_some_octets(mailbox: MaildirMailbox) -> None:
+    uids = list(mailbox.uids())
+    view = View(uids, 1)
+
+    def windows(items: bytes, octets: int) -> list[int]:
+        request = parse_fetch(Command("t", "FETCH", b"1:* " + items))
+        renderer = bulk.Bulk(request.items, mailbox, view, KeptRows(request.items))
+        assert renderer.usable
+        at, ends = 0, []
+        while at < len(uids):
+            at = renderer.window(uids, at, octets)
+            ends.append(at)
+        return ends
+
+    assert windows(b"BODY.PEEK[]", 24) == [2, 3, 4, 6]  # 12, 12, not told, not told, 0, 12
+    assert windows(b"BODY.PEEK[]", 1) == [1, 2, 3, 4, 6]
+    assert windows(b"(UID FLAGS)", 1) == [6]
+    assert windows(b"BODY.PEEK[HEADER]", 8192) == [2, 4, 6]
 
 
 def test_sizes(mailbox: MaildirMailbox) -> None:

@@ -195,6 +195,11 @@ class MaildirMailbox(Mailbox):
         return self.picture.base_of[uid]
 
     def read(self, uid: int) -> bytes:
+        picture = self.picture
+        try:  # mostly it is where it was last seen
+            return with_crlf(fsops.read_file(picture.folders.path_of(picture.base_of[uid])))
+        except (KeyError, OSError):
+            pass
         return with_crlf(self._read_by(uid, fsops.read_file))
 
     def read_header(self, uid: int) -> bytes:
