@@ -13,6 +13,7 @@ from sharefs.audit.facts import Account, HostFacts, Known, ProcessFacts, RootFac
 from sharefs.audit.findings import Finding
 from sharefs.audit.gather import Gatherer, Selection
 from sharefs.audit.people import KnownHomes, login_accounts, mail_processes, users_of
+from sharefs.audit.probing import Probed
 from sharefs.audit.resuming import Outcome, ResumeFile
 from sharefs.audit.rules import judge_host, judge_root
 from sharefs.audit.viewing import ViewerContext
@@ -54,7 +55,7 @@ class Audit:
     namespaces.  accounts, processes: of this host; None: find them out.  observe: gets the facts of
     every mail root before its findings come; people: who was compared, once run() has begun.
     jobs: how many processes look at owners' mail, if there are owners enough.  resume: where to
-    remember what is done, and what was done already.
+    remember what is done, and what was done already.  probes: of file systems that were tried.
     """
 
     config: Config
@@ -67,6 +68,7 @@ class Audit:
     observe: Callable[[RootFacts], None] | None = None
     jobs: int = 1
     resume: ResumeFile | None = None
+    probes: Sequence[Probed] = ()
     people: tuple[UserFacts, ...] = ()
     users: int = 0
     mailboxes: int = 0
@@ -96,13 +98,15 @@ class Audit:
             access_groups=_access_groups(self.config),
             processes=tuple(mail_processes() if self.processes is None else self.processes),
             known=self._known(users),
+            probes=tuple(self.probes),
             unlisted=() if self.only else tuple(
                 database.label for database in self.database.unlisted
             ),
         )  # fmt: skip
         selection = Selection(self.namespaces)
         homes = KnownHomes(self.database, {user.name: user.user.home for user in users})
-        gatherer = Gatherer(self.config, homes, users, accounts, selection, self._tick, bad)
+        gatherer = Gatherer(self.config, homes, users, accounts, selection, self._tick, bad,
+                            self.probes)  # fmt: skip
         gatherer.prepare()
         facts = self._with_map(facts, users)
         yield from self._private(gatherer, chosen, facts)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from sharefs.acl import Acl
 from sharefs.audit.mounts import Mount
+from sharefs.audit.probing import Probed
 from sharefs.config import Problem
 from sharefs.identity.model import MailUser
 from sharefs.names import Layout, Levels
@@ -142,7 +143,8 @@ class RootFacts:
 
     inode None: it does not exist.  cannot_make: why the owner could not make it.
     cached: names in its list cache; None: there is none.  cache_flaw: why it cannot be used.
-    share_map: the owner's keys against his ACLs; None: not compared.
+    share_map: the owner's keys against his ACLs; None: not compared.  keeps_acls: whether its file
+    system keeps POSIX ACLs; None: it was not asked.
     """
 
     owner: str
@@ -166,6 +168,7 @@ class RootFacts:
     unusable: tuple[tuple[str, str], ...] = ()
     origin: str = "root"
     marker: bool = False
+    keeps_acls: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +205,8 @@ class HostFacts:
     access_groups: gid -> setting and place.
     gone: owners in the sharing map whom no userdb knows.  map_flaws: (path, what is wrong).
     crossing: mailboxes that have a message file in common and give new files other permissions.
-    mbox: mbox files behind links whose locks protect nothing, and why.
+    mbox: mbox files behind links whose locks protect nothing, and why.  probes: what file systems
+    did when they were tried.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -219,3 +223,4 @@ class HostFacts:
     allow_anyone: bool = False
     mbox: tuple[tuple[str, str], ...] = ()
     crossing: tuple[tuple[str, str], ...] = ()
+    probes: tuple[Probed, ...] = ()

@@ -5,7 +5,7 @@ depends on the largest owner and not on the host.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from sharefs.audit.mounts import Mount, has_mounts_inside, mount_of, mounts_of_h
 from sharefs.audit.names import Names
 from sharefs.audit.operations import nearest_directory
 from sharefs.audit.predict import predict_mailbox
+from sharefs.audit.probing import Probed, refine
 from sharefs.audit.questions import Question, Verb, World, ask
 from sharefs.audit.resuming import LinkedFiles, Outcome
 from sharefs.audit.scan import ScannedRoot, Scanner
@@ -64,6 +65,7 @@ class Gatherer:
     selection: Selection = field(default_factory=Selection)
     tick: Callable[[int], None] | None = None
     bad: dict[str, str] = field(default_factory=dict)
+    probes: Sequence[Probed] = ()
     linked: LinkedFiles = field(default_factory=dict)
     crossing: list[tuple[str, str]] = field(default_factory=list)
     public_roots: dict[Path, str] = field(default_factory=dict)
@@ -78,7 +80,7 @@ class Gatherer:
 
     def prepare(self) -> None:
         """What all roots have in common, before work is spread over processes."""
-        self._mounts = mounts_of_host()
+        self._mounts = tuple(refine(mount, self.probes) for mount in mounts_of_host())
         self._above = World(self._mounts, remembered={})
         self._comparison = Comparison(self.users, self.accounts)
         self._position = {user.name: number for number, user in enumerate(self.users)}
@@ -202,6 +204,7 @@ class Gatherer:
             cache_flaw=flaw,
             cache_path=cache_path,
             marker=scanned.marker,
+            keeps_acls=self._inodes.keeps_acls(scanned.device),
         )
 
     def _world(self, root: Path, real: str) -> World:

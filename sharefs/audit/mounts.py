@@ -16,6 +16,12 @@ _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _IRRELEVANT: Final = frozenset({"nosuid", "noexec", "nodev"})
 _SPECIAL: Final = frozenset({"ro", "nosuid", "noexec", "nodev"})
 _GROUP_OF_DIRECTORY: Final = frozenset({"grpid", "bsdgroups"})
+# What has no owners, modes or colons in names, or makes them up for the whole mount.
+_FOREIGN: Final = frozenset({"vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk", "hfs"})
+# Locks that the other hosts do not see: nfs(5).
+_LOCAL_LOCKS: Final = frozenset(
+    {"nolock", "local_lock=all", "local_lock=posix", "local_lock=flock"}
+)
 _NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "afs"})
 
 
@@ -48,12 +54,23 @@ class Mount:
         return self.kind in _NETWORK or self.kind.startswith("fuse.")
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether the file system keeps no owners and modes."""
+        return self.kind in _FOREIGN
+
+    @property
+    def locks_alone(self) -> bool:
+        """Whether the locks taken here are unknown to other hosts that have the same files."""
+        return self.is_network and bool(self.options & _LOCAL_LOCKS)
+
+    @property
     def acls_off(self) -> bool:
         return "noacl" in self.options
 
     def describe(self) -> str:
         """One line, with what the options mean for mail."""
-        shown = sorted(self.options & (_SPECIAL | _GROUP_OF_DIRECTORY | {"noacl"}))
+        telling = _SPECIAL | _GROUP_OF_DIRECTORY | _LOCAL_LOCKS | {"noacl"}
+        shown = sorted(self.options & telling)
         text = self.kind + (f", mounted {','.join(shown)}" if shown else "")
         if idle := sorted(self.options & _IRRELEVANT):
             verb = "does" if len(idle) == 1 else "do"

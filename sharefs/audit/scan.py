@@ -64,8 +64,8 @@ class ScannedBox:
 class ScannedRoot:
     """What is in a root itself.
 
-    own: it as a mailbox (INBOX).  marker: it has maildirfolder.  devices: file systems (st_dev)
-    that its directories are on.
+    own: it as a mailbox (INBOX).  marker: it has maildirfolder.  device: its file system
+    (st_dev); devices: those of all directories in it.
     """
 
     own: ScannedBox
@@ -73,6 +73,7 @@ class ScannedRoot:
     troubles: list[Trouble] = field(default_factory=list)
     marker: bool = False
     count: int = 0
+    device: int = -1
     devices: set[int] = field(default_factory=set)
 
 
@@ -268,6 +269,8 @@ class Scanner:
     def _inode(self, root: ScannedRoot, fd: int, path: str) -> tuple[Inode, tuple[int, int]]:
         """Also its device and number."""
         inode, here = self._inodes.of_fd(fd, path, read_only=self._read_only)
+        if not root.devices:
+            root.device = here[0]
         root.devices.add(here[0])
         return inode, here
 

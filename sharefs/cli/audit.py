@@ -14,6 +14,7 @@ from sharefs.audit.audit import Audit
 from sharefs.audit.audit import Progress as Done
 from sharefs.audit.findings import Finding, Severity
 from sharefs.audit.output import FORMATS, render
+from sharefs.audit.probing import probe
 from sharefs.audit.resuming import ResumeFile, fingerprint
 from sharefs.config import examine
 from sharefs.errors import SharingError
@@ -37,6 +38,9 @@ NEVER = "never"
               help="The least severity that makes the exit status 1.")  # fmt: skip
 @click.option("--jobs", "-j", type=click.IntRange(1, 64), default=min(os.cpu_count() or 1, 8),
               show_default=True, help="How many processes look at mail.")  # fmt: skip
+@click.option("--probe", "probed", metavar="DIR", type=click.Path(path_type=Path), multiple=True,
+              help="Also try what the file system of DIR does, in a temporary directory there that"
+              " is removed again.  May be repeated.")  # fmt: skip
 @click.option("--resume", "resume", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
               help="Remember in FILE which users are done; go on there after an audit that was cut"
               " short.  FILE is removed at the end.")  # fmt: skip
@@ -49,6 +53,7 @@ def audit(
     form: str,
     fail_on: str,
     jobs: int,
+    probed: tuple[Path, ...],
     resume: Path | None,
     quiet: bool,
 ) -> None:
@@ -87,7 +92,7 @@ def audit(
             report = stack.enter_context(_progress(quiet=quiet))
             run = Audit(
                 config, database, users, frozenset(namespaces), progress=report, jobs=jobs,
-                resume=going,
+                resume=going, probes=[probe(directory) for directory in probed],
             )  # fmt: skip
             findings = list(run.run())
             if going is not None:

@@ -19,6 +19,7 @@ ROOT_RULES: Final[tuple[RootRule, ...]] = (
 )  # fmt: skip
 HOST_RULES: Final[tuple[HostRule, ...]] = (
     *creation.HOST_RULES, *stores.HOST_RULES, *configuration.HOST_RULES,
+    *host.HOST_RULES,
 )  # fmt: skip
 
 

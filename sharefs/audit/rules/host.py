@@ -5,6 +5,7 @@ from typing import Final
 
 from sharefs.audit.facts import BoxFacts, HostFacts, RootFacts
 from sharefs.audit.findings import Finding, Severity, rule
+from sharefs.audit.mounts import Mount
 
 AREA: Final = "host"
 STALE: Final = 600.0  # seconds; every lock of ours and of Dovecot's is overridden before that
@@ -26,6 +27,24 @@ no_acls = rule(
 read_only = rule(
     "mount-read-only", Severity.WARNING, AREA, "Mail is on a read-only file system",
     "Nothing can be delivered, flagged or deleted.",
+)  # fmt: skip
+locks_alone = rule(
+    "mount-local-locks", Severity.WARNING, AREA, "Locks are not shared with other hosts",
+    "Two hosts with the same mail each take the lock, and both write: mailboxes are corrupted.",
+)  # fmt: skip
+no_permissions = rule(
+    "mount-no-permissions", Severity.CRITICAL, AREA, "The file system keeps no owners and modes",
+    "Every file belongs to whom the mount says, whatever was set: nothing protects one user's mail"
+    " from another.",
+)  # fmt: skip
+setgid_ignored = rule(
+    "mount-setgid-ignored", Severity.WARNING, AREA, "setgid on directories has no effect",
+    "Sharing by groups depends on it: new files get their maker's group, and the others cannot"
+    " read them.",
+)  # fmt: skip
+no_links = rule(
+    "mount-no-links", Severity.NOTICE, AREA, "The file system has no hard links",
+    "COPY then writes every message a second time, and locks of the old kind cannot be taken.",
 )  # fmt: skip
 foreign = rule(
     "foreign-entry", Severity.NOTICE, AREA, "Entries in a mail root that no mail program made",
@@ -55,21 +74,74 @@ orphan_child = rule(
 
 
 def find_mount(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
+    """Said once of each mount, however many mail roots are on it."""
     mount = root.mount
     if mount is None or root.inode is None:
         return
-    where = f"{root.path} on {mount.point}"
     evidence = f"{mount.point}: {mount.describe()}"
     if mount.read_only or root.inode.read_only:
-        yield read_only(where, evidence, remedy="mount it writable", user=root.owner)
+        yield read_only(mount.point, evidence, remedy="mount it writable",
+                        commands=(f"mount -o {_writable(mount)} {mount.point}",))  # fmt: skip
     if mount.acls_off:
-        yield no_acls(where, evidence, remedy="mount it with acl", user=root.owner)
+        yield no_acls(mount.point, evidence, remedy="mount it with acl",
+                      commands=(f"mount -o remount,acl {mount.point}",))  # fmt: skip
+    elif root.keeps_acls is False and not mount.is_foreign:
+        yield no_acls(
+            mount.point, evidence, "asked for a POSIX ACL, it says that it keeps none",
+            remedy="share by groups, or move the mail to a file system with POSIX ACLs",
+        )  # fmt: skip
     if mount.group_of_directory:
-        yield group_of_directory(where, evidence, remedy="nothing, if it is meant so",
-                                 user=root.owner)  # fmt: skip
+        yield group_of_directory(mount.point, evidence, remedy="nothing, if it is meant so")
     if mount.is_network:
-        yield network(where, evidence, remedy="try what matters as the user himself",
-                      user=root.owner)  # fmt: skip
+        yield network(mount.point, evidence, remedy="try what matters as the user himself")
+    if mount.locks_alone:
+        yield locks_alone(
+            mount.point, evidence, remedy="mount it without nolock and local_lock, unless this is"
+            " the only host that has the mail",
+        )  # fmt: skip
+    if mount.is_foreign:
+        yield no_permissions(
+            mount.point, evidence, remedy="move the mail to a file system with owners and modes"
+        )
+
+
+def _writable(mount: Mount) -> str:
+    return "remount,bind,rw" if mount.read_only_bind else "remount,rw"
+
+
+def find_probed(facts: HostFacts) -> Iterator[Finding]:
+    """What was tried and came out otherwise than the mount's options say."""
+    for probed in facts.probes:
+        where = probed.point or probed.directory
+        if probed.flaw:
+            yield unreadable(f"probe of {probed.directory}", probed.flaw,
+                             remedy="name a directory that root may write to")  # fmt: skip
+        if probed.hands_down is False:
+            yield setgid_ignored(
+                where, f"a directory made in a setgid one below {probed.directory} got another"
+                " group, or no setgid",
+                remedy="look for squashed ids at the server, or move the mail",
+            )  # fmt: skip
+        if probed.group_of_directory and not probed.said_grpid:
+            yield group_of_directory(
+                where, f"a file made below {probed.directory} got its directory's group",
+                remedy="nothing, if it is meant so",
+            )  # fmt: skip
+        if probed.keeps_acls is False:
+            yield no_acls(
+                where, f"a POSIX ACL cannot be set below {probed.directory}",
+                remedy="share by groups, or move the mail to a file system with POSIX ACLs",
+            )  # fmt: skip
+        if probed.keeps_owners is False:
+            yield no_permissions(
+                where, f"owner, group or mode of a file below {probed.directory} did not stay",
+                remedy="move the mail to a file system with owners and modes",
+            )  # fmt: skip
+        if probed.links is False:
+            yield no_links(
+                where, f"a hard link cannot be made below {probed.directory}",
+                remedy="nothing: COPY copies there",
+            )  # fmt: skip
 
 
 def find_entries(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
@@ -138,3 +210,4 @@ def find_foreign(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[F
 
 BOX_RULES: Final = (find_locks, find_foreign)
 ROOT_RULES: Final = (find_mount, find_entries, find_troubles, find_orphans, find_locks_of_root)
+HOST_RULES: Final = (find_probed,)
