@@ -39,8 +39,10 @@ class View:
     recent: UIDs that are \\Recent in this session.
     """
 
-    def __init__(self, uids: Iterable[int], generation: int, recent: Iterable[int] = ()) -> None:
-        self._uids = list(uids)
+    def __init__(self, uids: Sequence[int], generation: int, recent: Iterable[int] = ()) -> None:
+        # The mailbox's own list, which is never mutated, nor is it here: a thousand connections to
+        # one mailbox have one list.
+        self._uids = uids
         self._held: set[int] = set()  # expunged, but the client has not been told
         self.generation = generation
         self.recent = set(recent)
@@ -125,7 +127,9 @@ class View:
             recent_before = len(self.recent)
         known_to = self.uidmax
         # A UID below the highest known one cannot be new: UIDs only grow.
-        self._uids.extend(uid for uid in sorted(added) if uid > known_to)
+        fresh = [uid for uid in sorted(added) if uid > known_to]
+        if fresh:
+            self._uids = [*self._uids, *fresh]
         self.recent.update(uid for uid in recent if self._knows(uid))
         return Updates(
             expunged=gone,

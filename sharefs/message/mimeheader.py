@@ -5,6 +5,7 @@ RFC 2045, RFC 2183, RFC 2231 (continuations are joined, percent-encoding is left
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from sharefs.message.header import unfold_raw
@@ -74,6 +75,7 @@ def mime_fields(header: bytes) -> MimeFields:
     )
 
 
+@lru_cache(maxsize=1024)  # a mailbox has few different ones, but for boundaries
 def content_type(text: bytes) -> tuple[bytes, bytes | None, Parameters]:
     """(type, subtype or None, parameters) of a Content-Type value, as well as can be read."""
     tokens = Tokens(text)
@@ -93,6 +95,7 @@ def content_type(text: bytes) -> tuple[bytes, bytes | None, Parameters]:
     return kind, subtype, read_parameters(tokens)
 
 
+@lru_cache(maxsize=64)
 def _encoding(text: bytes | None) -> bytes | None:
     if text is None:
         return None
@@ -105,6 +108,7 @@ def _encoding(text: bytes | None) -> bytes | None:
     return encoding if encoding and tokens.at_end() else None
 
 
+@lru_cache(maxsize=256)
 def _disposition(text: bytes | None) -> tuple[bytes | None, Parameters]:
     if text is None:
         return None, ()
