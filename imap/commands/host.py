@@ -4,7 +4,7 @@ The service implements them with trio; tests with a few lines.  Every `await` in
 behind one of these methods, so the borders of atomicity are easy to see.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
@@ -77,6 +77,15 @@ class Host(Protocol):
 
     async def open_target(self, account: Account, name: str, right: Rights) -> Handle:
         """The mailbox for APPEND, COPY, MOVE.  Raises SharingError."""
+        ...
+
+    def recall(self, account: Account, name: str) -> Mapping[str, int]:
+        """What remember() was told last of a mailbox that has certainly not changed since, or
+        nothing.  Short.  Raises SharingError without the right READ."""
+        ...
+
+    def remember(self, account: Account, name: str, handle: Handle, told: dict[str, int]) -> None:
+        """Keep what STATUS tells of a mailbox as it is now."""
         ...
 
     def compress_after_answer(self) -> None:

@@ -19,6 +19,10 @@ ATTRIBUTES: Final = (
 )  # fmt: skip
 
 
+# What stays as it is while a mailbox's files do.
+REMEMBERED: Final = frozenset({"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN"})
+
+
 async def list_(session: Session, command: Command) -> Reply:
     request = parse_list(command)
     if not request.extended and request.patterns == (b"",):
@@ -116,18 +120,28 @@ async def _queue_status_if_allowed(session: Session, name: str, items: tuple[str
 
 
 async def _queue_status(session: Session, name: str, items: tuple[str, ...]) -> None:
+    told = session.host.recall(session.account, name)
+    if not told.keys() >= set(items):
+        told = await _find_status(session, name, items)
+    values = [b"%b %d" % (item.encode(), told[item]) for item in items]
+    session.untagged(b"STATUS ", encode(name), b" (", b" ".join(values), b")")
+
+
+async def _find_status(session: Session, name: str, items: tuple[str, ...]) -> dict[str, int]:
     handle = await session.host.open(session.account, name)
     try:
         mailbox = handle.mailbox
         if not mailbox.looks_unchanged():
             await handle.run(mailbox.sync)
         recent = 0
-        if "RECENT" in items and mailbox.has_recent():
+        if mailbox.has_recent():
             recent = len(await handle.run(lambda: mailbox.recent(claim=False)))
-        values = [b"%b %d" % (item.encode(), _value(mailbox, item, recent)) for item in items]
+        told = {item: _value(mailbox, item, recent) for item in {*items, *REMEMBERED}}
+        lasting = {item: told[item] for item in REMEMBERED}
+        session.host.remember(session.account, name, handle, lasting)
     finally:
         handle.release()
-    session.untagged(b"STATUS ", encode(name), b" (", b" ".join(values), b")")
+    return told
 
 
 def _value(mailbox: Mailbox, item: str, recent: int) -> int:

@@ -7,7 +7,7 @@ this connection; any other exception is a bug of ours and propagates to the work
 import contextlib
 import logging
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, TypeVar
 
 import trio
@@ -95,6 +95,16 @@ class Connection:
         # Even a mailbox that is open here already is only for those with the right.
         place = await self.blocking(account.place, name, right)
         return await self._pool.open(place.key, opener, place.index, name)
+
+    def recall(self, account: Account, name: str) -> Mapping[str, int]:
+        if not account.knows_place(name):
+            return {}
+        return self._pool.recall.recall(account.place(name, READ).key)
+
+    def remember(self, account: Account, name: str, handle: Handle, told: dict[str, int]) -> None:
+        if account.knows_place(name):
+            key = account.place(name, READ).key
+            self._pool.recall.remember(key, handle.mailbox, told)
 
     @contextlib.asynccontextmanager
     async def idling(self, handle: Handle | None) -> AsyncIterator["IdleWaiter"]:

@@ -14,6 +14,7 @@ import trio
 
 from imap.commands.host import Handle
 from imap.service.indexing import Indexer
+from imap.service.recall import Recall
 from imap.service.watcher import Watcher
 from sharefs.errors import Code, SharingError
 from sharefs.index import MailboxIndex
@@ -165,6 +166,7 @@ class MailboxPool:
     def __init__(self, watcher: Watcher, keep_idle: int = KEEP_IDLE) -> None:
         self.watcher = watcher
         self.indexer = Indexer()
+        self.recall = Recall()
         self._keep_idle = keep_idle
         self._opened: dict[Hashable, OpenMailbox] = {}
         self._idle: OrderedDict[Hashable, OpenMailbox] = OrderedDict()

@@ -76,6 +76,16 @@ class Copied:
     linked: bool
 
 
+class Memento(abc.ABC):
+    """What is kept of a mailbox that is open no more, to know whether it is still the same."""
+
+    __slots__ = ()
+
+    @abc.abstractmethod
+    def looks_unchanged(self) -> bool:
+        """As Mailbox.looks_unchanged(), since this was made."""
+
+
 class Saver(abc.ABC):
     """Adds messages to one mailbox, all or none (RFC 3502).  A context manager.
 
@@ -152,6 +162,13 @@ class Mailbox(abc.ABC):
         False when in doubt, which is all that a storage without such a test can say.
         """
         return False
+
+    def memento(self) -> Memento | None:
+        """What tells later, without this object, that its picture is still the right one.
+
+        None: nothing does, or not yet, because it has just changed.
+        """
+        return None
 
     @abc.abstractmethod
     def uids(self) -> Sequence[int]:

@@ -340,6 +340,13 @@ class MemoryHost:
     async def open_target(self, account: Any, name: str, right: Rights) -> MemoryHandle:
         return self._handle(account.writable_target(name, right))
 
+    def recall(self, account: object, name: str) -> dict[str, int]:
+        return {}
+
+    def remember(
+        self, account: object, name: str, handle: object, told: dict[str, int]
+    ) -> None: ...
+
     @contextlib.asynccontextmanager
     async def idling(self, handle: object) -> AsyncIterator["MemoryHost"]:
         yield self

@@ -13,6 +13,7 @@ from benchmarks.mail import make_maildir
 from imap.commands.session import Session
 from imap.service.connection import Connection
 from imap.service.mailboxes import MailboxPool
+from imap.service.recall import Recall
 from imap.service.stream import ClientStream
 from imap.service.watcher import Watcher
 from imap.wire import CommandReader, Limits
@@ -20,6 +21,7 @@ from sharefs.account import Account
 from sharefs.config import load
 from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
+from sharefs.store.stamps import Stamps
 from tests.imap.fakes import MemoryMailbox
 
 COUNT = 40
@@ -239,3 +241,75 @@ async def test_a_refusal_leaves_nothing_behind(pool: MailboxPool) -> None:
             await pool.open("it", refuse)
     assert not pool._opening
     assert not pool._opened
+
+
+STATUS = "(MESSAGES RECENT UIDNEXT UIDVALIDITY UNSEEN)"
+
+
+async def test_status_of_many_is_told_from_memory(
+    home: Path, pool: MailboxPool, calls: Calls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of mailboxes that are closed again, for only two are kept open here."""
+    names = [f"Many{number}" for number in range(6)]
+    for name in names:
+        make_maildir(home / "Maildir" / f".{name}", 3, uid=-1, gid=-1)
+    async with connected(pool, home) as client:
+        want = [await client.ask(f"STATUS {name} {STATUS}") for name in names]
+        while len(pool.recall._known) < len(names):  # not before their last change is over
+            await trio.sleep(0.02)
+            want = [await client.ask(f"STATUS {name} {STATUS}") for name in names]
+        assert len(pool._opened) == 2
+
+        async def no_thread(*args: object, **kwargs: object) -> None:
+            raise AssertionError(f"a thread was asked for {args}")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(trio.to_thread, "run_sync", no_thread)
+            calls.recording = True
+            assert [await client.ask(f"STATUS {name} {STATUS}") for name in names] == want
+            calls.recording = False
+        assert [event for event, _ in calls.seen if event != "open"] == []
+        assert f'* STATUS "Many0" {STATUS}'.split("(")[0] in want[0][0]
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "a delivery": lambda box: (box / "new" / "1900000000.M1P1.x").write_bytes(b"Subject: x\n\n"),
+    "a flag": lambda box: _only(box).rename(_only(box).with_name("1.M1P1.x:2,F")),
+    "a removal": lambda box: _only(box).unlink(),
+    "a new list": lambda box: (box / "dovecot-uidlist").unlink(),
+}
+
+
+def _only(box: Path) -> Path:
+    return next((box / "cur").iterdir())
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_a_changed_mailbox_is_not_told_from_memory(
+    change: Callable[[Path], object], home: Path, pool: MailboxPool
+) -> None:
+    box = home / "Maildir" / ".One"
+    make_maildir(box, 1, uid=-1, gid=-1)
+    async with connected(pool, home) as client:
+        before = await client.ask(f"STATUS One {STATUS}")
+        while not pool.recall._known:
+            await trio.sleep(0.02)
+            assert await client.ask(f"STATUS One {STATUS}") == before
+        for name in ("Work", "Empty", "INBOX"):  # so that it is closed
+            await client.ask(f"STATUS {name} {STATUS}")
+        change(box)
+        assert await client.ask(f"STATUS One {STATUS}") != before
+
+
+async def test_memory_is_bounded() -> None:
+    class Settled(MemoryMailbox):
+        def memento(self) -> Stamps:
+            return Stamps([])
+
+    recall = Recall(limit=3)
+    for number in range(5):
+        recall.remember(number, Settled(), {"MESSAGES": number})
+        recall.recall(1)
+    assert [key for key in range(5) if recall.recall(key)] == [1, 3, 4]
+    recall.remember(1, MemoryMailbox(), {"MESSAGES": 9})  # it has just changed
+    assert recall.recall(1) == {}

@@ -33,6 +33,7 @@ from sharefs.store.maildir.line_ends import header_end, virtual_size, with_crlf
 from sharefs.store.maildir.picture import Picture
 from sharefs.store.maildir.saver import MaildirSaver
 from sharefs.store.maildir.uidlist_format import extra_value
+from sharefs.store.stamps import Stamps
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +78,12 @@ class MaildirMailbox(Mailbox):
 
     def looks_unchanged(self) -> bool:
         return self.picture.looks_unchanged()
+
+    def memento(self) -> Stamps | None:
+        picture = self.picture
+        directories = (picture.folders.new.path, picture.folders.cur.path)
+        stamps = Stamps([*directories, os.fspath(picture.list.path), picture.keywords.path])
+        return stamps if picture.looks_unchanged() else None
 
     def uids(self) -> Sequence[int]:
         self.picture.load()

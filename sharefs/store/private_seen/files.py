@@ -26,6 +26,7 @@ from sharefs.store.private_seen import records
 from sharefs.store.private_seen.index_file import IndexFile, format_index, parse_index
 from sharefs.store.private_seen.records import BrokenLog, LogHeader
 from sharefs.store.private_seen.state import PrivateState
+from sharefs.store.stamps import Stamps
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,10 @@ class PrivateFiles:
     def looks_unchanged(self) -> bool:
         """Whether refresh() would find nothing, by stat(2) alone."""
         return not self.persistent or self._fingerprint == self._stat()
+
+    def memento(self) -> Stamps | None:
+        """Tells whether the log is still as it is now.  None: what is known is in memory only."""
+        return Stamps([os.fspath(self._log)]) if self.persistent else None
 
     def refresh(self) -> bool:
         """Apply what other processes of the viewer have written.  Returns whether they did."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, FlagChange, FlagFilter, FlagOp, FlagSet, System
-from sharefs.store.interface import Changes, Copied, Mailbox, MessageInfo, Saver
+from sharefs.store.interface import Changes, Copied, Mailbox, Memento, MessageInfo, Saver
 from sharefs.store.private_seen import records
 from sharefs.store.private_seen.files import PrivateFiles
 from sharefs.store.private_seen.history import History
@@ -82,6 +82,12 @@ class PrivateSeenMailbox(Mailbox):
 
     def looks_unchanged(self) -> bool:
         return self._loaded and self._files.looks_unchanged() and self._shared.looks_unchanged()
+
+    def memento(self) -> "_PrivateMemento | None":
+        shared, private = self._shared.memento(), self._files.memento()
+        if shared is None or private is None or not self.looks_unchanged():
+            return None
+        return _PrivateMemento(shared, private)
 
     def settles_in(self) -> float | None:
         return self._shared.settles_in()
@@ -307,6 +313,19 @@ class PrivateSeenMailbox(Mailbox):
         else:
             return None
         return PrivateState(uidvalidity, self._shared.uidnext, list(self._uids), seen)
+
+
+class _PrivateMemento(Memento):
+    """Of the shared mailbox, and of what the viewer has seen of it."""
+
+    __slots__ = ("_private", "_shared")
+
+    def __init__(self, shared: Memento, private: Memento) -> None:
+        self._shared = shared
+        self._private = private
+
+    def looks_unchanged(self) -> bool:
+        return self._shared.looks_unchanged() and self._private.looks_unchanged()
 
 
 class _PrivateSaver(Saver):
