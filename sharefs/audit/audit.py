@@ -95,7 +95,7 @@ class Audit:
             users=tuple(users),
             uids={user.name: user.who.uid for user in users},
             accounts=tuple(accounts),
-            access_groups=_access_groups(self.config),
+            access_groups=_access_groups(self.config, users),
             processes=tuple(mail_processes() if self.processes is None else self.processes),
             known=self._known(users),
             probes=tuple(self.probes),
@@ -243,8 +243,8 @@ class Audit:
             self.progress(Progress(owners, self.users, entries))
 
 
-def _access_groups(config: Config) -> dict[int, str]:
-    """gid -> where mail_access_groups names it.  Users' own fields are not looked at."""
+def _access_groups(config: Config, users: Iterable[UserFacts]) -> dict[int, str]:
+    """gid -> where mail_access_groups names it: in the configuration, or for some user."""
     settings = config.settings()
     found: dict[int, str] = {}
     origin = settings.origin("mail_access_groups")
@@ -253,6 +253,9 @@ def _access_groups(config: Config) -> dict[int, str]:
             found[groups.group_of(name, str(origin)).gid] = f"mail_access_groups at {origin}"
         except SharingError:
             continue  # the loader's own check has said so
+    for user in users:
+        for gid, where in user.access_groups.items():
+            found.setdefault(gid, where)
     return found
 
 

@@ -41,6 +41,15 @@ class UserFacts:
     def name(self) -> str:
         return self.user.name
 
+    @property
+    def access_groups(self) -> dict[int, str]:
+        """gid -> origin of the groups that only the mail process is meant to have."""
+        return {
+            group.gid: group.origin
+            for group in self.user.groups
+            if group.origin.startswith("mail_access_groups")
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
@@ -187,7 +196,10 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """A running process that handles mail.  umask None: not known."""
+    """A running process that handles mail.
+
+    umask None: not known, or of no consequence because the program sets modes itself.
+    """
 
     pid: int
     name: str
@@ -202,7 +214,7 @@ class HostFacts:
     """What is not of one mail root.
 
     uids: of users, by name.  bad_users: names whose entry cannot be used -> why.
-    access_groups: gid -> setting and place.
+    access_groups: gid -> where mail_access_groups names it, for whomever.
     gone: owners in the sharing map whom no userdb knows.  map_flaws: (path, what is wrong).
     crossing: mailboxes that have a message file in common and give new files other permissions.
     mbox: mbox files behind links whose locks protect nothing, and why.  probes: what file systems

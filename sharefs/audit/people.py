@@ -26,6 +26,10 @@ _MAIL: Final = frozenset({"imap", "pop3", "lmtp", "dovecot-lda", "deliver"})
 _DELIVERERS: Final = frozenset(
     {"lmtp", "dovecot-lda", "deliver", "procmail", "maildrop", "local", "virtual", "fdm", "exim4"}
 )
+# Dovecot sets the umask for each file it makes; Postfix and Exim have settings for modes instead.
+_BY_UMASK: Final = frozenset({"procmail", "maildrop", "fdm"})
+MAX_BEFORE: Final = 4  # words before the program's name: interpreter and its options
+_INTERPRETED: Final = ("python", "sharefs")
 
 
 def users_of(
@@ -89,12 +93,15 @@ def mail_processes() -> list[ProcessFacts]:
     for process in psutil.process_iter():
         try:
             name = process.name()
-            if name not in _MAIL | _DELIVERERS:
+            if name.startswith(_INTERPRETED) and _serves(process.cmdline()):
+                name = "sharefs serve"
+            elif name not in _MAIL | _DELIVERERS:
                 continue
             status = _status_of(process.pid)
             groups = frozenset(int(word) for word in status.get("Groups", "").split())
             gid = process.gids().effective
-            umask = int(status["Umask"], 8) if "Umask" in status else None
+            told = "Umask" in status and name in _BY_UMASK
+            umask = int(status["Umask"], 8) if told else None
             found.append(
                 ProcessFacts(
                     process.pid,
@@ -108,6 +115,13 @@ def mail_processes() -> list[ProcessFacts]:
         except (psutil.Error, OSError, ValueError):
             continue
     return found
+
+
+def _serves(command: list[str]) -> bool:
+    """Whether that is `sharefs serve`, by whatever interpreter."""
+    names = [os.path.basename(word) for word in command]
+    program = next((number for number, name in enumerate(names) if name == "sharefs"), None)
+    return program is not None and program < MAX_BEFORE and "serve" in names[program + 1 :]
 
 
 def _status_of(pid: int) -> dict[str, str]:

@@ -387,9 +387,26 @@ def test_groups_for_mail_processes_that_shells_have() -> None:
         assert "sharefs.conf" in found.evidence[0]
         lacking = ProcessFacts(77, "imap", UIDS["bob"], frozenset({100}), 0o77, False)
         having = ProcessFacts(78, "imap", UIDS["bob"], frozenset({SHARED_GID}), 0o77, False)
-        assert one(audited(host, processes=[lacking, having]), "process-lacks-group").evidence == (
-            f"pid 77 lacks group {SHARED_GID}",
-        )
+        found = one(audited(host, processes=[lacking, having]), "process-lacks-group")
+        assert found.evidence[0] == f"pid 77 lacks group {SHARED_GID}"
+        assert "sharefs.conf" in found.evidence[1]
+
+
+def test_groups_that_only_the_userdb_gives_one_user() -> None:
+    extra = SHARED_GID + 7
+    with world_in_tmp() as host:
+        users = host.top / "users"
+        field = f"mail_access_groups={SHARED_GID}"
+        before, bob, after = users.read_text().partition("bob:")
+        users.write_text(before + bob + after.replace(field, f"{field},{extra}", 1))
+        process = ProcessFacts(5, "imap", UIDS["bob"], frozenset({SHARED_GID}), None, False)
+        another = ProcessFacts(6, "imap", UIDS["carol"], frozenset({SHARED_GID}), None, False)
+        shell = Account("bob", Credentials(UIDS["bob"], 100, frozenset({extra})))
+        found = audited(host, accounts=[shell], processes=[process, another])
+        lacking = one(found, "process-lacks-group")
+        assert lacking.evidence[0] == f"pid 5 lacks group {extra}"
+        assert str(users) in lacking.evidence[1]
+        assert one(found, "access-group-in-shells").subject == f"group {extra}"
 
 
 def test_a_deliverer_that_runs_with_a_bad_umask() -> None:

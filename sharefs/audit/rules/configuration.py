@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
-from sharefs.audit.facts import HostFacts, RootFacts
+from sharefs.audit.facts import HostFacts, RootFacts, UserFacts
 from sharefs.audit.findings import Finding, Severity, rule
 from sharefs.audit.rules.access import people
 from sharefs.config import Severity as ConfigSeverity
@@ -84,16 +84,23 @@ def find_shells_with_groups(facts: HostFacts) -> Iterator[Finding]:
 
 
 def find_processes(facts: HostFacts) -> Iterator[Finding]:
-    uids = {user.who.uid: user.name for user in facts.users}
+    by_uid: dict[int, list[UserFacts]] = {}
+    for user in facts.users:
+        by_uid.setdefault(user.who.uid, []).append(user)
     for process in facts.processes:
-        if process.uid not in uids or process.delivers:
+        if process.uid not in by_uid or process.delivers:
             continue
-        missing = sorted(set(facts.access_groups) - process.gids)
+        # Several users may have one uid; the process is one of theirs, nobody knows whose.
+        theirs = [set(user.access_groups) for user in by_uid[process.uid]]
+        missing = sorted(set.intersection(*theirs) - process.gids)
         if missing:
+            name = by_uid[process.uid][0].name
+            origins = by_uid[process.uid][0].access_groups
             yield process_lacks_group(
-                f"process {process.name} of {uids[process.uid]}",
+                f"process {process.name} of {name}",
                 f"pid {process.pid} lacks group {', '.join(map(str, missing))}",
-                remedy="restart the mail server", user=uids[process.uid],
+                *(f"{gid}: {origins[gid]}" for gid in missing),
+                remedy="restart the mail server", user=name,
             )  # fmt: skip
 
 
