@@ -16,12 +16,14 @@ class Updates:
     """What to tell the client, in the order in which it must be told.
 
     expunged: sequence numbers, highest first, so that none of them shifts the next.
+    vanished: the UIDs of the same messages, ascending.
     exists: the new message count, None if it needs no telling.
     recent: the new count of recent messages, None if it needs no telling.
     flags: UIDs whose flags changed, ascending; all of them are still in the mailbox.
     """
 
     expunged: tuple[int, ...] = ()
+    vanished: tuple[int, ...] = ()
     exists: int | None = None
     recent: int | None = None
     flags: tuple[int, ...] = ()
@@ -117,7 +119,9 @@ class View:
         size_before, recent_before = len(self._uids), len(self.recent)
         self._held.update(uid for uid in expunged if self._knows(uid))
         gone: tuple[int, ...] = ()
+        vanished: tuple[int, ...] = ()
         if may_expunge and self._held:
+            vanished = tuple(sorted(self._held))
             gone = tuple(sorted((self.seq_of(uid) for uid in self._held), reverse=True))
             self._uids = [uid for uid in self._uids if uid not in self._held]
             self.recent -= self._held
@@ -133,6 +137,7 @@ class View:
         self.recent.update(uid for uid in recent if self._knows(uid))
         return Updates(
             expunged=gone,
+            vanished=vanished,
             exists=len(self._uids) if len(self._uids) != size_before else None,
             recent=len(self.recent) if len(self.recent) != recent_before else None,
             flags=tuple(uid for uid in sorted(flags) if self._knows(uid) and uid not in self._held),

@@ -5,7 +5,7 @@ is known without opening a message must not take a Python loop for each of them.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, compress
 from typing import Any, Final, TypeAlias
@@ -27,13 +27,14 @@ Show: TypeAlias = Callable[[Column, Sequence[int]], list[Column]]
 WINDOW: Final = 500  # messages at a time
 _HEADER: Final = 4096  # octets of a header, roughly
 _DAY: Final = 86400  # seconds
-_EASY: Final = frozenset({Item.UID, Item.FLAGS, Item.SIZE})
+_EASY: Final = frozenset({Item.UID, Item.FLAGS, Item.SIZE, Item.MODSEQ})
 
 
 class Bulk:
     """Renders the responses to one FETCH, of messages of which everything is known.
 
     usable: no item needs more than the plain octets of a message, and no two items need those.
+    modseqs: of the messages whose turn comes next.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Bulk:
         self._mailbox = mailbox
         self._view = view
         self._kept = kept
+        self.modseqs: Mapping[int, int] = {}
         self._shows = [self._show(item) for item in items]
         names = [_name_of(item).replace(b"%", b"%%") + b" " + _place_of(item) for item in items]
         self._form = b"* %d FETCH (" + b" ".join(names) + b")\r\n"
@@ -99,6 +101,8 @@ class Bulk:
             return uids
         if item is Item.FLAGS:
             return self._mailbox.flags_of_each(uids)
+        if item is Item.MODSEQ:
+            return list(map(self.modseqs.get, uids))
         if item is Item.SIZE and not self._kept.wanted:
             return self._mailbox.known_sizes(uids)
         read = self._reads.get(item)
@@ -176,6 +180,8 @@ def _name_of(item: FetchItem) -> bytes:
 def _place_of(item: FetchItem) -> bytes:
     if isinstance(item, BodySection):
         return b"{%d}\r\n%b"
+    if item is Item.MODSEQ:
+        return b"(%d)"
     return b"%d" if item in (Item.SIZE, Item.UID) else b"%b"
 
 

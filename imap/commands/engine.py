@@ -2,6 +2,7 @@
 
 import errno
 import logging
+from dataclasses import replace
 from typing import Final
 
 from imap.commands import append
@@ -39,6 +40,12 @@ async def run(session: Session, command: Command) -> None:
             await session.tell_updates(may_expunge=not (spec and spec.hushed))
         except (SharingError, OSError) as error:
             refused(error, "sync")
+    if modseq := session.modseq_to_tell():
+        code = b"HIGHESTMODSEQ %d" % modseq
+        if reply.status == b"OK" and not reply.code:
+            reply = replace(reply, code=code)
+        else:
+            session.untagged(b"OK [", code, b"] Highest")
     session.out += reply.line(command.tag.encode("ascii"))
 
 

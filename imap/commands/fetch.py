@@ -3,14 +3,21 @@
 A long answer is never held whole: render a piece, send it, wait until the client took it, go on.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from imap.commands.bulk import Bulk, internal_date
 from imap.commands.kept import KeptRows
 from imap.commands.messages import named_uids
-from imap.commands.replies import Reply, no, ok
+from imap.commands.numbered import (
+    demand_numbered,
+    demand_numbers,
+    numbers_if_any,
+    ranges_set,
+    vanished_of,
+)
+from imap.commands.replies import LOST, Reply, bad, no, ok
 from imap.commands.session import Selected, Session, allowed_flags, render_flags
 from imap.wire import Command
 from imap.wire import format as wire
@@ -41,7 +48,7 @@ CHUNK: Final = 256 * 1024
 _SEEN: Final = FlagSet(System.SEEN)
 
 # What an item needs: nothing but what is in memory, stat(2), the header, or all octets.
-_IN_MEMORY: Final = frozenset({Item.FLAGS, Item.UID})
+_IN_MEMORY: Final = frozenset({Item.FLAGS, Item.UID, Item.MODSEQ})
 
 
 async def fetch(session: Session, command: Command) -> Reply:
@@ -56,25 +63,71 @@ async def _fetch(session: Session, command: Command, *, by_uid: bool) -> Reply:
     request = parse_fetch(command)
     selected = session.current()
     session.demand(r.READ)
+    if request.vanished and not session.qresync:
+        return bad("QRESYNC is not enabled.")
+    numbered = Item.MODSEQ in request.items
+    if numbered:
+        demand_numbered(selected.numbered)
+        await session.enable_condstore()
+    if request.vanished:
+        # It is told again as VANISHED (EARLIER), which does not change the count of messages.
+        await session.tell_updates(may_expunge=True)
+        if session.selected is None:
+            return LOST
     uids: Sequence[int] = named_uids(session, request.messages, by_uid=by_uid)
+    if request.changed_since is not None:
+        uids = await _changed(session, request, uids)
     if request.partial is not None:
         uids = request.partial.of(uids)
     session.tell_new_keywords()
     marking = request.sets_seen and _may_mark_seen(session, selected)
     renderer = _Renderer(selected, request)
     if not marking:
+        if numbered:
+            renderer.number(await selected.handle.run(_numbers_of, selected, uids))
         await _stream(session, renderer, uids)
     else:
+        telling = session.condstore and selected.numbered
         for at in range(0, len(uids), SEEN_BATCH):
             batch = uids[at : at + SEEN_BATCH]
             renderer.marked = await _mark_seen(selected, batch)
+            if numbered:
+                renderer.number(await selected.handle.run(_numbers_of, selected, batch))
+            elif telling and renderer.marked:
+                marked = sorted(renderer.marked)
+                renderer.number(await selected.handle.run(numbers_if_any, selected.handle, marked))
             await _stream(session, renderer, batch)
         await session.tell_updates(may_expunge=False, silent=renderer.told)
+    selected.shown = max(selected.shown, renderer.shown)
     if renderer.undecodable is not None:
         return renderer.undecodable
     if renderer.missing and not by_uid:
         return no("Some of the messages no longer exist.", b"EXPUNGEISSUED")
     return ok("Fetch completed.")
+
+
+async def _changed(session: Session, request: Fetch, uids: Sequence[int]) -> Sequence[int]:
+    """Those of uids that changed since.  Tells what vanished since, if that was asked for too."""
+    selected = session.current()
+    since = request.changed_since or 0
+
+    def ask() -> tuple[list[int], bytes]:
+        modseqs = demand_numbers(selected.handle, selected.numbered)
+        changed = modseqs.changed_since(since)
+        if not request.vanished:
+            return changed, b""
+        gone = vanished_of(selected.handle, modseqs, since, request.messages, selected.saved)
+        return changed, ranges_set(gone)
+
+    changed, vanished = await selected.handle.run(ask)
+    if vanished:
+        session.untagged(b"VANISHED (EARLIER) ", vanished)
+    wanted = frozenset(changed)
+    return [uid for uid in uids if uid in wanted]
+
+
+def _numbers_of(selected: Selected, uids: Sequence[int]) -> dict[int, int]:
+    return demand_numbers(selected.handle, selected.numbered).of(uids)
 
 
 def _may_mark_seen(session: Session, selected: Selected) -> bool:
@@ -151,6 +204,7 @@ class _Renderer:
     marked: UIDs that this command set \\Seen on; their responses carry FLAGS even unasked.
     told: UIDs whose flags went out.  missing: a message was gone when its turn came.
     undecodable: what to answer because a message has a part that cannot be decoded.
+    shown: the highest modification sequence that goes out.
     """
 
     def __init__(self, selected: Selected, request: Fetch) -> None:
@@ -161,6 +215,8 @@ class _Renderer:
         self._kept = KeptRows(request.items)
         self._bulk = Bulk(request.items, self._mailbox, self._view, self._kept)
         self.in_memory = _IN_MEMORY.issuperset(request.items)
+        self._modseqs: Mapping[int, int] = {}
+        self.shown = 0
         self.marked: set[int] = set()
         self.told: set[int] = set()
         self.missing = False
@@ -169,6 +225,11 @@ class _Renderer:
         self._until = 0  # position of the first message that was not looked at yet
         self._all_rendered = False  # those up to there are in the output
         self._ready: dict[int, bytes] = {}  # responses of some of those up to there
+
+    def number(self, modseqs: Mapping[int, int]) -> None:
+        """These are the numbers of the messages whose turn comes next, as far as they are told."""
+        self._modseqs = self._bulk.modseqs = modseqs
+        self.shown = max(self.shown, max(modseqs.values(), default=0))
 
     def take(self) -> bytes:
         """What was rendered since the last call."""
@@ -246,10 +307,18 @@ class _Renderer:
             elif item is Item.FLAGS:
                 flags_told = True
                 yield self._flags(uid)
+            elif item is Item.MODSEQ:
+                yield self._modseq(uid)
             else:
                 yield self._value(message_, item)
         if uid in self.marked and not flags_told:
             yield self._flags(uid)
+        if uid in self.marked and uid in self._modseqs and Item.MODSEQ not in self._items:
+            yield self._modseq(uid)  # RFC 7162 section 3.2.4: with all news of flags
+
+    def _modseq(self, uid: int) -> bytes:
+        """Raises KeyError for a message that is gone."""
+        return b"MODSEQ (%d)" % self._modseqs[uid]
 
     def _flags(self, uid: int) -> bytes:
         self.told.add(uid)

@@ -1,12 +1,15 @@
 """Carries out a search: what is in memory at once, everything else in slices, in threads."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
-from imap.commands.kept import NOTHING_KNOWN, Known, narrow_all, wants_index
+from imap.commands.kept import NOTHING_KNOWN, Known, leaves_of, narrow_all, wants_index
+from imap.commands.numbered import demand_numbered, demand_numbers
 from imap.commands.plans import compile_key
 from imap.commands.session import Session
-from imap.wire.search_keys import SearchKey
+from imap.wire.search_keys import ModseqIs, SearchKey
+from sharefs.index.query import Narrowed
 
 # Messages looked at before other sessions get the mailbox.
 BATCH: Final = 500
@@ -17,6 +20,9 @@ async def find(session: Session, tree: SearchKey) -> list[int] | None:
 
     Messages that are gone match nothing, even where the client still has a number for them.
     """
+    if wants_modseqs(tree):
+        demand_numbered(session.current().numbered)
+        await session.enable_condstore()
     # They must be known as such: NOT would find them otherwise.
     await session.tell_updates(may_expunge=False)
     selected = session.selected
@@ -25,7 +31,8 @@ async def find(session: Session, tree: SearchKey) -> list[int] | None:
     view, held = selected.view, selected.view.held
     now = int(time.time())
     known = await _known(session, tree, now)
-    plan = compile_key(tree, selected, now, known)
+    numbered = await _numbered(session, tree)
+    plan = compile_key(tree, selected, now, {**known, **numbered})
     uids = [uid for uid in view.uids if uid not in held] if held else list(view.uids)
     if not plan.cost:
         return plan.pick(uids)
@@ -47,6 +54,39 @@ async def _known(session: Session, tree: SearchKey, now: int) -> Known:
         return NOTHING_KNOWN if index is None else narrow_all(index, tree, now)
 
     return await handle.run(ask)
+
+
+def wants_modseqs(tree: SearchKey) -> bool:
+    """Whether the answer has a MODSEQ."""
+    return any(isinstance(leaf, ModseqIs) for leaf in leaves_of(tree))
+
+
+async def _numbered(session: Session, tree: SearchKey) -> Known:
+    """The messages for each MODSEQ of tree (RFC 7162 section 3.1.5)."""
+    if not wants_modseqs(tree):
+        return NOTHING_KNOWN
+    leaves = [leaf for leaf in leaves_of(tree) if isinstance(leaf, ModseqIs)]
+    selected = session.current()
+
+    def ask() -> Known:
+        modseqs = demand_numbers(selected.handle, selected.numbered)
+        return {
+            leaf: Narrowed(frozenset(modseqs.changed_since(leaf.least - 1)), frozenset())
+            for leaf in leaves
+        }
+
+    return await selected.handle.run(ask)
+
+
+async def highest_of(session: Session, uids: Sequence[int]) -> int | None:
+    """What the MODSEQ of an answer is: the highest one of its messages; None for none."""
+    selected = session.current()
+
+    def ask() -> int | None:
+        modseqs = demand_numbers(selected.handle, selected.numbered)
+        return max(modseqs.of(sorted(uids)).values(), default=None)
+
+    return await selected.handle.run(ask) if uids else None
 
 
 def _step(count: int, known: Known) -> int:

@@ -11,9 +11,8 @@ from sharefs import __version__
 # RFC 2971; the version is public anyway, the host is nobody's business.
 SERVER_ID: Final = b'("name" "sharefs" "version" "%b")' % __version__.encode()
 
-# RFC 5161: extensions that change what the server sends once they are enabled.  None of those
-# offered so far does.
-ENABLABLE: frozenset[str] = frozenset()
+# RFC 5161: extensions that change what the server sends once they are enabled.
+ENABLABLE: Final = frozenset({"CONDSTORE", "QRESYNC"})
 
 
 async def capability(session: Session, command: Command) -> Reply:
@@ -43,7 +42,12 @@ async def id_(session: Session, command: Command) -> Reply:
 
 async def enable(session: Session, command: Command) -> Reply:
     """RFC 5161: unknown names are ignored; the answer lists what this command enabled."""
-    new = [name for name in parse_enable(command) if name in ENABLABLE - session.enabled]
-    session.enabled.update(new)
+    asked = dict.fromkeys(parse_enable(command))
+    offered = ENABLABLE if session.account.settings.sharefs_index else frozenset[str]()
+    new = [name for name in asked if name in offered - session.enabled]
     session.untagged(b"ENABLED", *(b" " + name.encode() for name in new))
+    if new:
+        # RFC 7162 section 3.2.3: QRESYNC stands for both.
+        await session.enable_condstore()
+        session.enabled.update(new)
     return ok("Enabled.")

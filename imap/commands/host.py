@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
 from sharefs.account import Account
-from sharefs.index import MailboxIndex
+from sharefs.index import MailboxIndex, Modseqs
 from sharefs.rights import Rights
 from sharefs.store.interface import Mailbox
 
@@ -28,6 +28,16 @@ class Handle(Protocol):
     def index(self) -> MailboxIndex | None:
         """The mailbox's index, None where there is none.  For functions given to run() only: the
         first call opens a file."""
+        ...
+
+    def modseqs(self) -> Modseqs | None:
+        """The messages' modification sequences; None where they would be lost with the process.
+        For functions given to run() only, as index()."""
+        ...
+
+    def known_modseq(self) -> int | None:
+        """HIGHESTMODSEQ as far as memory tells: 0 where there are no numbers, None if modseqs()
+        must be asked."""
         ...
 
     async def run(self, function: Callable[..., T], *args: object) -> T:

@@ -24,6 +24,8 @@ async def _news_until_line(session: Session, waiter: Waiter) -> bytes | None:
     last_sent = time.monotonic()
     while session.state is not State.LOGOUT:
         await session.tell_updates(may_expunge=True)
+        if modseq := session.modseq_to_tell():
+            session.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % modseq)
         if session.out:
             await session.flush()
             last_sent = time.monotonic()

@@ -84,23 +84,23 @@ def narrow_all(index: MailboxIndex, tree: SearchKey, now: int) -> Known:
     """
     return {
         leaf: index.narrow(translated)
-        for leaf in _leaves(tree)
+        for leaf in leaves_of(tree)
         if (translated := _translated(leaf, now)) is not None
     }
 
 
 def wants_index(tree: SearchKey) -> bool:
-    return any(_translated(leaf, 0) is not None for leaf in _leaves(tree))
+    return any(_translated(leaf, 0) is not None for leaf in leaves_of(tree))
 
 
-def _leaves(tree: SearchKey) -> set[SearchKey]:
+def leaves_of(tree: SearchKey) -> set[SearchKey]:
     match tree:
         case key.And(keys):
-            return set().union(*map(_leaves, keys))
+            return set().union(*map(leaves_of, keys))
         case key.Or(left, right):
-            return _leaves(left) | _leaves(right)
+            return leaves_of(left) | leaves_of(right)
         case key.Not(inner):
-            return _leaves(inner)
+            return leaves_of(inner)
     return {tree}
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from imap.commands.host import Handle
 from imap.commands.naming import decode, decode_pattern, encode
 from imap.commands.replies import Reply, ok
 from imap.commands.session import Session
@@ -133,10 +134,15 @@ async def _find_status(session: Session, name: str, items: tuple[str, ...]) -> d
         mailbox = handle.mailbox
         if not mailbox.looks_unchanged():
             await handle.run(mailbox.sync)
+        highest = 0
+        if "HIGHESTMODSEQ" in items:
+            await session.enable_condstore()
+            known = handle.known_modseq() if mailbox.looks_unchanged() else None
+            highest = await handle.run(_highest_modseq, handle) if known is None else known
         recent = 0
         if mailbox.has_recent():
             recent = len(await handle.run(lambda: mailbox.recent(claim=False)))
-        told = {item: _value(mailbox, item, recent) for item in {*items, *REMEMBERED}}
+        told = {item: _value(mailbox, item, recent, highest) for item in {*items, *REMEMBERED}}
         lasting = {item: told[item] for item in REMEMBERED}
         session.host.remember(session.account, name, handle, lasting)
     finally:
@@ -144,8 +150,16 @@ async def _find_status(session: Session, name: str, items: tuple[str, ...]) -> d
     return told
 
 
-def _value(mailbox: Mailbox, item: str, recent: int) -> int:
+def _highest_modseq(handle: Handle) -> int:
+    """RFC 7162 section 3.1.7: 0 for a mailbox without numbers."""
+    modseqs = handle.modseqs()
+    return 0 if modseqs is None else modseqs.note()
+
+
+def _value(mailbox: Mailbox, item: str, recent: int, highest: int) -> int:
     match item:
+        case "HIGHESTMODSEQ":
+            return highest
         case "MESSAGES":
             return len(mailbox.uids())
         case "RECENT":

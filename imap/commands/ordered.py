@@ -6,7 +6,7 @@ from typing import Final
 from imap.commands.finding import BATCH, find
 from imap.commands.host import Handle
 from imap.commands.replies import LOST, Reply, ok
-from imap.commands.search import saving, tell_found
+from imap.commands.search import modseq_of, saving, tell_found
 from imap.commands.session import Session
 from imap.wire import Command, Cursor
 from imap.wire.esearch import parse_returning
@@ -53,7 +53,8 @@ async def _sort(session: Session, command: Command, *, by_uid: bool) -> Reply:
             return LOST
         criteria = [Criterion(SortKey[name], reverse) for name, reverse in request.criteria]
         in_order = await _in_order(session.current().handle, found, criteria)
-        tell_found(session, command, b"SORT", in_order, returning, by_uid=by_uid)
+        modseq = await modseq_of(session, request.key, in_order, returning)
+        tell_found(session, command, b"SORT", in_order, returning, by_uid=by_uid, modseq=modseq)
     return ok("Sort completed.")
 
 

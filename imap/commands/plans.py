@@ -96,6 +96,8 @@ def compile_key(
                 return Plan(0, _flag_picker(tree, mailbox, view))
             case key.SequenceIs(numbers):
                 return _among(resolve(selected, numbers, by_uid=False))
+            case key.ModseqIs():
+                return _among(())  # known says which: nothing but the numbers themselves does
             case key.UidIs(named):
                 return _among(resolve(selected, named, by_uid=True))
             case key.LargerThan(octets):

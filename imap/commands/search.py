@@ -3,12 +3,13 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 
-from imap.commands.finding import find
+from imap.commands.finding import find, highest_of, wants_modseqs
 from imap.commands.replies import LOST, Reply, ok
 from imap.commands.session import Session
 from imap.wire import Command, Cursor, ProtocolError
 from imap.wire.esearch import Returning, esearch, parse_returning
 from imap.wire.search import parse_search
+from imap.wire.search_keys import SearchKey
 from sharefs import rights as r
 from sharefs.errors import SharingError
 
@@ -30,8 +31,18 @@ async def _search(session: Session, command: Command, *, by_uid: bool) -> Reply:
         found = await find(session, tree)
         if found is None:
             return LOST
-        tell_found(session, command, b"SEARCH", found, returning, by_uid=by_uid)
+        modseq = await modseq_of(session, tree, found, returning)
+        tell_found(session, command, b"SEARCH", found, returning, by_uid=by_uid, modseq=modseq)
     return ok("Search completed.")
+
+
+async def modseq_of(
+    session: Session, tree: SearchKey, found: Sequence[int], returning: Returning | None
+) -> int | None:
+    """What MODSEQ says in the answer, if that has one (RFC 7162 section 3.1.6)."""
+    if not wants_modseqs(tree):
+        return None
+    return await highest_of(session, returning.told(found) if returning else found)
 
 
 @contextlib.contextmanager
@@ -54,16 +65,23 @@ def tell_found(
     returning: Returning | None,
     *,
     by_uid: bool,
+    modseq: int | None = None,
 ) -> None:
-    """Queue the answer, and save what is to be saved.  found: UIDs in the order of the answer."""
+    """Queue the answer, and save what is to be saved.  found: UIDs in the order of the answer.
+
+    modseq: of the messages told, if it was searched for (RFC 7162 section 3.1.6).
+    """
     selected = session.current()
     view = selected.view
     if returning is None:
         numbers = found if by_uid else view.seqs_of(found)
-        session.untagged(name, "".join([f" {number}" for number in numbers]).encode("ascii"))
+        told = "".join([f" {number}" for number in numbers])
+        if modseq is not None:
+            told += f" (MODSEQ {modseq})"
+        session.untagged(name, told.encode("ascii"))
         return
     if returning.saves:
         selected.saved = returning.saved(found)
-    answer = esearch(command.tag, returning, found, None if by_uid else view.seqs_of)
+    answer = esearch(command.tag, returning, found, None if by_uid else view.seqs_of, modseq)
     if answer:
         session.untagged(answer)

@@ -1,13 +1,18 @@
 """SELECT, EXAMINE, CLOSE, UNSELECT, CHECK, EXPUNGE: entering, leaving and emptying a mailbox."""
 
+import contextlib
 import logging
+from typing import Final
 
+from imap.commands.host import Handle
 from imap.commands.messages import named_uids
-from imap.commands.naming import mailbox_name
-from imap.commands.replies import Reply, no, ok
+from imap.commands.naming import decode
+from imap.commands.numbered import Entered, enter, ranges_set
+from imap.commands.replies import Reply, bad, no, ok
 from imap.commands.session import Selected, Session, State, allowed_flags
 from imap.view import View
 from imap.wire import Command, Cursor
+from imap.wire.selecting import parse_select
 from sharefs import rights as r
 from sharefs.flags import System
 from sharefs.rights import Rights
@@ -17,6 +22,9 @@ log = logging.getLogger("imap.select")
 
 # RFC 4314 section 5.2: with any of these a mailbox is READ-WRITE.
 CHANGING = Rights("iewts")
+
+# Messages told before the client has to take them.
+BATCH: Final = 1000
 
 
 async def select(session: Session, command: Command) -> Reply:
@@ -30,22 +38,30 @@ async def examine(session: Session, command: Command) -> Reply:
 async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
     cursor = Cursor(command)
     # RFC 3501 section 6.3.1: whatever was selected is left, even if this command fails.
-    session.unselect()
-    name = mailbox_name(cursor)
-    cursor.end()
+    if session.selected is not None:
+        session.unselect()
+        session.untagged(b"OK [CLOSED] Previous mailbox closed.")
+    request = parse_select(cursor)
+    if request.resync is not None and not session.qresync:
+        return bad("QRESYNC is not enabled.")
+    if request.condstore:
+        session.enabled.add("CONDSTORE")
+    name = decode(request.mailbox)
     handle = await session.host.open(session.account, name)
     try:
         rights = session.account.rights(name).rights
         mailbox = handle.mailbox
         examined = examine or not _can_change(mailbox, rights)
-        recent: frozenset[int] = frozenset()
-        if not mailbox.looks_unchanged() or mailbox.has_recent():
-            recent = await handle.run(_look, mailbox, not examined)
+        entered = _at_once(handle) if request.resync is None else None
+        if entered is None:
+            entered = await handle.run(enter, handle, not examined, request.resync)
     except BaseException:
         handle.release()
         raise
-    view = View(mailbox.uids(), mailbox.generation, recent)
+    view = View(entered.uids, entered.generation, entered.recent)
     selected = Selected(name, handle, view, examined, tuple(mailbox.keywords()))
+    selected.numbered = bool(entered.highest)
+    selected.highest = selected.told = entered.highest
     session.selected, session.state = selected, State.SELECTED
     session.queue_flags_line(selected)
     session.queue_permanent_flags(selected, rights)
@@ -56,15 +72,28 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
         session.untagged(b"OK [UNSEEN %d] First unseen." % unseen)
     session.untagged(b"OK [UIDVALIDITY %d] UIDs valid" % mailbox.uidvalidity)
     session.untagged(b"OK [UIDNEXT %d] Predicted next UID" % mailbox.uidnext)
+    if selected.numbered:
+        session.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % entered.highest)
+    else:
+        session.untagged(b"OK [NOMODSEQ] No permanent modification sequences")
+    if vanished := ranges_set(entered.vanished):
+        session.untagged(b"VANISHED (EARLIER) ", vanished)
+    changed = list(entered.changed)
+    for at in range(0, len(changed), BATCH):
+        batch = changed[at : at + BATCH]
+        session.queue_flags(batch, with_uid=True, modseqs=entered.changed)
+        await session.drain()
+    selected.shown = 0  # all of it was told, and that it was
     done = "Examine completed." if examine else "Select completed."
     return ok(done, b"READ-ONLY" if examined else b"READ-WRITE")
 
 
-def _look(mailbox: Mailbox, claim: bool) -> frozenset[int]:
-    """Bring the mailbox up to date; the recent messages in it."""
-    if not mailbox.looks_unchanged():
-        mailbox.sync()
-    return mailbox.recent(claim=claim)
+def _at_once(handle: Handle) -> Entered | None:
+    """The mailbox, if nothing has to be looked up."""
+    mailbox, highest = handle.mailbox, handle.known_modseq()
+    if highest is None or mailbox.has_recent() or not mailbox.looks_unchanged():
+        return None
+    return Entered(mailbox.uids(), mailbox.generation, frozenset(), highest)
 
 
 def _can_change(mailbox: Mailbox, rights: Rights) -> bool:
@@ -77,8 +106,10 @@ def _can_change(mailbox: Mailbox, rights: Rights) -> bool:
 
 def _first_unseen(selected: Selected) -> int:
     """Sequence number of the first message without \\Seen, 0 if there is none."""
-    unseen = selected.handle.mailbox.unseen()
-    return selected.view.seq_of(unseen[0]) if unseen else 0
+    for uid in selected.handle.mailbox.unseen():
+        with contextlib.suppress(KeyError):  # one that came while the others were looked at
+            return selected.view.seq_of(uid)
+    return 0
 
 
 async def check(session: Session, command: Command) -> Reply:

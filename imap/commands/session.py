@@ -5,12 +5,13 @@ Rule: only synchronous code changes the session's state; after an `await` look a
 
 import enum
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from imap.commands.host import Handle, Host
+from imap.commands.numbered import look
 from imap.view import Updates, View
 from imap.wire import format as wire
 from sharefs import rights as r
@@ -30,6 +31,8 @@ SYSTEM_NAMES: Final = tuple(NAMES.values())
 # waits for its end nor goes out in thousands of packets.
 CHUNK: Final = 64 * 1024
 
+NO_MODSEQS: Final[Mapping[int, int]] = {}
+
 
 class State(enum.Enum):
     """RFC 3501 section 3, after authentication."""
@@ -44,6 +47,9 @@ class Selected:
     """The selected mailbox.  examined: by EXAMINE, or the rights allow no change at all.
 
     saved: UIDs that a search saved as "$", ascending; some may be gone (RFC 5182).
+    numbered: its messages have modification sequences (RFC 7162).  highest: HIGHESTMODSEQ when the
+    client was last told everything; told: the last such number that it knows of; shown: the
+    highest number of a message that it was told since.
     """
 
     name: str
@@ -52,6 +58,10 @@ class Selected:
     examined: bool
     keywords: tuple[str, ...] = ()
     saved: Sequence[int] = ()
+    numbered: bool = False
+    highest: int = 0
+    told: int = 0
+    shown: int = 0
 
 
 @dataclass(slots=True)
@@ -116,6 +126,26 @@ class Session:
         if not mailbox.looks_unchanged() and await selected.handle.run(mailbox.sync):
             selected.handle.announce()
 
+    @property
+    def condstore(self) -> bool:
+        """Whether the client wants modification sequences with its news."""
+        return "CONDSTORE" in self.enabled
+
+    @property
+    def qresync(self) -> bool:
+        return "QRESYNC" in self.enabled
+
+    async def enable_condstore(self) -> None:
+        """RFC 7162 section 3.1: many a command does that by the way."""
+        if self.condstore:
+            return
+        self.enabled.add("CONDSTORE")
+        selected = self.selected
+        if selected is not None and selected.numbered and self._may_hear():
+            await self._hear_numbered(selected, may_expunge=False, silent=())
+            selected.told = selected.highest
+            self.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % selected.told)
+
     async def tell_updates(self, *, may_expunge: bool, silent: Iterable[int] = ()) -> None:
         """Queue what the client must hear of.  silent: UIDs whose new flags it knows already."""
         selected = self.selected
@@ -133,6 +163,9 @@ class Session:
             return
         if not self._may_hear():
             return
+        if self.condstore and selected.numbered:
+            await self._hear_numbered(selected, may_expunge=may_expunge, silent=silent)
+            return
         recent: Iterable[int] = ()
         if mailbox.changes_since(view.generation).added:
             recent = await selected.handle.run(self._recent, selected)
@@ -148,7 +181,43 @@ class Session:
             recent=recent,
             may_expunge=may_expunge,
         )
-        self._queue(updates)
+        self._queue(updates, {})
+
+    async def _hear_numbered(
+        self, selected: Selected, *, may_expunge: bool, silent: Iterable[int]
+    ) -> None:
+        handle, view = selected.handle, selected.view
+        before = handle.mailbox.generation
+        news = await handle.run(look, handle, view, not selected.examined)
+        if news.generation != before:
+            handle.announce()
+        quiet = set(silent)
+        updates = view.hear(
+            news.generation,
+            added=news.changes.added,
+            expunged=news.changes.expunged,
+            flags=[uid for uid in news.changes.flags if uid not in quiet],
+            recent=news.recent,
+            may_expunge=may_expunge,
+        )
+        if not view.held and news.highest:
+            selected.highest = news.highest
+        self._queue(updates, news.modseqs)
+
+    def modseq_to_tell(self) -> int:
+        """What HIGHESTMODSEQ must be told now that an answer is complete; 0 for nothing.
+
+        A client may remember the highest number that it saw.  That is too low if messages only
+        vanished or came, and too high while others that vanished earlier are held back.
+        """
+        selected = self.selected
+        if selected is None or not (self.condstore and selected.numbered):
+            return 0
+        shown, selected.shown = selected.shown, 0
+        if selected.view.held:
+            return selected.told if self.qresync and shown > selected.told else 0
+        before, selected.told = selected.told, selected.highest
+        return selected.highest if selected.highest > max(before, shown) else 0
 
     def _may_hear(self) -> bool:
         """Whether the viewer may still read the selected mailbox.
@@ -172,19 +241,29 @@ class Session:
     def _recent(self, selected: Selected) -> frozenset[int]:
         return selected.handle.mailbox.recent(claim=not selected.examined)
 
-    def _queue(self, updates: Updates) -> None:
-        for seq in updates.expunged:
-            self.untagged(b"%d EXPUNGE" % seq)
+    def _queue(self, updates: Updates, modseqs: Mapping[int, int]) -> None:
+        if self.qresync and updates.vanished:
+            self.untagged(b"VANISHED ", wire.sequence_set(updates.vanished))
+        else:
+            for seq in updates.expunged:
+                self.untagged(b"%d EXPUNGE" % seq)
         if updates.exists is not None:
             self.untagged(b"%d EXISTS" % updates.exists)
         if updates.recent is not None:
             self.untagged(b"%d RECENT" % updates.recent)
-        self.queue_flags(updates.flags, with_uid=True)
+        self.queue_flags(updates.flags, with_uid=True, modseqs=modseqs)
 
-    def queue_flags(self, uids: Iterable[int], *, with_uid: bool) -> None:
+    def queue_flags(
+        self,
+        uids: Iterable[int],
+        *,
+        with_uid: bool,
+        modseqs: Mapping[int, int] = NO_MODSEQS,
+    ) -> None:
         """Queue FETCH FLAGS responses; messages that vanished meanwhile are passed over.
 
-        with_uid: RFC 3501 requires it within UID commands and allows it for news.
+        with_uid: RFC 3501 requires it within UID commands and allows it for news, RFC 7162
+        requires it once QRESYNC is enabled.  modseqs: of those whose number is to be told.
         """
         selected = self.current()
         mailbox, view = selected.handle.mailbox, selected.view
@@ -194,11 +273,29 @@ class Session:
                 flags = mailbox.flags_of(uid)
             except KeyError:
                 continue
-            shown = self.show_flags(flags, uid)
-            if with_uid:
-                self.untagged(b"%d FETCH (UID %d FLAGS %b)" % (view.seq_of(uid), uid, shown))
-            else:
-                self.untagged(b"%d FETCH (FLAGS %b)" % (view.seq_of(uid), shown))
+            items = b"FLAGS " + self.show_flags(flags, uid)
+            if with_uid or self.qresync:
+                items = b"UID %d %b" % (uid, items)
+            if uid in modseqs:
+                items += b" " + self.show_modseq(modseqs[uid])
+            self.untagged(b"%d FETCH (%b)" % (view.seq_of(uid), items))
+
+    def queue_modseqs(
+        self, uids: Iterable[int], *, with_uid: bool, modseqs: Mapping[int, int]
+    ) -> None:
+        """Queue FETCH MODSEQ responses: the client knows the flags."""
+        view = self.current().view
+        for uid in uids:
+            if uid in modseqs:
+                items = self.show_modseq(modseqs[uid])
+                if with_uid or self.qresync:
+                    items = b"UID %d %b" % (uid, items)
+                self.untagged(b"%d FETCH (%b)" % (view.seq_of(uid), items))
+
+    def show_modseq(self, modseq: int) -> bytes:
+        selected = self.current()
+        selected.shown = max(selected.shown, modseq)
+        return b"MODSEQ (%d)" % modseq
 
     def show_flags(self, flags: FlagSet, uid: int) -> bytes:
         """The parenthesised list, with \\Recent where it belongs to this session."""

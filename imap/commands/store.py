@@ -1,13 +1,17 @@
-"""STORE: flags of messages, within what the rights w, s and t allow (RFC 4314 section 4)."""
+"""STORE: flags of messages, within what the rights w, s and t allow (RFC 4314 section 4), and if
+the client wants that only while nobody else changes them (RFC 7162 section 3.1.3)."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from typing import Final
 
 from imap.commands.messages import named_uids
+from imap.commands.numbered import demand_numbered, demand_numbers, numbers_if_any
 from imap.commands.replies import LOST, Reply, no, ok
 from imap.commands.session import Session, allowed_flags
 from imap.wire import Command
+from imap.wire import format as wire
 from imap.wire.fetch import StoreMode, parse_store
 from sharefs import rights as r
 from sharefs.flags import NAMES, NO_FLAGS, FlagChange, FlagFilter, FlagOp, FlagSet, System
@@ -50,33 +54,110 @@ async def _store(session: Session, command: Command, *, by_uid: bool) -> Reply:
     request = parse_store(command)
     session.demand(r.READ)  # it may have been taken away; the answer tells flags
     uids = named_uids(session, request.messages, by_uid=by_uid)
+    conditional = request.unchanged_since is not None
+    if conditional:
+        demand_numbered(selected.numbered)
+        await session.enable_condstore()
+        if selected.examined:
+            return no("Mailbox is read-only", b"NOPERM")
     flags, op = flag_set(request.flags), _OPS[request.mode]
     allowed = allowed_flags(session.rights()) & selected.handle.mailbox.changeable()
     refused = _refused(session, flags, allowed)
     if refused is not None:
         return refused
     change = FlagChange(op, flags, allowed)
-    mailbox = selected.handle.mailbox
+    view = selected.view
     await session.tell_updates(may_expunge=False)
     if session.selected is None:
         return LOST
-    named = [uid for uid in uids if not selected.view.is_held(uid)]
+    named = [uid for uid in uids if not view.is_held(uid)]
+    modified: list[int] = []
     for at in range(0, len(named), BATCH):
         batch = named[at : at + BATCH]
-        if await selected.handle.run(mailbox.store_flags, batch, change):
+        done = await _carry_out(session, batch, change, request.unchanged_since)
+        if done.changed:
             selected.handle.announce()
-        await session.tell_updates(may_expunge=False, silent=batch)
+        modified += done.modified
+        told = set(batch).difference(done.modified)
+        await session.tell_updates(may_expunge=False, silent=done.quiet if request.silent else told)
         if session.selected is None:
             return LOST
-        if request.silent:
-            continue
-        session.queue_flags(
-            (uid for uid in batch if not selected.view.is_held(uid)), with_uid=by_uid
-        )
+        left = [uid for uid in batch if uid in told and not view.is_held(uid)]
+        if not request.silent:
+            session.queue_flags(left, with_uid=by_uid, modseqs=done.modseqs)
+        elif done.modseqs:
+            quiet = done.quiet if conditional else done.quiet & done.changed
+            session.queue_modseqs(
+                [uid for uid in left if uid in quiet], with_uid=by_uid, modseqs=done.modseqs
+            )
         await session.drain()
-    if len(named) < len(uids) and not by_uid:
+    gone = len(named) < len(uids) and not by_uid
+    if modified:
+        # RFC 7162 section 3.1.3: NO if some of them are gone besides.
+        numbers = modified if by_uid else view.seqs_of(modified)
+        code = b"MODIFIED " + wire.sequence_set(numbers)
+        text = "Conditional store failed for some messages."
+        return no(text, code) if gone else ok(text, code)
+    if gone:
         return no("Some of the messages no longer exist.", b"EXPUNGEISSUED")
     return ok("Store completed.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What became of a STORE to some messages.
+
+    changed: their flags differ now.  modified: left alone, because others changed them since the
+    client looked.  quiet: their flags are what the client makes of its own command, so that it
+    need not be told.  modseqs: numbers, where the client wants them.
+    """
+
+    changed: Set[int]
+    modified: Sequence[int]
+    quiet: Set[int]
+    modseqs: Mapping[int, int]
+
+
+async def _carry_out(
+    session: Session, batch: Sequence[int], change: FlagChange, since: int | None
+) -> _Done:
+    selected = session.current()
+    handle, view, mailbox = selected.handle, selected.view, selected.handle.mailbox
+    if not (session.condstore and selected.numbered):
+        return _Done(
+            frozenset(await handle.run(mailbox.store_flags, batch, change)), (), set(batch), {}
+        )
+
+    def flags_of(uid: int) -> FlagSet | None:
+        try:
+            return mailbox.flags_of(uid)
+        except KeyError:
+            return None
+
+    def act() -> _Done:
+        allowed, modified = batch, list[int]()
+        if since is not None:
+            if not mailbox.looks_unchanged():
+                mailbox.sync()
+            numbers = demand_numbers(handle, selected.numbered).of(batch)
+            modified = [uid for uid in batch if numbers.get(uid, 0) > since]
+            allowed = [uid for uid in batch if numbers.get(uid, since + 1) <= since]
+        before = {uid: flags_of(uid) for uid in allowed}
+        # What others did since the client was last told goes to it with its own changes.
+        unheard = frozenset(mailbox.changes_since(view.generation).flags)
+        changed = frozenset(mailbox.store_flags(allowed, change, unless_changed=since is not None))
+        quiet = set[int]()
+        for uid in allowed:
+            was, now = before[uid], flags_of(uid)
+            if was is None or now is None:
+                continue
+            if since is not None and uid not in changed and now != was:
+                modified.append(uid)  # others were faster, by less than our look took
+            elif uid not in unheard and now == change.apply(was):
+                quiet.add(uid)
+        return _Done(changed, sorted(modified), quiet, numbers_if_any(handle, batch))
+
+    return await handle.run(act)
 
 
 def _refused(session: Session, flags: FlagSet, allowed: FlagFilter) -> Reply | None:

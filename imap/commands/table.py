@@ -103,7 +103,14 @@ _CAPABILITY: Final = (
 _ACL_CAPABILITY: Final = b" ACL RIGHTS=texk LIST-MYRIGHTS"
 
 
-def capability(*, acl_enabled: bool, compress: bool = True) -> bytes:
+_INDEX_CAPABILITY: Final = b" CONDSTORE QRESYNC"
+
+
+def capability(*, acl_enabled: bool, indexed: bool, compress: bool = True) -> bytes:
     """What is told after login.  Which document each word is: docs/rfc-map.md."""
-    words = _CAPABILITY + (_ACL_CAPABILITY if acl_enabled else b"")
+    words = _CAPABILITY
+    if acl_enabled:
+        words += _ACL_CAPABILITY
+    if indexed:
+        words += _INDEX_CAPABILITY
     return words + b" COMPRESS=DEFLATE" if compress else words

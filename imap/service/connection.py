@@ -273,7 +273,11 @@ async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerConte
         refusal = no("Your mail cannot be reached; see the server log.", b"UNAVAILABLE")
         await stream.send_all(refusal.line(tag) + b"* BYE Try again later.\r\n")
         return
-    told = capability(acl_enabled=account.settings.acl_enabled, compress=bool(level))
+    told = capability(
+        acl_enabled=account.settings.acl_enabled,
+        indexed=account.settings.sharefs_index,
+        compress=bool(level),
+    )
     session = Session(account, connection, told)
     session.out += ok("Logged in", b"CAPABILITY " + told).line(tag)
     try:

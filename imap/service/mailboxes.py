@@ -17,7 +17,7 @@ from imap.service.indexing import Indexer
 from imap.service.recall import Recall
 from imap.service.watcher import Watcher
 from sharefs.errors import Code, SharingError
-from sharefs.index import MailboxIndex
+from sharefs.index import MailboxIndex, Modseqs
 from sharefs.store.interface import Mailbox
 
 T = TypeVar("T")
@@ -68,9 +68,26 @@ class OpenMailbox:
 
     def index(self) -> MailboxIndex | None:
         """In a thread, with the lock: opened when first asked for."""
+        self.is_asked = True
+        return self._open_index()
+
+    def modseqs(self) -> Modseqs | None:
+        """As index(); it need not be built for them."""
+        index = self._open_index()
+        return None if index is None else index.modseqs()
+
+    def known_modseq(self) -> int | None:
+        """See imap.commands.host.Handle."""
+        if self._places is None:
+            return 0
+        if self._index is None:
+            return None
+        modseqs = self._index.modseqs()
+        return 0 if modseqs is None else modseqs.known()
+
+    def _open_index(self) -> MailboxIndex | None:
         if self._index is None and self._places is not None and not self._closed:
             self._index = MailboxIndex.open(self.mailbox, self._places, label=self._name)
-        self.is_asked = True
         return self._index
 
     def hold(self) -> bool:
@@ -118,6 +135,12 @@ class SharedHandle(Handle):
 
     def index(self) -> MailboxIndex | None:
         return self._opened.index()
+
+    def modseqs(self) -> Modseqs | None:
+        return self._opened.modseqs()
+
+    def known_modseq(self) -> int | None:
+        return self._opened.known_modseq()
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         try:

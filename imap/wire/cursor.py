@@ -38,6 +38,8 @@ _MONTHS: Final = {
 }
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/]*={0,2}")
 
+LARGEST_MODSEQ: Final = 2**63 - 1
+
 SYSTEM_FLAGS: Final = {
     name.upper(): name
     for name in ("\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft", "\\Recent")
@@ -233,6 +235,14 @@ class Cursor:
         number = self.number()
         if not number:
             self.fail("Invalid argument: zero")
+        return number
+
+    def modseq(self) -> int:
+        """mod-sequence-valzer of RFC 7162 section 7: 0 to 2**63-1."""
+        digits = self._match(_NUMBER, "a modification sequence")[0]
+        number = int(digits) if len(digits) <= 20 else LARGEST_MODSEQ + 1
+        if number > LARGEST_MODSEQ:
+            self.fail("Modification sequence too large")
         return number
 
     def sequence_set(self) -> SequenceSet:

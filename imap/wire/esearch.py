@@ -51,6 +51,17 @@ class Returning:
             some.update(self.partial.of(found))
         return sorted(some)
 
+    def told(self, found: Sequence[int]) -> Sequence[int]:
+        """The messages that the answer's MODSEQ is about (RFC 4731 section 3.2)."""
+        ends = self.options - {Return.SAVE}
+        if not found or not ends <= {Return.MIN, Return.MAX}:
+            return found
+        return [
+            uid
+            for option, uid in ((Return.MIN, found[0]), (Return.MAX, found[-1]))
+            if option in ends
+        ]
+
 
 def parse_returning(cursor: Cursor) -> Returning | None:
     """Read RETURN (...) and the space after it, if it stands here; None if not.
@@ -86,12 +97,16 @@ Numbered: TypeAlias = Callable[[Sequence[int]], Sequence[int]]
 
 
 def esearch(
-    tag: str, returning: Returning, found: Sequence[int], numbered: Numbered | None
+    tag: str,
+    returning: Returning,
+    found: Sequence[int],
+    numbered: Numbered | None,
+    modseq: int | None = None,
 ) -> bytes:
     """What follows "* " in an ESEARCH response; empty if nothing but SAVE was asked for.
 
     found: UIDs in the order of the answer.  numbered: makes message numbers of them; None: the
-    answer has UIDs.
+    answer has UIDs.  modseq: that of the messages told, if it was searched for (RFC 7162).
     """
     options = returning.options
     if options == {Return.SAVE}:
@@ -115,4 +130,6 @@ def esearch(
         words.append(b"PARTIAL (%b %b)" % (returning.partial.written, window or b"NIL"))
     if Return.COUNT in options:
         words.append(b"COUNT %d" % len(found))
+    if modseq is not None:
+        words.append(b"MODSEQ %d" % modseq)
     return b" ".join(words)

@@ -27,6 +27,7 @@ class Item(enum.Enum):
     ENVELOPE = "ENVELOPE"
     FLAGS = "FLAGS"
     INTERNALDATE = "INTERNALDATE"
+    MODSEQ = "MODSEQ"  # RFC 7162
     SIZE = "RFC822.SIZE"
     UID = "UID"
 
@@ -107,12 +108,16 @@ _RFC822: Final = {
 class Fetch:
     """items: without repeats, in the order asked for.  UID FETCH always has Item.UID.
 
-    partial: only this window of the messages is wanted (RFC 9394 section 3.3).
+    partial: only this window of the messages is wanted (RFC 9394 section 3.3).  changed_since,
+    vanished: only what has a higher modification sequence, and whether expunged messages too
+    (RFC 7162 sections 3.1.4.1, 3.2.6); then there is Item.MODSEQ.
     """
 
     messages: SequenceSet
     items: tuple[FetchItem, ...]
     partial: Partial | None = None
+    changed_since: int | None = None
+    vanished: bool = False
 
     @property
     def sets_seen(self) -> bool:
@@ -132,33 +137,55 @@ def parse_fetch(command: Command) -> Fetch:
     else:
         name = _name(cursor)
         items = list(_MACROS.get(name, ())) or [_named_item(cursor, name)]
-    partial = _modifiers(cursor)
+    modifiers = _modifiers(cursor)
     cursor.end()
-    if command.name.startswith("UID "):
+    by_uid = command.name.startswith("UID ")
+    if by_uid:
         items.insert(0, Item.UID)
-    return Fetch(messages, tuple(dict.fromkeys(items)), partial)
+    if modifiers.changed_since is not None:
+        items.append(Item.MODSEQ)  # RFC 7162 section 3.1.4.1
+    if modifiers.vanished and (not by_uid or modifiers.changed_since is None):
+        cursor.fail("VANISHED needs UID FETCH and CHANGEDSINCE")
+    return Fetch(
+        messages,
+        tuple(dict.fromkeys(items)),
+        modifiers.partial,
+        modifiers.changed_since,
+        modifiers.vanished,
+    )
 
 
-def _modifiers(cursor: Cursor) -> Partial | None:
-    """fetch-modifiers of RFC 4466 section 2.4, if there are any."""
-    if cursor.at_end():
-        return None
-    cursor.space()
+@dataclass(slots=True)
+class _Modifiers:
     partial: Partial | None = None
+    changed_since: int | None = None
+    vanished: bool = False
+
+
+def _modifiers(cursor: Cursor) -> _Modifiers:
+    """fetch-modifiers of RFC 4466 section 2.4, if there are any."""
+    found = _Modifiers()
+    if cursor.at_end():
+        return found
+    cursor.space()
 
     def modifier() -> None:
-        nonlocal partial
         match cursor.keyword("a fetch modifier"):
-            case "PARTIAL" if partial is None:
+            case "PARTIAL" if found.partial is None:
                 cursor.space()
-                partial = parse_partial(cursor)
+                found.partial = parse_partial(cursor)
             case "PARTIAL":
                 cursor.fail("PARTIAL can be asked for only once")
+            case "CHANGEDSINCE" if found.changed_since is None:
+                cursor.space()
+                found.changed_since = cursor.modseq()
+            case "VANISHED":
+                found.vanished = True
             case _:
                 cursor.fail("Unknown fetch modifier")
 
     cursor.parenthesised(modifier, empty=False)
-    return partial
+    return found
 
 
 def _name(cursor: Cursor) -> str:
@@ -265,12 +292,16 @@ class StoreMode(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """silent: the client wants no FETCH responses for what it changes itself."""
+    """silent: the client wants no FETCH responses for what it changes itself.
+
+    unchanged_since: messages with a higher modification sequence stay as they are (RFC 7162).
+    """
 
     messages: SequenceSet
     mode: StoreMode
     silent: bool
     flags: tuple[str, ...]
+    unchanged_since: int | None = None
 
 
 _STORE_ITEM: Final = re.compile(rb"[+-]?[A-Za-z.]+")
@@ -281,6 +312,7 @@ def parse_store(command: Command) -> Store:
     cursor = Cursor(command)
     messages = cursor.message_set()
     cursor.space()
+    unchanged_since = _unchanged_since(cursor)
     item = cursor.token(_STORE_ITEM, "FLAGS, +FLAGS or -FLAGS").decode("ascii").upper()
     mode, dot, silent = item.partition(".")
     if mode not in (known.value for known in StoreMode) or (dot and silent != "SILENT"):
@@ -288,4 +320,22 @@ def parse_store(command: Command) -> Store:
     cursor.space()
     flags = cursor.flag_list() if cursor.peek() == b"(" else tuple(cursor.items(cursor.flag))
     cursor.end()
-    return Store(messages, StoreMode(mode), bool(dot), flags)
+    return Store(messages, StoreMode(mode), bool(dot), flags, unchanged_since)
+
+
+def _unchanged_since(cursor: Cursor) -> int | None:
+    """store-modifiers and the space after them, if they stand here (RFC 7162 section 3.1.3)."""
+    if cursor.peek() != b"(":
+        return None
+
+    def modifier() -> int:
+        if cursor.keyword("a store modifier") != "UNCHANGEDSINCE":
+            cursor.fail("Unknown store modifier")
+        cursor.space()
+        return cursor.modseq()
+
+    given = cursor.parenthesised(modifier, empty=False)
+    if len(given) > 1:
+        cursor.fail("UNCHANGEDSINCE can be given only once")
+    cursor.space()
+    return given[0]

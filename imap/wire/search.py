@@ -17,6 +17,7 @@ from imap.wire.search_keys import (
     HasKeyword,
     HeaderContains,
     LargerThan,
+    ModseqIs,
     Not,
     OlderThan,
     Or,
@@ -158,6 +159,8 @@ class _Parser:
                 cursor.space()
                 seconds = cursor.nz_number()
                 return OlderThan(seconds) if name == "OLDER" else YoungerThan(seconds)
+            case "MODSEQ":
+                return ModseqIs(self.modseq())
             case "UID":
                 cursor.space()
                 return UidIs(cursor.message_set())
@@ -170,6 +173,22 @@ class _Parser:
                 cursor.space()
                 return Or(left, self.key(depth + 1))
         cursor.fail("Unknown search key")
+
+    def modseq(self) -> int:
+        """[SP entry-name SP entry-type-req] SP mod-sequence-valzer.
+
+        One number is kept for each message, so the numbers of all its flags are that one.
+        """
+        cursor = self.cursor
+        cursor.space()
+        if cursor.peek() == b'"':
+            if not cursor.string().startswith(b"/flags/"):
+                cursor.fail('Invalid argument: expected "/flags/..."')
+            cursor.space()
+            if cursor.keyword("priv, shared or all") not in ("PRIV", "SHARED", "ALL"):
+                cursor.fail("Invalid argument: expected priv, shared or all")
+            cursor.space()
+        return cursor.modseq()
 
     def text(self) -> str:
         self.cursor.space()

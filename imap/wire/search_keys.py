@@ -121,6 +121,13 @@ class UidIs:
     uids: SequenceSet
 
 
+@dataclass(frozen=True, slots=True)
+class ModseqIs:
+    """The modification sequence is this one or a higher one (RFC 7162 section 3.1.5)."""
+
+    least: int
+
+
 SearchKey: TypeAlias = (
     All
     | And
@@ -138,4 +145,5 @@ SearchKey: TypeAlias = (
     | YoungerThan
     | SequenceIs
     | UidIs
+    | ModseqIs
 )

@@ -111,6 +111,15 @@ class Modseqs:
         detail = f"the modification sequences of {label} cannot be kept: {why}"
         return SharingError(Code.UNAVAILABLE, detail, retryable=True)
 
+    def known(self) -> int | None:
+        """HIGHESTMODSEQ of the mailbox as it was last seen, from memory; None: note() must tell.
+
+        Neither reads nor waits.
+        """
+        if self._generation < 0 or self._generation != self._mailbox.generation:
+            return None
+        return None if self._database.is_replaced() else self._highest
+
     # --- giving numbers --------------------------------------------------------------------
 
     @_mending

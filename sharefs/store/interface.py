@@ -264,8 +264,14 @@ class Mailbox(abc.ABC):
         return octets if end < 0 else octets[: end + 4]
 
     @abc.abstractmethod
-    def store_flags(self, uids: Iterable[int], change: FlagChange) -> list[int]:
-        """Apply change.  Returns the UIDs whose flags now differ.  Skips vanished messages."""
+    def store_flags(
+        self, uids: Iterable[int], change: FlagChange, *, unless_changed: bool = False
+    ) -> list[int]:
+        """Apply change.  Returns the UIDs whose flags now differ.  Skips vanished messages.
+
+        unless_changed: skips messages too whose flags others have changed since the last sync(),
+        however closely (RFC 7162 UNCHANGEDSINCE).
+        """
 
     @abc.abstractmethod
     def expunge(self, uids: Iterable[int]) -> list[int]:

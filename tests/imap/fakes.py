@@ -22,7 +22,7 @@ from sharefs.acl import Acl, Effective, Mode
 from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, NO_FLAGS, FlagChange, FlagFilter, FlagSet
 from sharefs.identifiers import Identifier, Kind
-from sharefs.index import MailboxIndex
+from sharefs.index import MailboxIndex, Modseqs
 from sharefs.namespaces.listing import Branch, Listed, Selection, Visible, list_mailboxes
 from sharefs.rights import ALL, DELETE, LOOKUP, NONE, READ, Rights
 from sharefs.store.interface import Changes, Copied, Mailbox, MessageInfo, Saver
@@ -104,7 +104,9 @@ class MemoryMailbox(Mailbox):
     def read(self, uid: int) -> bytes:
         return self._stored(uid).octets
 
-    def store_flags(self, uids: Iterable[int], change: FlagChange) -> list[int]:
+    def store_flags(
+        self, uids: Iterable[int], change: FlagChange, *, unless_changed: bool = False
+    ) -> list[int]:
         changed = []
         for uid in uids:
             stored = self.messages.get(uid)
@@ -191,7 +193,10 @@ class MemoryAccount:
     acls: dict[str, Acl] = field(default_factory=dict)
     settings: Any = field(
         default_factory=lambda: SimpleNamespace(
-            imap_idle_notify_interval=120.0, acl_enabled=True, sharefs_strict_rights=False
+            imap_idle_notify_interval=120.0,
+            acl_enabled=True,
+            sharefs_strict_rights=False,
+            sharefs_index=True,
         )
     )
 
@@ -296,6 +301,13 @@ class MemoryHandle:
     def index(self) -> MailboxIndex | None:
         return self.kept
 
+    def modseqs(self) -> Modseqs | None:
+        return None if self.kept is None else self.kept.modseqs()
+
+    def known_modseq(self) -> int | None:
+        modseqs = self.modseqs()
+        return 0 if modseqs is None else modseqs.known()
+
     async def run(self, function: Callable[..., T], *args: object) -> T:
         return function(*args)
 
@@ -364,7 +376,7 @@ class Client:
     def __init__(self, account: MemoryAccount) -> None:
         self.account = account
         self.host = MemoryHost()
-        self.session = Session(account, self.host, capability(acl_enabled=True))  # type: ignore[arg-type]  # fakes by shape
+        self.session = Session(account, self.host, capability(acl_enabled=True, indexed=True))  # type: ignore[arg-type]  # fakes by shape
         self._reader = CommandReader()
         self._tags = 0
 

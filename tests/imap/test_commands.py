@@ -73,6 +73,7 @@ async def test_select_tells_everything_rfc3501_asks_for() -> None:
         b"* OK [UNSEEN 2] First unseen.",
         b"* OK [UIDVALIDITY 7] UIDs valid",
         b"* OK [UIDNEXT 4] Predicted next UID",
+        b"* OK [NOMODSEQ] No permanent modification sequences",
         b"OK [READ-WRITE] Select completed.",
     ]
 
@@ -649,7 +650,9 @@ async def test_id_enable_capability_logout() -> None:
     )
     assert client.session.client_id[b"name"] == b"mutt"
     assert await client.say(b"ENABLE X-NONE") == [b"* ENABLED", b"OK Enabled."]
-    assert (await client.say(b"CAPABILITY"))[0] == b"* CAPABILITY " + capability(acl_enabled=True)
+    assert (await client.say(b"CAPABILITY"))[0] == b"* CAPABILITY " + capability(
+        acl_enabled=True, indexed=True
+    )
     assert await client.say(b"LOGOUT") == [b"* BYE Logging out", b"OK Logout completed."]
     assert client.session.state is State.LOGOUT
 
@@ -668,7 +671,7 @@ async def test_without_acls_none_of_their_commands_exists() -> None:
     for name, spec in COMMANDS.items():
         if spec.acl:
             assert await client.say(name.encode() + b" INBOX") == [b"BAD Unknown command."]
-    assert b"ACL" not in capability(acl_enabled=False)
+    assert b"ACL" not in capability(acl_enabled=False, indexed=True)
 
 
 async def test_deleting_what_is_selected_under_another_name_leaves_it() -> None:
@@ -691,5 +694,5 @@ async def test_compress() -> None:
 
 
 def test_compression_is_told_only_where_it_is_offered() -> None:
-    assert b"COMPRESS=DEFLATE" in capability(acl_enabled=True)
-    assert b"COMPRESS" not in capability(acl_enabled=True, compress=False)
+    assert b"COMPRESS=DEFLATE" in capability(acl_enabled=True, indexed=True)
+    assert b"COMPRESS" not in capability(acl_enabled=True, indexed=True, compress=False)

@@ -17,10 +17,15 @@ SCRIPTS: Final = tuple(transcripts(Path(__file__).parent / "transcripts"))
 
 @pytest.mark.parametrize(
     ("running", "script"),
-    [pytest.param(KINDS[script.host], script, id=script.path.stem) for script in SCRIPTS]
+    [
+        pytest.param(KINDS[script.host], script, id=script.path.stem)
+        for script in SCRIPTS
+        if script.index != "no"
+    ]
     + [
         pytest.param(UNINDEXED[script.host], script, id=f"{script.path.stem}-unindexed")
         for script in SCRIPTS
+        if script.index != "yes"
     ],
     indirect=["running"],
     scope="module",  # or every test would have a server of its own

@@ -1,7 +1,8 @@
 """Replays a written conversation with a server: what is said, what is heard, what is on disk then.
 
 A transcript is a text file.  Its first lines begin with "#" and state the one claim it proves;
-a line "host: NAME" says on which host.  The rest is played from top to bottom:
+a line "host: NAME" says on which host, "index: yes" or "index: no" that it is about a server with
+or without one.  The rest is played from top to bottom:
 
     [alice]             from here on alice's connection, opened and logged in at its first mention;
     [phone = alice]     another one of hers under a name of its own;
@@ -73,24 +74,27 @@ class Transcript:
     path: Path
     claim: str
     host: str
+    index: str  # "yes", "no", or "" for either
     lines: tuple[Line, ...]
 
     @classmethod
     def read(cls, path: Path) -> "Transcript":
         """Raises ValueError for a line that is none of the kinds."""
         claim: list[str] = []
-        host, lines = "", list[Line]()
+        host, index, lines = "", "", list[Line]()
         for number, text in enumerate(path.read_text().splitlines(), 1):
             if text.startswith("#"):
                 claim += [] if lines else [text[1:].strip()]
             elif text.startswith("host: "):
                 host = text[6:].strip()
+            elif text.startswith("index: "):
+                index = text[7:].strip()
             elif text.strip():
                 found = _KINDS.fullmatch(text)
                 if found is None:
                     raise ValueError(f"{path.name}:{number}: {text!r} is no line of a transcript")
                 lines.append(Line(number, found["kind"].strip(), found["text"]))
-        return cls(path, " ".join(claim), host, tuple(lines))
+        return cls(path, " ".join(claim), host, index, tuple(lines))
 
 
 class Connection:

@@ -19,8 +19,13 @@ class FlagWriter:
     def __init__(self, picture: Picture) -> None:
         self._picture = picture
 
-    def store(self, uids: Iterable[int], change: FlagChange) -> list[int]:
+    def store(
+        self, uids: Iterable[int], change: FlagChange, *, unless_changed: bool = False
+    ) -> list[int]:
         """Returns the UIDs whose flags now differ.  Skips vanished messages.
+
+        unless_changed: a message that is not where it was last seen is skipped if its flags
+        differ, instead of being tried again.  A rename finds that out: its old name has the flags.
 
         Raises SharingError(LIMIT) for a 27th keyword, with nothing changed.
         """
@@ -38,10 +43,13 @@ class FlagWriter:
 
         changed: list[int] = []
         missed = list(uids)
+        before = {uid: self._flags_of(uid) for uid in missed} if unless_changed else {}
         try:
             for attempt in range(ATTEMPTS):
                 if attempt:
                     picture.sync(force=True)
+                    if unless_changed:
+                        missed = [uid for uid in missed if self._flags_of(uid) == before[uid]]
                 if not (missed := self._rename(missed, renaming, changed)):
                     return changed
         finally:
@@ -51,6 +59,13 @@ class FlagWriter:
             f"{len(missed)} messages of {picture.site.label} are renamed by others again and again",
             retryable=True,
         )
+
+    def _flags_of(self, uid: int) -> FlagSet | None:
+        """None: it is gone."""
+        try:
+            return self._picture.flags_of(uid)
+        except KeyError:
+            return None
 
     def _rename(
         self, uids: list[int], renaming: Callable[[str], str | None], changed: list[int]

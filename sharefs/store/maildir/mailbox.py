@@ -251,9 +251,11 @@ class MaildirMailbox(Mailbox):
 
     # --- flags -----------------------------------------------------------------------------
 
-    def store_flags(self, uids: Iterable[int], change: FlagChange) -> list[int]:
+    def store_flags(
+        self, uids: Iterable[int], change: FlagChange, *, unless_changed: bool = False
+    ) -> list[int]:
         self._demand_writable()
-        return self._flags.store(uids, change)
+        return self._flags.store(uids, change, unless_changed=unless_changed)
 
     # --- removing --------------------------------------------------------------------------
 

@@ -158,25 +158,43 @@ class PrivateSeenMailbox(Mailbox):
 
     # --- changing --------------------------------------------------------------------------
 
-    def store_flags(self, uids: Iterable[int], change: FlagChange) -> list[int]:
+    def store_flags(
+        self, uids: Iterable[int], change: FlagChange, *, unless_changed: bool = False
+    ) -> list[int]:
         if self.readonly:
             raise SharingError(
                 Code.NO_PERMISSION, "the mailbox is open for reading only; private \\Seen stays"
             )
         wanted = list(uids)
-        changed = set(self._store_shared(wanted, change))
+        before = {uid: self._flags_or_none(uid) for uid in wanted} if unless_changed else {}
+        changed = set(self._store_shared(wanted, change, unless_changed=unless_changed))
+        if unless_changed:
+            # Those that others were faster with keep their \\Seen as well.
+            self._reconcile()
+            wanted = [
+                uid for uid in wanted if uid in changed or self._flags_or_none(uid) == before[uid]
+            ]
         seen = _wanted_seen(change)
         if seen is not None:
             changed.update(self._set_seen(wanted, seen=seen))
         return sorted(changed)
 
-    def _store_shared(self, uids: list[int], change: FlagChange) -> list[int]:
+    def _flags_or_none(self, uid: int) -> FlagSet | None:
+        try:
+            return self.flags_of(uid)
+        except KeyError:
+            return None
+
+    def _store_shared(
+        self, uids: list[int], change: FlagChange, *, unless_changed: bool
+    ) -> list[int]:
         rest = FlagSet(change.flags.system & ~System.SEEN, change.flags.keywords)
         allowed = _without_seen(change.allowed)
         pointless = change.op is not FlagOp.REPLACE and not allowed.apply(rest)
         if pointless or not (allowed.mask or allowed.keywords) or self._shared.readonly:
             return []
-        return self._shared.store_flags(uids, FlagChange(change.op, rest, allowed))
+        shared = FlagChange(change.op, rest, allowed)
+        return self._shared.store_flags(uids, shared, unless_changed=unless_changed)
 
     def _set_seen(self, uids: Iterable[int], *, seen: bool) -> frozenset[int]:
         """Returns the messages for which that is news."""
