@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 import stat
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -14,6 +13,7 @@ from sharefs.errors import Code, SharingError
 from sharefs.mount import main, points
 from sharefs.mount.mirror import Mirror
 from sharefs.mount.operations import Operations, PatientOperations
+from sharefs.mount.service_manager import notify, watch
 from sharefs.mount.view import View
 from sharefs.mount.viewers import Viewers
 from sharefs.mount.waiting import Pausing
@@ -58,12 +58,14 @@ def run(request: Request, config: Config | None, *, ready_fd: int = -1) -> None:
 
     def on_ready() -> None:
         notify("READY=1")
+        watch(lambda: os.statvfs(request.mountpoint))  # a request like any other
         if ready_fd >= 0:
             os.write(ready_fd, b"ready")
             os.close(ready_fd)
 
     try:
         main.serve(operations, mounting, on_ready)
+        notify("STOPPING=1")
     except RuntimeError as exc:
         raise SharingError(
             Code.UNAVAILABLE, f"cannot mount on {request.mountpoint}: {exc}"
@@ -145,19 +147,6 @@ def demand_possible(request: Request) -> None:
             "not root: this mount serves uid %d alone, with the rights that it has anyway",
             os.geteuid(),
         )
-
-
-def notify(state: str) -> None:
-    """sd_notify(3).  Nobody listening is no error."""
-    target = os.environ.get("NOTIFY_SOCKET", "")
-    if not target:
-        return
-    address = "\0" + target[1:] if target.startswith("@") else target
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.sendto(state.encode(), address)
-        except OSError:
-            log.info("the service manager at %s went away", target)
 
 
 def run_in_background(request: Request, config: Config | None) -> None:

@@ -114,7 +114,8 @@ def office() -> Iterator[Office]:
             world.home(name).chmod(0o700)
             world.as_user(name, lambda account: append(account, "INBOX", message("Welcome")))
         world.as_user("alice", share_work)
-        with mounted(world.top, [], config=world.config_path) as mount:
+        state = ["--state", str(world.top / "state")]
+        with mounted(world.top, state, config=world.config_path) as mount:
             yield Office(world, mount)
 
 
