@@ -19,6 +19,7 @@ TEXT_LIMIT: Final = 256 * 1024  # characters of its texts
 _MORE_ADDRESSES: Final = sorted(
     name.decode() for name in ADDRESS_FIELDS if name.decode() not in HEADS
 )
+_pick_kept: Final = message.field_picker(KEPT_FIELDS)
 # Characters that FTS5 ends at, or reads as U+FFFD.
 _ALIKE: Final = {0: "\x01", 0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
 
@@ -60,7 +61,7 @@ def harvest(octets: bytes, info: MessageInfo) -> Harvest:
         envelope=_bounded(message.envelope_of(header)),
         body=message.body(part) if len(structure) <= RENDERED_LIMIT else None,
         bodystructure=_bounded(structure),
-        fields=_bounded(message.header_fields(header, KEPT_FIELDS)),
+        fields=_bounded(_pick_kept(header)),
         facts=facts_of(info.uid, header, arrival=info.internaldate, size=info.size),
         texts=_texts(octets, part, header),
     )

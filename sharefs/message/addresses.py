@@ -6,6 +6,7 @@ there.
 """
 
 import contextlib
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import Final
@@ -17,6 +18,7 @@ MISSING_DOMAIN: Final = b"MISSING_DOMAIN"
 SYNTAX_ERROR: Final = b"SYNTAX_ERROR"
 INVALID_ROUTE: Final = b"INVALID_ROUTE"
 
+_SHORT: Final = 1024  # octets; values that may be remembered
 # Most mail has just this; what it does not match takes the long way.
 _ATEXT: Final = rb"[!#$%&'*+\-/0-9=?A-Z^_`a-z{|}~\x80-\xff]+"
 _SIMPLE: Final = re.compile(
@@ -41,6 +43,18 @@ GROUP_END: Final = Address()
 
 def parse_addresses(text: bytes) -> list[Address]:
     """Read a header value, unfolded or not.  Never raises."""
+    if len(text) > _SHORT:
+        return _parse_addresses(text)
+    return list(_parsed(text))
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: bytes) -> tuple[Address, ...]:
+    """Each message is asked several times, and many are of the same people."""
+    return tuple(_parse_addresses(text))
+
+
+def _parse_addresses(text: bytes) -> list[Address]:
     addresses: list[Address] = []
     at = 0
     while found := _SIMPLE.match(text, at):

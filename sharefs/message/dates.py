@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from sharefs.message.header import values
@@ -41,7 +42,13 @@ class SentDate:
 
 def parse_date(value: bytes) -> SentDate | None:
     """Read a Date header value.  None if no day can be made out."""
-    text = _COMMENT.sub(b" ", value[:_LENGTH_LIMIT])
+    return _parsed(value[:_LENGTH_LIMIT])
+
+
+@lru_cache(maxsize=16)
+def _parsed(value: bytes) -> SentDate | None:
+    """Its day and its second are asked for one after the other."""
+    text = _COMMENT.sub(b" ", value)
     found = _DATE.match(text)
     if found is None:
         return None

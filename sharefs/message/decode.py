@@ -75,7 +75,7 @@ def decode_words(value: bytes) -> str:
     are decoded, because many programs split characters between words.
     """
     if b"=?" not in value:
-        return _unfold(decode_charset(value, None))
+        return _unfold(value.decode("utf-8", "replace"))
     pieces: list[str] = []
     charset = None
     pending: list[bytes] = []  # decoded octets in charset
@@ -101,6 +101,8 @@ def decode_words(value: bytes) -> str:
 
 
 def _unfold(text: str) -> str:
+    if "  " not in text and text.isprintable():  # so it has none of the others
+        return text.strip(" ")
     return _FOLD.sub(" ", text).strip(" ")
 
 

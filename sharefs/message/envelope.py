@@ -1,18 +1,14 @@
 """ENVELOPE of a message or of a message inside one (RFC 3501 section 7.4.2).  Pure."""
 
-import re
 from typing import Final
 
 from sharefs.message.addresses import Address, parse_addresses
-from sharefs.message.header import unfold_raw
+from sharefs.message.header import fields
 from sharefs.message.imaptext import for_humans, nstring, unfolded
 from sharefs.message.parser import Part
 
-_FIELD: Final = re.compile(
-    rb"^(date|subject|from|sender|reply-to|to|cc|bcc|in-reply-to|message-id)[ \t]*:"
-    rb"([^\n]*(?:\n[ \t][^\n]*)*)",
-    re.MULTILINE | re.IGNORECASE,
-)
+_ADDRESSES: Final = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"})
+_TEXTS: Final = frozenset({b"date", b"subject", b"in-reply-to", b"message-id"})
 
 
 def envelope(part: Part) -> bytes:
@@ -28,12 +24,12 @@ def envelope_of(header: bytes) -> bytes:
     """
     text: dict[bytes, bytes] = {}
     addresses: dict[bytes, list[Address]] = {}
-    for name, raw in _FIELD.findall(header):
+    for name, value in fields(header):
         name = name.lower()
         if name in _ADDRESSES:
-            addresses.setdefault(name, []).extend(parse_addresses(unfold_raw(raw)))
-        else:
-            text[name] = unfold_raw(raw)
+            addresses.setdefault(name, []).extend(parse_addresses(value))
+        elif name in _TEXTS:
+            text[name] = value
     sender = addresses.get(b"from")
     lists = (
         sender,
@@ -48,9 +44,6 @@ def envelope_of(header: bytes) -> bytes:
         unfolded(text.get(b"in-reply-to")),
         unfolded(text.get(b"message-id")),
     )
-
-
-_ADDRESSES: Final = frozenset({b"from", b"sender", b"reply-to", b"to", b"cc", b"bcc"})
 
 
 def _address_list(addresses: list[Address] | None) -> bytes:

@@ -15,13 +15,31 @@ _LINES: Final = rb"[^\n]*(?:\n[ \t][^\n]*)*"
 _FIELD: Final = re.compile(rb"^([^:\n]*):(" + _LINES + rb")", re.MULTILINE)
 
 
+_SHORT: Final = 1 << 16  # octets; headers that may be remembered
+
+
 def fields(header: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(name, value) of each field in order.  Names as written; values as value() returns them.
 
     A line without a colon is no field.
     """
-    for found in _FIELD.finditer(header):
-        yield found[1].rstrip(b" \t"), unfold_raw(found[2])
+    return iter(_fields(header) if len(header) <= _SHORT else _read_fields(header))
+
+
+def _read_fields(header: bytes) -> list[tuple[bytes, bytes]]:
+    return [(name.rstrip(b" \t"), unfold_raw(raw)) for name, raw in _FIELD.findall(header)]
+
+
+def _read_by_name(header: bytes) -> dict[bytes, list[bytes]]:
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in fields(header):
+        found.setdefault(name.lower(), []).append(value)
+    return found
+
+
+# Who asks for one field of a header asks for more, so the last few are remembered.
+_fields = lru_cache(maxsize=4)(_read_fields)
+_by_name = lru_cache(maxsize=4)(_read_by_name)
 
 
 def unfold_raw(raw: bytes) -> bytes:
@@ -51,13 +69,6 @@ def _named(names: frozenset[bytes]) -> re.Pattern[bytes]:
     )
 
 
-@lru_cache(maxsize=256)
-def _value_of(name: bytes) -> re.Pattern[bytes]:
-    return re.compile(
-        rb"^" + re.escape(name) + rb"[ \t]*:(" + _LINES + rb")", re.MULTILINE | re.IGNORECASE
-    )
-
-
 def header_fields(header: bytes, names: Iterable[bytes], inverted: bool = False) -> bytes:
     """BODY[HEADER.FIELDS (names)] of a header, or HEADER.FIELDS.NOT if inverted.
 
@@ -84,4 +95,5 @@ def field_picker(names: Iterable[bytes], inverted: bool = False) -> Callable[[by
 
 def values(header: bytes, name: bytes) -> list[bytes]:
     """The raw values of every field of that name, in order, as unfold_raw() returns them."""
-    return [unfold_raw(raw) for raw in _value_of(name.upper()).findall(header)]
+    named = _by_name(header) if len(header) <= _SHORT else _read_by_name(header)
+    return list(named.get(name.lower(), ()))
