@@ -14,7 +14,7 @@ from imap.commands.kept import KeptRows
 from imap.commands.session import render_flags
 from imap.view import View
 from imap.wire import format as wire
-from imap.wire.fetch import BodySection, FetchItem, Item
+from imap.wire.fetch import BodySection, FetchItem, Item, Preview
 from sharefs import message
 from sharefs.errors import SharingError
 from sharefs.flags import FlagSet
@@ -111,8 +111,12 @@ class Bulk:
     def _show(self, item: FetchItem) -> Show:
         if item is Item.FLAGS:
             return self._flags
-        if item is Item.INTERNALDATE:
+        if item in (Item.INTERNALDATE, Item.SAVEDATE):
             return lambda column, _: [internal_dates(column)]
+        if item is Item.EMAILID:
+            return lambda column, _: [list(map(email_id, column))]
+        if isinstance(item, Preview):
+            return lambda column, _: [list(map(wire.string, column))]
         if isinstance(item, BodySection):
             return _texts(item)
         return lambda column, _: [column]
@@ -198,6 +202,11 @@ def internal_dates(many: Iterable[int]) -> list[bytes]:
         for seconds in many
         for offset in (offsets(seconds // _DAY),)
     ]
+
+
+def email_id(octets: bytes) -> bytes:
+    """RFC 8474 section 7: an objectid begins with a letter, lest it be taken for anything else."""
+    return b"(E" + octets.hex().encode("ascii") + b")"
 
 
 def _offset_at(seconds: int) -> int:

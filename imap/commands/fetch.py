@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from imap.commands.bulk import Bulk, internal_date
+from imap.commands.bulk import Bulk, email_id, internal_date
 from imap.commands.kept import KeptRows
 from imap.commands.messages import named_uids
 from imap.commands.numbered import (
@@ -28,6 +28,7 @@ from imap.wire.fetch import (
     Fetch,
     FetchItem,
     Item,
+    Preview,
     Section,
     parse_fetch,
 )
@@ -332,6 +333,23 @@ class _Renderer:
                 if not isinstance(kept, int):
                     kept = self._mailbox.info(message_.uid).internaldate
                 return b"INTERNALDATE " + internal_date(kept)
+            case Item.SAVEDATE, _:
+                if not isinstance(kept, int):
+                    kept = self._mailbox.info(message_.uid).save_date
+                return b"SAVEDATE " + internal_date(kept)
+            case Item.EMAILID, _:
+                if not isinstance(kept, bytes):
+                    date = self._mailbox.info(message_.uid).internaldate
+                    kept = message.email_id(message_.octets(), date)
+                return b"EMAILID " + email_id(kept)
+            case Item.THREADID, _:
+                # RFC 8474 section 5.2: a server that knows no threads says so of every message.
+                self._mailbox.flags_of(message_.uid)  # or nothing would tell that it is gone
+                return b"THREADID NIL"
+            case Preview(), bytes():
+                return b"PREVIEW " + wire.string(kept)
+            case Preview(lazy), _:
+                return b"PREVIEW " + (b"NIL" if lazy else _preview(message_))
             case Item.SIZE, int():
                 return b"RFC822.SIZE %d" % kept
             case Item.SIZE, _:
@@ -373,6 +391,11 @@ def _literal(octets: bytes, item: BodySection) -> bytes:
         first, length = item.partial
         octets = octets[first : first + length]
     return wire.literal(octets)
+
+
+def _preview(message_: _Message) -> bytes:
+    text = message.preview(message_.octets(), message_.part())
+    return wire.string(text.encode("utf-8", "replace"))
 
 
 def _binary(message_: _Message, item: BinarySection) -> bytes:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 from imap.wire import search_keys as key
-from imap.wire.fetch import BodySection, FetchItem, Item
+from imap.wire.fetch import BodySection, FetchItem, Item, Preview
 from imap.wire.search_keys import SearchKey
 from sharefs.index import Column, MailboxIndex
 from sharefs.index import query as q
@@ -21,6 +21,10 @@ _COLUMNS: Final[dict[FetchItem, Column]] = {
     Item.BODYSTRUCTURE: Column.BODYSTRUCTURE,
     Item.INTERNALDATE: Column.INTERNALDATE,
     Item.SIZE: Column.SIZE,
+    Item.SAVEDATE: Column.SAVED,
+    Item.EMAILID: Column.EMAIL_ID,
+    Preview(lazy=False): Column.PREVIEW,
+    Preview(lazy=True): Column.PREVIEW,
 }
 
 

@@ -103,6 +103,9 @@ class Cursor:
         """This place, for since()."""
         return self._at
 
+    def go_back(self, mark: int) -> None:
+        self._at = mark
+
     def since(self, mark: int) -> bytes:
         """The octets passed since mark()."""
         return self._octets[mark : self._at]

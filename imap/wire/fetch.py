@@ -3,7 +3,7 @@
 import enum
 import re
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import ClassVar, Final, Literal, TypeAlias
 
 from imap.wire.cursor import Cursor
 from imap.wire.events import Command
@@ -30,6 +30,9 @@ class Item(enum.Enum):
     MODSEQ = "MODSEQ"  # RFC 7162
     SIZE = "RFC822.SIZE"
     UID = "UID"
+    SAVEDATE = "SAVEDATE"  # RFC 8514
+    EMAILID = "EMAILID"  # RFC 8474
+    THREADID = "THREADID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,15 @@ class BinarySize:
     name: bytes
 
 
-FetchItem: TypeAlias = Item | BodySection | BinarySection | BinarySize
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """PREVIEW, or PREVIEW (LAZY): only if it is there already (RFC 8970)."""
+
+    lazy: bool
+    name: ClassVar[bytes] = b"PREVIEW"
+
+
+FetchItem: TypeAlias = Item | BodySection | BinarySection | BinarySize | Preview
 
 _FAST: Final = (Item.FLAGS, Item.INTERNALDATE, Item.SIZE)
 _MACROS: Final[dict[str, tuple[FetchItem, ...]]] = {
@@ -210,6 +221,8 @@ def _named_item(cursor: Cursor, name: str) -> FetchItem:
         return BodySection(section, partial, name == "BODY.PEEK", label)
     if name in ("BINARY", "BINARY.PEEK", "BINARY.SIZE") and cursor.skip(b"["):
         return _binary_item(cursor, name)
+    if name == "PREVIEW":
+        return Preview(_is_lazy(cursor))
     if name in _RFC822:
         return _RFC822[name]
     if name not in _ITEMS:
@@ -228,6 +241,18 @@ def _binary_item(cursor: Cursor, name: str) -> FetchItem:
     partial = _partial(cursor)
     label += b"<%d>" % partial[0] if partial else b""
     return BinarySection(part, partial, name == "BINARY.PEEK", b"BINARY" + label)
+
+
+def _is_lazy(cursor: Cursor) -> bool:
+    """RFC 8970 section 3.1: LAZY is the only modifier."""
+    here = cursor.mark()
+    if not cursor.skip_spaces() or cursor.peek() != b"(":
+        cursor.go_back(here)
+        return False
+    for modifier in cursor.parenthesised(lambda: cursor.keyword("LAZY"), empty=False):
+        if modifier != "LAZY":
+            cursor.fail("Unknown modifier of PREVIEW")
+    return True
 
 
 def _part_numbers(cursor: Cursor) -> tuple[int, ...]:

@@ -31,11 +31,14 @@ class Harvest:
     heads: in the order of HEADS; None also for an absent field, left_out tells which.
     facts: by which it is sorted; kept within bounds by orders.py.
     texts: its headers and its text parts, ready for the text table.
+    saved: as MessageInfo.save_date, which may move when flags change: what is kept stays.
     """
 
     size: int
     internaldate: int
+    saved: int
     sent: int
+    email_id: bytes
     heads: tuple[bytes | None, ...]
     left_out: int
     envelope: bytes | None
@@ -43,6 +46,7 @@ class Harvest:
     bodystructure: bytes | None
     fields: bytes | None
     facts: Facts
+    preview: bytes
     texts: tuple[str, str] | None
 
 
@@ -55,7 +59,9 @@ def harvest(octets: bytes, info: MessageInfo) -> Harvest:
     return Harvest(
         size=info.size,
         internaldate=info.internaldate,
+        saved=info.save_date,
         sent=message.sent_day(header).toordinal(),
+        email_id=message.email_id(octets, info.internaldate),
         heads=heads,
         left_out=left_out,
         envelope=_bounded(message.envelope_of(header)),
@@ -63,6 +69,7 @@ def harvest(octets: bytes, info: MessageInfo) -> Harvest:
         bodystructure=_bounded(structure),
         fields=_bounded(_pick_kept(header)),
         facts=facts_of(info.uid, header, arrival=info.internaldate, size=info.size),
+        preview=message.preview(octets, part).encode("utf-8", "replace"),
         texts=_texts(octets, part, header),
     )
 

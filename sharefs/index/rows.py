@@ -16,20 +16,26 @@ READ_AT_ONCE: Final = 500  # UIDs in one query
 
 
 class Column(enum.Enum):
-    """What rows_of() can read: (table, column).  All but the last two are octets ready to send."""
+    """What rows_of() can read: (table, column).  The upper ones are octets ready to send.
+
+    Those in messages have no sums of their own: their rows have.
+    """
 
     ENVELOPE = ("envelopes", "envelope")
     BODY = ("structures", "body")
     BODYSTRUCTURE = ("structures", "bodystructure")
     FIELDS = ("fields", "fields")  # of schema.KEPT_FIELDS, as HEADER.FIELDS returns them
+    PREVIEW = ("previews", "preview")  # UTF-8
     SIZE = ("messages", "size")
     INTERNALDATE = ("messages", "internaldate")
+    SAVED = ("messages", "saved")
+    EMAIL_ID = ("messages", "email")
 
 
 _SEALED: Final[dict[Column, int]] = {
     column: number
     for number, column in enumerate(Column, start=1)
-    if column not in (Column.SIZE, Column.INTERNALDATE)
+    if column not in (Column.SIZE, Column.INTERNALDATE, Column.SAVED, Column.EMAIL_ID)
 }
 
 
@@ -45,11 +51,14 @@ def write(
     heads = []
     for uid, identity, got in harvests:
         text = int(with_texts and got.texts is not None)
-        row = (uid, identity_octets(identity), got.size, got.internaldate, got.sent, text)
+        row = (
+            uid, identity_octets(identity), got.size, got.internaldate, got.saved, got.sent,
+            got.email_id, text,
+        )  # fmt: skip
         facts.append((*row, sum_of(*row)))
         words = (uid, *got.heads, got.left_out)
         heads.append((*words, sum_of(*words)))
-    many("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?)", facts)
+    many("INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", facts)
     many("INSERT INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?)", heads)
     orders.write(database, [got.facts for _, _, got in harvests])
     many(
@@ -67,6 +76,10 @@ def write(
             for uid, _, got in harvests
             if got.fields is not None
         ],
+    )
+    many(
+        "INSERT INTO previews VALUES (?, ?)",
+        [(uid, sealed(got.preview, uid, _SEALED[Column.PREVIEW])) for uid, _, got in harvests],
     )
     many(
         "INSERT INTO structures VALUES (?, ?, ?)",
@@ -99,7 +112,9 @@ def remove(database: sqlite3.Connection, uids: Sequence[int]) -> None:
         database.executemany(f"DELETE FROM {table} WHERE uid = ?", [(uid,) for uid in uids])
 
 
-_FACTS: Final = "SELECT sum, uid, identity, size, internaldate, sent, text FROM messages"
+_FACTS: Final = (
+    "SELECT sum, uid, identity, size, internaldate, saved, sent, email, text FROM messages"
+)
 
 
 def facts_of_all(database: sqlite3.Connection) -> Iterator[tuple[int, bytes, bool]]:
@@ -119,7 +134,7 @@ def _checked(found: Iterable[tuple[Any, ...]]) -> Iterator[tuple[int, bytes, boo
     for row in found:
         if sum_of(*row[1:]) != row[0]:
             raise Damaged(f"the facts about message {row[1]} have a wrong sum")
-        yield row[1], row[2], bool(row[6])
+        yield row[1], row[2], bool(row[8])
 
 
 def check_heads(database: sqlite3.Connection, indexed: set[int]) -> None:

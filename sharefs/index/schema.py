@@ -9,7 +9,9 @@ messages    one row for each indexed message.
                   but file names may be any octets (rows.identity_octets)
     size          RFC822.SIZE
     internaldate  seconds since 1970
+    saved         seconds since 1970: when it came into the mailbox, as it was told first
     sent          day of the Date field as date.toordinal() (message.sent_day)
+    email         message.email_id()
     text          1: its texts are in the text table; 0: they were left out, so a search reads it
     sum           over the other columns
 heads       folded forms (message.header_forms) of the fields that are searched most, UTF-8,
@@ -20,6 +22,7 @@ structures  BODY and BODYSTRUCTURE, ready to send, and their sums; NULL: too lon
 fields      the header fields of KEPT_FIELDS, as HEADER.FIELDS returns them, and the sum
 orders      ordering.Facts of each message, by which it is sorted and threaded, and a sum over
             them; no row if a value is longer than orders.VALUE_LIMIT: the message is read then
+previews    message.preview() in UTF-8, and the sum
 numbers     modification sequences (RFC 7162) of all messages, indexed or not, in chunks of
             consecutive UIDs: numbers.Chunk, packed and sealed.  highest: of those in it
 vanished    what vanished: ranges of UIDs, packed and sealed, by the modseq of their vanishing.
@@ -34,7 +37,7 @@ text_sums   a sum for each block of texts (id as in texts_data) and for each seg
 from typing import Final
 
 APPLICATION_ID: Final = 0x53464958  # "SFIX", in the file's header, for file(1) and for us
-VERSION: Final = 3
+VERSION: Final = 4
 
 # Names in meta.
 SCHEMA: Final = "schema"  # a sum over the tables' definitions
@@ -73,8 +76,8 @@ PRAGMA user_version = {VERSION};
 CREATE TABLE meta (name TEXT PRIMARY KEY, value, sum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE messages (
     uid INTEGER PRIMARY KEY, identity BLOB NOT NULL, size INTEGER NOT NULL,
-    internaldate INTEGER NOT NULL, sent INTEGER NOT NULL, text INTEGER NOT NULL,
-    sum INTEGER NOT NULL
+    internaldate INTEGER NOT NULL, saved INTEGER NOT NULL, sent INTEGER NOT NULL,
+    email BLOB NOT NULL, text INTEGER NOT NULL, sum INTEGER NOT NULL
 );
 CREATE TABLE numbers (
     chunk INTEGER PRIMARY KEY, highest INTEGER NOT NULL, packed BLOB NOT NULL
@@ -93,6 +96,7 @@ CREATE TABLE orders (
 CREATE TABLE envelopes (uid INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
 CREATE TABLE structures (uid INTEGER PRIMARY KEY, body BLOB, bodystructure BLOB);
 CREATE TABLE fields (uid INTEGER PRIMARY KEY, fields BLOB NOT NULL);
+CREATE TABLE previews (uid INTEGER PRIMARY KEY, preview BLOB NOT NULL);
 CREATE VIRTUAL TABLE texts USING fts5 (
     text, content='', columnsize=0, detail=none, tokenize='trigram case_sensitive 1'
 );
@@ -105,4 +109,6 @@ CREATE TABLE text_sums (id INTEGER PRIMARY KEY, sum INTEGER NOT NULL);
 CONFIGURE_TEXTS: Final = (("automerge", 0), ("crisismerge", 1900), ("hashsize", 64 << 20))
 
 # Tables with a row for each message, by uid.
-PER_MESSAGE: Final = ("messages", "heads", "orders", "envelopes", "structures", "fields")
+PER_MESSAGE: Final = (
+    "messages", "heads", "orders", "envelopes", "structures", "fields", "previews",
+)  # fmt: skip

@@ -8,7 +8,9 @@ from sharefs.message.dates import parse_date, sent_day
 from sharefs.message.envelope import envelope, envelope_of
 from sharefs.message.header import field_picker, header_fields
 from sharefs.message.lines import crlf, find_header_end, virtual_size
+from sharefs.message.objectid import email_id
 from sharefs.message.parser import Part, parse, parse_header
+from sharefs.message.preview import preview
 from sharefs.message.search import header_texts, matches_body, matches_header, matches_text
 from sharefs.message.section import SectionSpec, Spec, needs_body, section
 from sharefs.message.structure import body, bodystructure
@@ -23,6 +25,7 @@ __all__ = [
     "bodystructure",
     "crlf",
     "decoded",
+    "email_id",
     "encoded",
     "envelope",
     "envelope_of",
@@ -37,6 +40,7 @@ __all__ = [
     "parse",
     "parse_date",
     "parse_header",
+    "preview",
     "section",
     "sent_day",
     "virtual_size",

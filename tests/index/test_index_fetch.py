@@ -33,8 +33,11 @@ def test_kept_values_are_those_of_the_messages(tmp_path: Path) -> None:
                 message.body(part),
                 message.bodystructure(part),
                 message.header_fields(header, KEPT_FIELDS),
+                message.preview(octets, part).encode("utf-8", "replace"),
                 info.size,
                 info.internaldate,
+                info.save_date,
+                message.email_id(octets, info.internaldate),
             )
             got = kept[uid]
             assert got is not None
