@@ -11,6 +11,7 @@ from itertools import chain, compress
 from typing import Any, Final, TypeAlias
 
 from imap.commands.kept import KeptRows
+from imap.commands.objectids import email_id
 from imap.commands.session import render_flags
 from imap.view import View
 from imap.wire import format as wire
@@ -114,7 +115,7 @@ class Bulk:
         if item in (Item.INTERNALDATE, Item.SAVEDATE):
             return lambda column, _: [internal_dates(column)]
         if item is Item.EMAILID:
-            return lambda column, _: [list(map(email_id, column))]
+            return lambda column, _: [[b"(%b)" % email_id(octets) for octets in column]]
         if isinstance(item, Preview):
             return lambda column, _: [list(map(wire.string, column))]
         if isinstance(item, BodySection):
@@ -202,11 +203,6 @@ def internal_dates(many: Iterable[int]) -> list[bytes]:
         for seconds in many
         for offset in (offsets(seconds // _DAY),)
     ]
-
-
-def email_id(octets: bytes) -> bytes:
-    """RFC 8474 section 7: an objectid begins with a letter, lest it be taken for anything else."""
-    return b"(E" + octets.hex().encode("ascii") + b")"
 
 
 def _offset_at(seconds: int) -> int:

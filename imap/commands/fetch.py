@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from imap.commands.bulk import Bulk, email_id, internal_date
+from imap.commands.bulk import Bulk, internal_date
 from imap.commands.kept import KeptRows
 from imap.commands.messages import named_uids
 from imap.commands.numbered import (
@@ -17,6 +17,7 @@ from imap.commands.numbered import (
     ranges_set,
     vanished_of,
 )
+from imap.commands.objectids import email_id
 from imap.commands.replies import LOST, Reply, bad, no, ok
 from imap.commands.session import Selected, Session, allowed_flags, render_flags
 from imap.wire import Command
@@ -341,7 +342,7 @@ class _Renderer:
                 if not isinstance(kept, bytes):
                     date = self._mailbox.info(message_.uid).internaldate
                     kept = message.email_id(message_.octets(), date)
-                return b"EMAILID " + email_id(kept)
+                return b"EMAILID (%b)" % email_id(kept)
             case Item.THREADID, _:
                 # RFC 8474 section 5.2: a server that knows no threads says so of every message.
                 self._mailbox.flags_of(message_.uid)  # or nothing would tell that it is gone

@@ -7,6 +7,7 @@ read, so everything here may say so at any time.
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
+from imap.commands.objectids import octets_of
 from imap.wire import search_keys as key
 from imap.wire.fetch import BodySection, FetchItem, Item, Preview
 from imap.wire.search_keys import SearchKey
@@ -126,4 +127,6 @@ def _translated(leaf: SearchKey, now: int) -> q.Leaf | None:
             return q.LargerThan(octets)
         case key.SmallerThan(octets):
             return q.SmallerThan(octets)
+        case key.EmailIdIs(name):
+            return q.EmailIdIs(octets_of(name))
     return None

@@ -1,10 +1,11 @@
 """LIST, LSUB and STATUS: RFC 3501, LIST-EXTENDED, LIST-STATUS, SPECIAL-USE, LIST-MYRIGHTS."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from imap.commands.host import Handle
 from imap.commands.naming import decode, decode_pattern, encode
+from imap.commands.objectids import mailbox_id
 from imap.commands.replies import Reply, ok
 from imap.commands.session import Session
 from imap.wire import Command
@@ -20,8 +21,10 @@ ATTRIBUTES: Final = (
 )  # fmt: skip
 
 
-# What stays as it is while a mailbox's files do.
+# What is found out even if nobody asked, for it costs next to nothing; and what stays as it is
+# while a mailbox's files do.
 REMEMBERED: Final = frozenset({"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN"})
+LASTING: Final = REMEMBERED | {"SIZE", "MAILBOXID"}
 
 
 async def list_(session: Session, command: Command) -> Reply:
@@ -124,7 +127,7 @@ async def _queue_status(session: Session, name: str, items: tuple[str, ...]) -> 
     told = session.host.recall(session.account, name)
     if not told.keys() >= set(items):
         told = await _find_status(session, name, items)
-    values = [b"%b %d" % (item.encode(), told[item]) for item in items]
+    values = [item.encode() + b" " + _shown(item, told[item]) for item in items]
     session.untagged(b"STATUS ", encode(name), b" (", b" ".join(values), b")")
 
 
@@ -142,8 +145,11 @@ async def _find_status(session: Session, name: str, items: tuple[str, ...]) -> d
         recent = 0
         if mailbox.has_recent():
             recent = len(await handle.run(lambda: mailbox.recent(claim=False)))
-        told = {item: _value(mailbox, item, recent, highest) for item in {*items, *REMEMBERED}}
-        lasting = {item: told[item] for item in REMEMBERED}
+        counted = {"RECENT": recent, "HIGHESTMODSEQ": highest}
+        if "SIZE" in items:  # messages whose names do not tell their sizes are read, once
+            counted["SIZE"] = await handle.run(mailbox.total_size)
+        told = {item: _value(mailbox, item, counted) for item in {*items, *REMEMBERED}}
+        lasting = {item: value for item, value in told.items() if item in LASTING}
         session.host.remember(session.account, name, handle, lasting)
     finally:
         handle.release()
@@ -156,18 +162,23 @@ def _highest_modseq(handle: Handle) -> int:
     return 0 if modseqs is None else modseqs.note()
 
 
-def _value(mailbox: Mailbox, item: str, recent: int, highest: int) -> int:
+def _value(mailbox: Mailbox, item: str, counted: Mapping[str, int]) -> int:
+    """All of them are numbers, MAILBOXID in hexadecimal."""
+    if item in counted:
+        return counted[item]
     match item:
-        case "HIGHESTMODSEQ":
-            return highest
         case "MESSAGES":
             return len(mailbox.uids())
-        case "RECENT":
-            return recent
         case "UIDNEXT":
             return mailbox.uidnext
         case "UIDVALIDITY":
             return mailbox.uidvalidity
         case "UNSEEN":
             return len(mailbox.unseen())
+        case "MAILBOXID":
+            return int(mailbox.guid(), 16)
     raise AssertionError(f"the parser let an unknown status item through: {item}")
+
+
+def _shown(item: str, value: int) -> bytes:
+    return mailbox_id(f"{value:032x}") if item == "MAILBOXID" else b"%d" % value

@@ -1,6 +1,9 @@
 """CREATE, DELETE, RENAME, SUBSCRIBE, UNSUBSCRIBE, NAMESPACE: the tree of mailboxes."""
 
+import logging
+
 from imap.commands.naming import decode, encode, mailbox_name
+from imap.commands.objectids import mailbox_id
 from imap.commands.replies import Reply, ok
 from imap.commands.session import Session
 from imap.wire import Command, Cursor
@@ -8,6 +11,8 @@ from imap.wire import format as wire
 from imap.wire.misc import parse_create
 from sharefs.account import NamespaceView
 from sharefs.errors import SharingError
+
+log = logging.getLogger("imap.mailboxes")
 
 
 async def create(session: Session, command: Command) -> Reply:
@@ -18,7 +23,16 @@ async def create(session: Session, command: Command) -> Reply:
     if name.endswith(separator):
         name = name[: -len(separator)]
     await session.host.blocking(session.account.create, name, request.special_use)
-    return ok("Create completed.")
+    return ok("Create completed.", await session.host.blocking(_id_code, session, name))
+
+
+def _id_code(session: Session, name: str) -> bytes:
+    """RFC 8474 section 4.1; empty for a mere level, and for what its maker may not see."""
+    try:
+        return b"MAILBOXID " + mailbox_id(session.account.guid(name))
+    except (SharingError, OSError) as error:
+        log.info("No MAILBOXID of the new %r: %s", name, error)
+        return b""
 
 
 async def delete(session: Session, command: Command) -> Reply:

@@ -11,6 +11,7 @@ from typing import Final
 
 from imap.commands.kept import NOTHING_KNOWN, Known
 from imap.commands.messages import resolve
+from imap.commands.objectids import octets_of
 from imap.commands.session import Selected
 from imap.view import View
 from imap.wire import search_keys as key
@@ -53,6 +54,9 @@ class Reader:
         if self._octets is None:
             self._octets = self.mailbox.read(uid)
         return self._octets
+
+    def email_id(self, uid: int) -> bytes:
+        return message.email_id(self.octets(uid), self.info(uid).internaldate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +118,9 @@ def compile_key(
                 return _tested(
                     2, lambda uid: message.matches_header(reader.header(uid), name, text)
                 )
+            case key.EmailIdIs(name):
+                wanted = octets_of(name)
+                return _tested(3, lambda uid: reader.email_id(uid) == wanted)
             case key.BodyContains(text):
                 return _tested(3, lambda uid: _in_body(reader.octets(uid), text))
             case key.TextContains(text):
@@ -234,6 +241,8 @@ def _date_plan(reader: Reader, of: key.DateOf, when: key.When, day: date) -> Pla
         key.When.SINCE: lambda got: got >= day,
     }
     compare = tests[when]
+    if of is key.DateOf.SAVED:
+        return _tested(1, lambda uid: compare(_local_day(reader.info(uid).save_date)))
     if of is key.DateOf.INTERNAL:
         return _tested(1, lambda uid: compare(_local_day(reader.info(uid).internaldate)))
     return _tested(2, lambda uid: compare(message.sent_day(reader.header(uid))))

@@ -8,6 +8,7 @@ from imap.commands.host import Handle
 from imap.commands.messages import named_uids
 from imap.commands.naming import decode
 from imap.commands.numbered import Entered, enter, ranges_set
+from imap.commands.objectids import mailbox_id
 from imap.commands.replies import Reply, bad, no, ok
 from imap.commands.session import Selected, Session, State, allowed_flags
 from imap.view import View
@@ -72,6 +73,7 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
         session.untagged(b"OK [UNSEEN %d] First unseen." % unseen)
     session.untagged(b"OK [UIDVALIDITY %d] UIDs valid" % mailbox.uidvalidity)
     session.untagged(b"OK [UIDNEXT %d] Predicted next UID" % mailbox.uidnext)
+    session.untagged(b"OK [MAILBOXID ", mailbox_id(mailbox.guid()), b"] Ok")
     if selected.numbered:
         session.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % entered.highest)
     else:

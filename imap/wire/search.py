@@ -1,6 +1,7 @@
-"""SEARCH arguments to a typed tree: every key of RFC 3501 section 6.4.4 and RFC 5032, CHARSET."""
+"""SEARCH arguments to a typed tree: RFC 3501 section 6.4.4, 5032, 8514, 8474, CHARSET."""
 
 import codecs
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,7 @@ from imap.wire.search_keys import (
     BodyContains,
     DateIs,
     DateOf,
+    EmailIdIs,
     HasFlag,
     HasKeyword,
     HeaderContains,
@@ -43,9 +45,13 @@ _NOT_CHARSETS: Final = frozenset(
 )
 
 
+# objectid = 1*255(ALPHA / DIGIT / "_" / "-"), RFC 8474 section 7
+_OBJECTID: Final = re.compile(rb"[A-Za-z0-9_-]{1,255}(?![A-Za-z0-9_-])")
+
 _SYSTEM: Final = ("Answered", "Deleted", "Draft", "Flagged", "Seen")
 _FIXED: Final[dict[str, SearchKey]] = {
     "ALL": All(),
+    "SAVEDATESUPPORTED": All(),  # RFC 8514 section 4.3: by every mailbox
     "NEW": And((HasFlag("\\Recent"), Not(HasFlag("\\Seen")))),
     "OLD": Not(HasFlag("\\Recent")),
     "RECENT": HasFlag("\\Recent"),
@@ -55,7 +61,7 @@ _FIXED: Final[dict[str, SearchKey]] = {
 _HEADERS: Final = frozenset({"BCC", "CC", "FROM", "SUBJECT", "TO"})
 _DATES: Final = {
     prefix + when.name: (of, when)
-    for prefix, of in (("", DateOf.INTERNAL), ("SENT", DateOf.SENT))
+    for prefix, of in (("", DateOf.INTERNAL), ("SENT", DateOf.SENT), ("SAVED", DateOf.SAVED))
     for when in When
 }
 
@@ -161,6 +167,11 @@ class _Parser:
                 return OlderThan(seconds) if name == "OLDER" else YoungerThan(seconds)
             case "MODSEQ":
                 return ModseqIs(self.modseq())
+            case "EMAILID" | "THREADID":
+                cursor.space()
+                objectid = cursor.token(_OBJECTID, "an object id").decode("ascii")
+                # No message is in a thread, which FETCH says as well.
+                return EmailIdIs(objectid) if name == "EMAILID" else Not(All())
             case "UID":
                 cursor.space()
                 return UidIs(cursor.message_set())

@@ -13,6 +13,7 @@ class DateOf(enum.Enum):
 
     INTERNAL = "internal"  # when it arrived
     SENT = "sent"  # its Date header field
+    SAVED = "saved"  # when it came into this mailbox (RFC 8514)
 
 
 class When(enum.Enum):
@@ -110,6 +111,13 @@ class YoungerThan:
 
 
 @dataclass(frozen=True, slots=True)
+class EmailIdIs:
+    """RFC 8474 section 5.4.  name: as FETCH tells it, without parentheses."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class SequenceIs:
     """Message sequence numbers."""
 
@@ -146,4 +154,5 @@ SearchKey: TypeAlias = (
     | SequenceIs
     | UidIs
     | ModseqIs
+    | EmailIdIs
 )

@@ -14,6 +14,7 @@ from sharefs.index.query import (
     BodyContains,
     DateIs,
     DateOf,
+    EmailIdIs,
     HeaderContains,
     LargerThan,
     Leaf,
@@ -63,9 +64,11 @@ def narrow(
         case ArrivedSince(seconds):
             return _certain(database, "internaldate >= ?", seconds)
         case DateIs(of, when, day):
-            if of is DateOf.INTERNAL:
-                return _arrived(database, when, day)
+            if of is not DateOf.SENT:
+                return _on_day(database, _SECONDS[of], when, day)
             return _certain(database, f"sent {_COMPARED[when]} ?", day.toordinal())
+        case EmailIdIs(octets):
+            return _certain(database, "email = ?", octets)
         case HeaderContains(name, text) if name.lower() in HEADS:
             return _in_heads(database, name.lower(), fold(text))
         case HeaderContains(name, text):
@@ -76,7 +79,7 @@ def narrow(
             return _in_texts(database, fold(text), indexed, textless, lambda row: True)
 
 
-def _certain(database: sqlite3.Connection, condition: str, value: int) -> Narrowed:
+def _certain(database: sqlite3.Connection, condition: str, value: int | bytes) -> Narrowed:
     rows = database.execute(f"SELECT uid FROM messages WHERE {condition}", (value,))
     return Narrowed(_uids(rows), NOBODY)
 
@@ -87,6 +90,7 @@ def _uids(rows: Iterable[tuple[int]]) -> frozenset[int]:
 
 # --- dates ---------------------------------------------------------------------------------
 
+_SECONDS: Final = {DateOf.INTERNAL: "internaldate", DateOf.SAVED: "saved"}
 _COMPARED: Final = {When.BEFORE: "<", When.ON: "=", When.SINCE: ">="}
 _TESTS: Final[dict[When, Callable[[int, int], bool]]] = {
     When.BEFORE: int.__lt__,
@@ -95,17 +99,18 @@ _TESTS: Final[dict[When, Callable[[int, int], bool]]] = {
 }
 
 
-def _arrived(database: sqlite3.Connection, when: When, day: date) -> Narrowed:
-    """No zone is more than a day from UTC: only messages of three days need its rules."""
+def _on_day(database: sqlite3.Connection, column: str, when: When, day: date) -> Narrowed:
+    """column: holds seconds.  No zone is more than a day from UTC: only messages of three days need
+    its rules."""
     begin = (day.toordinal() - _EPOCH) * _DAY
     first, last = begin - _DAY, begin + 2 * _DAY
     found: set[int] = set()
     if when is not When.ON:
-        sure = ("internaldate < ?", first) if when is When.BEFORE else ("internaldate >= ?", last)
+        sure = (f"{column} < ?", first) if when is When.BEFORE else (f"{column} >= ?", last)
         found.update(_certain(database, *sure).certain)
     test = _TESTS[when]
     near = database.execute(
-        "SELECT uid, internaldate FROM messages WHERE internaldate >= ? AND internaldate < ?",
+        f"SELECT uid, {column} FROM messages WHERE {column} >= ? AND {column} < ?",
         (first, last),
     )
     found.update(uid for uid, seconds in near if test(_local_day(seconds), day.toordinal()))

@@ -15,6 +15,7 @@ class DateOf(enum.Enum):
 
     INTERNAL = "internal"  # arrival, in the server's zone
     SENT = "sent"  # the Date header field, in the sender's zone
+    SAVED = "saved"  # when it came into the mailbox, in the server's zone
 
 
 class When(enum.Enum):
@@ -88,6 +89,13 @@ class SmallerThan:
     octets: int
 
 
+@dataclass(frozen=True, slots=True)
+class EmailIdIs:
+    """octets: as message.email_id() makes them."""
+
+    octets: bytes
+
+
 Leaf: TypeAlias = (
     HeaderContains
     | BodyContains
@@ -97,6 +105,7 @@ Leaf: TypeAlias = (
     | ArrivedSince
     | LargerThan
     | SmallerThan
+    | EmailIdIs
 )
 
 

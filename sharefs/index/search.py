@@ -19,6 +19,7 @@ from sharefs.index.query import (
     BodyContains,
     DateIs,
     DateOf,
+    EmailIdIs,
     Everything,
     HeaderContains,
     LargerThan,
@@ -102,6 +103,8 @@ def _matches(leaf: Leaf, uid: int, mailbox: Mailbox) -> bool:
             return _TESTS[when](_day(of, uid, mailbox), day)
         case HeaderContains(name, text):
             return message.matches_header(mailbox.read_header(uid), name, text)
+        case EmailIdIs(octets):
+            return message.email_id(mailbox.read(uid), mailbox.info(uid).internaldate) == octets
         case BodyContains(text):
             whole = mailbox.read(uid)
             return message.matches_body(whole, message.parse(whole), text)
@@ -113,7 +116,8 @@ def _matches(leaf: Leaf, uid: int, mailbox: Mailbox) -> bool:
 def _day(of: DateOf, uid: int, mailbox: Mailbox) -> date:
     if of is DateOf.SENT:
         return message.sent_day(mailbox.read_header(uid))
-    when = time.localtime(mailbox.info(uid).internaldate)
+    info = mailbox.info(uid)
+    when = time.localtime(info.save_date if of is DateOf.SAVED else info.internaldate)
     return date(when.tm_year, when.tm_mon, when.tm_mday)
 
 
@@ -122,7 +126,7 @@ def cost_of(query: Query) -> int:
     match query:
         case HeaderContains():
             return 1
-        case BodyContains() | TextContains():
+        case BodyContains() | TextContains() | EmailIdIs():
             return 2
         case And(queries):
             return max(map(cost_of, queries))

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, NO_FLAG, FlagChange, FlagFilter, FlagSet, System
 
 
@@ -139,6 +140,7 @@ class Mailbox(abc.ABC):
     readonly: bool
     generation: int
     _unseen: tuple[int, Sequence[int]] | None = None  # generation and unseen()
+    _total: tuple[Sequence[int], int] | None = None  # uids() and total_size()
 
     def backing(self) -> "Mailbox":
         """The storage's own mailbox, where this object only lays something over one.
@@ -239,6 +241,28 @@ class Mailbox(abc.ABC):
     def known_sizes(self, uids: Sequence[int]) -> list[int | None]:
         """size() of many messages, of those of which it is known without looking at them."""
         return [None] * len(uids)
+
+    def total_size(self) -> int:
+        """size() of all messages together; those that go meanwhile count nothing (RFC 8438)."""
+        uids = self.uids()
+        if self._total is None or self._total[0] is not uids:
+            total = 0
+            for uid, known in zip(uids, self.known_sizes(uids), strict=True):
+                try:
+                    total += self.size(uid) if known is None else known
+                except SharingError as error:
+                    if error.code is not Code.EXPUNGED:
+                        raise
+            self._total = uids, total
+        return self._total[1]
+
+    @abc.abstractmethod
+    def guid(self) -> str:
+        """32 hex digits that are this mailbox's for all who see it, also after it was renamed.
+
+        Told from memory, like uidvalidity, so it is for a moment another where nobody has been
+        able to write one down yet.
+        """
 
     def identity_of(self, uid: int) -> str:
         """What tells this message from any other that ever has or had this UID.

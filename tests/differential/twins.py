@@ -248,7 +248,7 @@ def normalised(answer: list[bytes]) -> list[str]:
     human text after a status and its code; UIDVALIDITY; the order of flags, of attributes, of
     LIST, LSUB and STATUS responses, of FETCH items, of identifiers and letters in ACL responses;
     quotes around what needs none; the case of attributes; responses of extensions of one's own;
-    \Recent; keywords in FLAGS and PERMANENTFLAGS; the charsets that BADCHARSET names.
+    \Recent; MAILBOXID; keywords in FLAGS and PERMANENTFLAGS; the charsets that BADCHARSET names.
     """
     lines = [_line(raw.decode("latin-1")) for raw in answer]
     kept = [line for line in lines if not (_EXTRAS.match(line) or _RECENT.match(line))]
@@ -296,6 +296,8 @@ def _status(line: str) -> str:
             code = name
         case "UIDVALIDITY":
             code = "UIDVALIDITY V"
+        case "MAILBOXID":
+            return f"{tag} {status}"
         case "APPENDUID" | "COPYUID":
             code = f"{name} V {arguments.partition(' ')[2]}"
         case "PERMANENTFLAGS":

@@ -54,6 +54,9 @@ class MemoryMailbox(Mailbox):
         self.generation += 1
         self._log += [(self.generation, kind, uid) for uid in uids]
 
+    def guid(self) -> str:
+        return f"{self.uidvalidity:032x}"
+
     def sync(self) -> bool:
         if self.deleted:
             raise SharingError(Code.NONEXISTENT, "the mailbox was deleted")
@@ -139,10 +142,10 @@ class MemoryMailbox(Mailbox):
     def copy_from(
         self, source: Mailbox, uids: Sequence[int], allowed: FlagFilter = EVERY_FLAG
     ) -> list[Copied]:
-        octets = [(uid, source.read(uid)) for uid in uids]
+        found = [(uid, source.read(uid), source.info(uid).internaldate) for uid in uids]
         return [
-            Copied(uid, self.add(text, allowed.apply(source.flags_of(uid))), linked=False)
-            for uid, text in octets
+            Copied(uid, self.add(text, allowed.apply(source.flags_of(uid)), date), linked=False)
+            for uid, text, date in found
         ]
 
     def move_from(
@@ -253,6 +256,10 @@ class MemoryAccount:
         if name in self.mailboxes:
             raise SharingError(Code.ALREADY_EXISTS, f"{name} is there")
         self.mailboxes[name] = MemoryMailbox()
+
+    def guid(self, name: str) -> str:
+        self.rights(name)
+        return self.mailboxes[name].guid()
 
     def delete(self, name: str) -> None:
         self.demand(name, DELETE)

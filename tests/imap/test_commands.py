@@ -1,5 +1,6 @@
 """Conversations with a session over mailboxes in memory: what each command answers and changes."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -73,6 +74,7 @@ async def test_select_tells_everything_rfc3501_asks_for() -> None:
         b"* OK [UNSEEN 2] First unseen.",
         b"* OK [UIDVALIDITY 7] UIDs valid",
         b"* OK [UIDNEXT 4] Predicted next UID",
+        b"* OK [MAILBOXID (F00000000000000000000000000000007)] Ok",
         b"* OK [NOMODSEQ] No permanent modification sequences",
         b"OK [READ-WRITE] Select completed.",
     ]
@@ -389,6 +391,40 @@ async def test_binary_tells_octets_without_their_encoding() -> None:
     )
 
 
+async def test_previews_and_object_ids() -> None:
+    client = make_client(0)
+    inbox = client.account.mailboxes["INBOX"]
+    for octets, date in ((MAIL, 1_000_000_000), (MAIL, 1_000_000_000), (MAIL, 1_000_000_001)):
+        inbox.add(octets, FlagSet(), date)
+    await client.say(b"SELECT INBOX")
+    got = await client.say(b"FETCH 1 (PREVIEW PREVIEW (LAZY) THREADID)")
+    assert got[0] == b'* 1 FETCH (PREVIEW "All agreed." PREVIEW NIL THREADID NIL)'
+    got = await client.say(b"FETCH 1:3 EMAILID")
+    ids = [re.findall(rb"EMAILID \((E[0-9a-f]{40})\)\)", line)[0] for line in got[:-1]]
+    assert ids[0] == ids[1] != ids[2]  # the same immutable facts, and not
+    assert await client.say(b"SEARCH EMAILID " + ids[0]) == [
+        b"* SEARCH 1 2",
+        b"OK Search completed.",
+    ]
+    assert await client.say(b"SEARCH THREADID T1") == [b"* SEARCH", b"OK Search completed."]
+    copied = await client.say(b"COPY 3 Work")
+    assert copied[-1].startswith(b"OK [COPYUID")
+    await client.say(b"SELECT Work")
+    assert ids[2] in (await client.say(b"FETCH 1 EMAILID"))[0]
+    assert (await client.say(b"SEARCH THREADID T1!x"))[-1].startswith(b"BAD ")
+
+
+async def test_status_and_create_tell_the_mailboxid_and_the_size() -> None:
+    client = make_client(2)
+    got = await client.say(b"STATUS INBOX (SIZE MAILBOXID)")
+    mailbox_id = b"(F%032x)" % 7
+    assert got[0] == b'* STATUS "INBOX" (SIZE %d MAILBOXID %b)' % (2 * len(MAIL), mailbox_id)
+    got = await client.say(b"CREATE New")
+    assert re.fullmatch(rb"OK \[MAILBOXID \(F[0-9a-f]{32}\)\] Create completed\.", got[-1])
+    client.account.rights_on["Blind"] = Rights("k")
+    assert await client.say(b"CREATE Blind") == [b"OK Create completed."]
+
+
 async def test_literal8_is_stored_so_that_it_comes_back() -> None:
     client = make_client(0)
     sent = ENCODED.replace(b"base64", b"binary").replace(b"AP8KDQ==\r\n", b"\0\xff\n\r\n\r\r")
@@ -474,6 +510,8 @@ SEARCHES: list[tuple[bytes, list[int]]] = [
     (b"BEFORE 1-Sep-2001", []),
     (b"SENTON 7-Feb-1994", [1, 2, 3]),
     (b"SENTSINCE 8-Feb-1994", []),
+    (b"SAVEDATESUPPORTED SAVEDSINCE 1-Jan-2001", [1, 2, 3]),
+    (b"OR SAVEDBEFORE 1-Jan-2001 SAVEDON 1-Jan-2002", []),
     (b"CHARSET UTF-8 SUBJECT minutes", [1, 2, 3]),
 ]
 

@@ -20,6 +20,7 @@ or without one.  The rest is played from top to bottom:
     ! 1                 its exit status, when that is not 0
     L: drwxr-xr-x 2 alice staff home/*/Maildir    what ls -l says, of all that match, at least one
 
+MAILBOXID (RFC 8474) is heard by S lines that name it; others pass over it.
 In S, > and L lines "..." matches any text.  A word like $UIDVALIDITY is captured where it is met
 first and stands for the captured text afterwards, in every kind of line.
 """
@@ -45,6 +46,7 @@ _KINDS: Final = re.compile(
 )
 _VARIABLE: Final = re.compile(r"\$[A-Z][A-Z0-9]*(?![a-z])")
 _HOLE: Final = re.compile(r"\.\.\.|\$[A-Z][A-Z0-9]*(?![a-z])")
+_MAILBOXID: Final = re.compile(r"\[MAILBOXID \([^)]*\)\] ")
 _QUOTED_ATOM: Final = re.compile(r'"([^\s"(){%*\\\]]+)"')
 
 
@@ -232,6 +234,10 @@ class _Player:
             if got is None:
                 raise self.fail(line, f"not heard within {limit:g} s: {line.text}")
             self.heard.append(f"S: {got}")
+            if "MAILBOXID" not in line.text:
+                if got.startswith("* OK [MAILBOXID "):
+                    continue
+                got = _MAILBOXID.sub("", got)
             if self.matches(want, _plain(got) if line.kind == "S~" else got):
                 break
             if not self.here.skips or got == "(closed)":

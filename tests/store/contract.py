@@ -5,6 +5,7 @@ storage's test module subclasses StorageContract and provides the `storage` fixt
 storage with an inbox whose layout separates levels, and maybe reopens it with `again`.
 """
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -107,6 +108,15 @@ class StorageContract:
         assert inbox.read(uid) == b""
         assert inbox.read_header(uid) == b""
         assert inbox.info(uid).size == 0
+
+    def test_the_size_of_all_messages(self, storage: Storage, inbox: Mailbox) -> None:
+        assert inbox.total_size() == 0
+        add(inbox, b"Subject: a\r\n\r\nline\r\n", b"x")
+        assert inbox.total_size() == len(b"Subject: a\r\n\r\nline\r\n") + 1
+        with contextlib.closing(storage.open(INBOX)) as another:
+            assert another.total_size() == inbox.total_size()
+        inbox.expunge(inbox.uids()[:1])
+        assert inbox.total_size() == 1
 
     def test_flags_and_dates_are_kept(self, storage: Storage, inbox: Mailbox) -> None:
         [uid] = add(inbox, HELLO, flags=FLAGGED, date=1_000_000_000)
@@ -475,8 +485,11 @@ class StorageContract:
 
     def test_guids_stay(self, storage: Storage, work: Mailbox) -> None:
         guid = storage.guid(("Work",))
+        assert work.guid() == guid
         assert len(guid) == 32
         int(guid, 16)
         storage.rename(("Work",), ("Play",))
         assert storage.guid(("Play",)) == guid
+        with contextlib.closing(storage.open(("Play",))) as play:
+            assert play.guid() == guid
         assert storage.guid(INBOX) != guid

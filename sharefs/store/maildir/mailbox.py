@@ -73,6 +73,9 @@ class MaildirMailbox(Mailbox):
     def generation(self) -> int:  # type: ignore[override]  # as above
         return self.picture.generation
 
+    def guid(self) -> str:
+        return self.picture.know_guid()
+
     def sync(self) -> bool:
         return self.picture.sync()
 

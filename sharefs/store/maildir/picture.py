@@ -12,6 +12,7 @@ lock.  Only the numbering of messages is locked (uidlist.py).  The rules:
 
 import contextlib
 import errno
+import hashlib
 import logging
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -144,6 +145,16 @@ class Picture:
         if not self.uidvalidity:
             self.load()
         return self.uidvalidity
+
+    def know_guid(self) -> str:
+        """From the list.  Where that has none yet, what stays when the directory is renamed."""
+        if not self._guid:
+            self.know_uidvalidity()
+        if not self._guid:
+            status = self.site.directory.stat()
+            place = f"{status.st_dev}.{status.st_ino}.{self.uidvalidity}"
+            return hashlib.blake2b(place.encode(), digest_size=16).hexdigest()
+        return self._guid
 
     def sync(self, *, force: bool = False) -> bool:
         """Returns whether anything changed.

@@ -135,6 +135,18 @@ class PrivateSeenMailbox(Mailbox):
     def info(self, uid: int) -> MessageInfo:
         return self._shared.info(uid)
 
+    def size(self, uid: int) -> int:
+        return self._shared.size(uid)
+
+    def known_sizes(self, uids: Sequence[int]) -> list[int | None]:
+        return self._shared.known_sizes(uids)
+
+    def total_size(self) -> int:
+        return self._shared.total_size()
+
+    def guid(self) -> str:
+        return self._shared.guid()
+
     def identity_of(self, uid: int) -> str:
         return self._shared.identity_of(uid)
 
