@@ -85,7 +85,10 @@ class Database:
             prepared = place.prepare(directory)
             self._inode, self._changed = prepared.inode, prepared.changed
             self._reserve = Reserve(directory)
-            sql = _connect(str(prepared.path))
+            try:
+                sql = _connect(str(prepared.path))
+            except sqlite3.Error as error:  # gone or closed again since it was prepared
+                raise Unusable(f"{prepared.path}: {error}") from error
             try:
                 self._adopt(sql, interrupted=prepared.interrupted)
             except DAMAGE as error:
