@@ -84,10 +84,15 @@ class View:
         first = self.seq_of(uids[0])
         if self._uids[first - 1 : first - 1 + len(uids)] == uids:
             return range(first, first + len(uids))
-        if len(uids) < len(self._uids) // 16:
+        if not uids or len(uids) < len(self._uids) // 16:
             return [self.seq_of(uid) for uid in uids]
+        first, last = self._uids[0], self._uids[-1]
+        if last - first == len(self._uids) - 1:  # nothing was ever expunged in between
+            if min(uids) < first or max(uids) > last:
+                raise KeyError(uids)
+            return [uid - first + 1 for uid in uids]
         places = dict(zip(self._uids, range(1, len(self._uids) + 1), strict=True))
-        return [places[uid] for uid in uids]
+        return [*map(places.__getitem__, uids)]
 
     def uid_of(self, seq: int) -> int:
         """Raises IndexError outside 1..len."""

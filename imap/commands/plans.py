@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from typing import Final
 
 from imap.commands.kept import NOTHING_KNOWN, Known
 from imap.commands.messages import resolve
 from imap.commands.objectids import octets_of
 from imap.commands.session import Selected
-from imap.view import View
 from imap.wire import search_keys as key
 from imap.wire.search_keys import SearchKey
 from sharefs import message
@@ -25,6 +25,8 @@ from sharefs.store.interface import Mailbox, MessageInfo
 _SYSTEM: Final = {name: flag for flag, name in NAMES.items()}
 
 Uids = Sequence[int]
+
+FEW: Final = 500  # messages that are cheaper asked for their flags one by one
 
 
 @dataclass(slots=True)
@@ -87,6 +89,9 @@ def compile_key(
         return plan if narrowed is None else _looked_up(plan, narrowed)
 
     def from_scratch(tree: SearchKey) -> Plan:
+        flag_test = _flag_test(tree)
+        if flag_test is not None:
+            return _flagged(mailbox, flag_test)
         match tree:
             case key.All():
                 return Plan(0, list)
@@ -96,8 +101,8 @@ def compile_key(
                 return _any(compiled(left), compiled(right))
             case key.Not(inner):
                 return _none_of(compiled(inner))
-            case key.HasFlag() | key.HasKeyword():
-                return Plan(0, _flag_picker(tree, mailbox, view))
+            case key.HasFlag() | key.HasKeyword():  # \\Recent: others have a test of their own
+                return Plan(0, lambda uids: [uid for uid in uids if uid in view.recent])
             case key.SequenceIs(numbers):
                 return _among(resolve(selected, numbers, by_uid=False))
             case key.ModseqIs():
@@ -133,7 +138,7 @@ def _looked_up(plan: Plan, narrowed: Narrowed) -> Plan:
     """The same plan, for messages that an index is not certain about."""
     certain, possible = narrowed.certain, narrowed.possible
     if not possible:
-        return Plan(0, lambda uids: [uid for uid in uids if uid in certain])
+        return Plan(0, lambda uids: list(filter(certain.__contains__, uids)))
 
     def pick(uids: Uids) -> list[int]:
         found = set(plan.pick([uid for uid in uids if uid in possible and uid not in certain]))
@@ -151,8 +156,8 @@ def _in_text(octets: bytes, text: str) -> bool:
 
 
 def _among(named: Uids) -> Plan:
-    chosen = frozenset(named)
-    return Plan(0, lambda uids: [uid for uid in uids if uid in chosen])
+    """named: ascending."""
+    return Plan(0, lambda uids: _both(named, uids))
 
 
 def _tested(cost: int, test: Callable[[int], bool]) -> Plan:
@@ -200,37 +205,54 @@ def _none_of(plan: Plan) -> Plan:
     return Plan(plan.cost, pick)
 
 
-def _flag_picker(
-    tree: key.HasFlag | key.HasKeyword, mailbox: Mailbox, view: View
-) -> Callable[[Uids], list[int]]:
-    if isinstance(tree, key.HasKeyword):
-        wanted = tree.keyword.casefold()
-        return _flagged(
-            mailbox, lambda flags: any(keyword.casefold() == wanted for keyword in flags.keywords)
-        )
-    if tree.flag not in _SYSTEM:
-        return lambda uids: [uid for uid in uids if uid in view.recent]
-    if tree.flag == "\\Seen":
-        return lambda uids: _none_of(Plan(0, lambda _: list(mailbox.unseen()))).pick(uids)
-    flag = _SYSTEM[tree.flag]
-    return _flagged(mailbox, lambda flags: bool(flags.system & flag))
+def _flag_test(tree: SearchKey) -> Callable[[FlagSet], bool] | None:
+    """What tree asks of a message's flags, if it asks for nothing else.  \\Recent is no flag."""
+    match tree:
+        case key.HasKeyword(keyword):
+            wanted = keyword.casefold()
+            return lambda flags: any(one.casefold() == wanted for one in flags.keywords)
+        case key.HasFlag(name) if name in _SYSTEM:
+            flag = _SYSTEM[name]
+            return lambda flags: bool(flags.system & flag)
+        case key.Not(inner):
+            test = _flag_test(inner)
+            return None if test is None else lambda flags: not test(flags)
+        case key.Or(left, right):
+            one, other = _flag_test(left), _flag_test(right)
+            if one is None or other is None:
+                return None
+            return lambda flags: one(flags) or other(flags)
+        case key.And(keys):
+            tests = [test for test in map(_flag_test, keys) if test is not None]
+            if len(tests) < len(keys):
+                return None
+            return lambda flags: all(test(flags) for test in tests)
+    return None
 
 
-def _flagged(mailbox: Mailbox, test: Callable[[FlagSet], bool]) -> Callable[[Uids], list[int]]:
-    """Tests each different set of flags once; a mailbox has few."""
-    known: dict[FlagSet, bool] = {}
+def _flagged(mailbox: Mailbox, test: Callable[[FlagSet], bool]) -> Plan:
+    """Asks each different set of flags once; a mailbox has few."""
 
-    def matches(uid: int) -> bool:
-        try:
-            flags = mailbox.flags_of(uid)
-        except KeyError:
-            return False  # expunged meanwhile
-        found = known.get(flags)
-        if found is None:
-            found = known[flags] = test(flags)
-        return found
+    def pick(uids: Uids) -> list[int]:
+        if len(uids) < FEW:
+            flags = mailbox.flags_of_each(uids)
+            return [
+                uid for uid, one in zip(uids, flags, strict=True) if one is not None and test(one)
+            ]
+        groups = [group for flags, group in mailbox.by_flags() if test(flags)]
+        if not groups:
+            return []
+        found = sorted(chain.from_iterable(groups)) if len(groups) > 1 else [*groups[0]]
+        return found if uids == mailbox.uids() else _both(found, uids)
 
-    return lambda uids: list(filter(matches, uids))
+    return Plan(0, pick)
+
+
+def _both(some: Uids, others: Uids) -> list[int]:
+    """Those in both, ascending as both do."""
+    if len(some) > len(others):
+        some, others = others, some
+    return list(filter(set(others).__contains__, some))
 
 
 def _date_plan(reader: Reader, of: key.DateOf, when: key.When, day: date) -> Plan:

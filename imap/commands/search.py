@@ -7,6 +7,7 @@ from imap.commands.finding import find, highest_of, wants_modseqs
 from imap.commands.replies import LOST, Reply, ok
 from imap.commands.session import Session
 from imap.wire import Command, Cursor, ProtocolError
+from imap.wire import format as wire
 from imap.wire.esearch import Returning, esearch, parse_returning
 from imap.wire.search import parse_search
 from imap.wire.search_keys import SearchKey
@@ -75,10 +76,8 @@ def tell_found(
     view = selected.view
     if returning is None:
         numbers = found if by_uid else view.seqs_of(found)
-        told = "".join([f" {number}" for number in numbers])
-        if modseq is not None:
-            told += f" (MODSEQ {modseq})"
-        session.untagged(name, told.encode("ascii"))
+        told = b"" if modseq is None else b" (MODSEQ %d)" % modseq
+        session.untagged(name, wire.numbers(numbers), told)
         return
     if returning.saves:
         selected.saved = returning.saved(found)

@@ -1,7 +1,7 @@
 """Values to octets of IMAP responses: strings, flags, dates, whole response lines."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from time import gmtime
 from typing import Final, Literal
@@ -20,6 +20,7 @@ __all__ = [
     "literal",
     "literal8",
     "nstring",
+    "numbers",
     "ordered_set",
     "quoted",
     "sequence_set",
@@ -67,6 +68,11 @@ def string(octets: bytes) -> bytes:
     if len(octets) > QUOTED_LIMIT or _NOT_QUOTABLE.search(octets):
         return literal(octets)
     return quoted(octets)
+
+
+def numbers(found: Sequence[int]) -> bytes:
+    """Each with a space before it, as in SEARCH responses, of which there may be 50,000."""
+    return b" %d" * len(found) % tuple(found)
 
 
 def nstring(octets: bytes | None) -> bytes:

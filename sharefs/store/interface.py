@@ -9,11 +9,12 @@ caller serialises the calls on one object (imap.service does, with one lock for 
 
 import abc
 import enum
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeAlias
 
 from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, NO_FLAG, FlagChange, FlagFilter, FlagSet, System
@@ -87,6 +88,10 @@ class Memento(abc.ABC):
         """As Mailbox.looks_unchanged(), since this was made."""
 
 
+# Sets of flags, none twice but by chance, and the UIDs of the messages that have them, ascending.
+FlagGroups: TypeAlias = Sequence[tuple[FlagSet, Sequence[int]]]
+
+
 class Saver(abc.ABC):
     """Adds messages to one mailbox, all or none (RFC 3502).  A context manager.
 
@@ -141,6 +146,7 @@ class Mailbox(abc.ABC):
     generation: int
     _unseen: tuple[int, Sequence[int]] | None = None  # generation and unseen()
     _total: tuple[Sequence[int], int] | None = None  # uids() and total_size()
+    _by_flags: "tuple[int, FlagGroups] | None" = None  # generation and by_flags()
 
     def backing(self) -> "Mailbox":
         """The storage's own mailbox, where this object only lays something over one.
@@ -215,6 +221,22 @@ class Mailbox(abc.ABC):
             uids = [uid for uid in self.uids() if not flags_of(uid).system & seen]
             self._unseen = self.generation, uids
         return self._unseen[1]
+
+    def by_flags(self) -> "FlagGroups":
+        """All messages, those with the same flags together.  Remembered until something changes.
+
+        A mailbox has few different sets of flags, so what asks for flags need look at those alone.
+        """
+        uids = self.uids()
+        if self._by_flags is None or self._by_flags[0] != self.generation:
+            found = self.flags_of_each(uids)
+            groups: dict[int, list[int]] = defaultdict(list)
+            for which, uid in zip(map(id, found), uids, strict=True):
+                groups[which].append(uid)
+            sets = {id(flags): flags for flags in found}
+            told = [(flags, groups[which]) for which, flags in sets.items() if flags is not None]
+            self._by_flags = self.generation, told
+        return self._by_flags[1]
 
     @abc.abstractmethod
     def recent(self, *, claim: bool) -> frozenset[int]:

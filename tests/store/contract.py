@@ -190,6 +190,31 @@ class StorageContract:
             assert other.flags_of(2) == FLAGGED
             assert other.changes_since(before) == Changes(flags=(2,))
 
+    def test_messages_by_their_flags(self, inbox: Mailbox) -> None:
+        def told() -> dict[FlagSet, list[int]]:
+            found: dict[FlagSet, list[int]] = {}
+            for flags, uids in inbox.by_flags():
+                found[flags] = sorted([*found.get(flags, ()), *uids])
+                assert list(uids) == sorted(uids)
+            assert found == want()
+            return found
+
+        def want() -> dict[FlagSet, list[int]]:
+            found: dict[FlagSet, list[int]] = {}
+            for uid in inbox.uids():
+                found.setdefault(inbox.flags_of(uid), []).append(uid)
+            return found
+
+        assert told() == {}
+        add(inbox, HELLO, HELLO, HELLO)
+        inbox.sync()
+        before = told()
+        inbox.store_flags([1, 3], FlagChange(FlagOp.ADD, FlagSet(System.FLAGGED)))
+        assert told() != before
+        inbox.expunge([3])
+        assert [uid for _, uids in inbox.by_flags() for uid in uids] in ([1, 2], [2, 1])
+        told()
+
     def test_unseen(self, inbox: Mailbox) -> None:
         add(inbox, HELLO, HELLO)
         add(inbox, HELLO, flags=SEEN.add(FLAGGED))
