@@ -19,7 +19,8 @@ import pytest
 from benchmarks.mail import make_message
 from sharefs import message
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
-from sharefs.index import Column, MailboxIndex, database, mailbox_index
+from sharefs.index import Column, MailboxIndex, mailbox_index
+from sharefs.index import place as places
 from sharefs.index.orders import read_facts
 from sharefs.index.place import BROKEN, JOURNAL, NAME, RESERVE, drop
 from sharefs.index.query import BodyContains, HeaderContains, LargerThan, Query, TextContains
@@ -508,14 +509,14 @@ def test_a_place_that_goes_between_looking_and_opening(
     root: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A home is unmounted, or removed, just then: the answers come from memory."""
-    prepare = database.place.prepare
+    prepare = places.prepare
 
-    def then_gone(directory: Path) -> database.place.Prepared:
+    def then_gone(directory: Path) -> places.Prepared:
         prepared = prepare(directory)
         shutil.rmtree(directory)
         return prepared
 
-    monkeypatch.setattr(database.place, "prepare", then_gone)
+    monkeypatch.setattr(places, "prepare", then_gone)
     with opened(root) as mailbox, indexed(mailbox, place) as index:
         assert index.status().path is None
         check(index, mailbox)
