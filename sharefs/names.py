@@ -174,6 +174,7 @@ def storage_path(levels: Levels, naming: Naming) -> str:
     return _join(levels, naming)
 
 
+@lru_cache(maxsize=4096)
 def levels_of(path: str, naming: Naming) -> Levels:
     """The name of a path found below the root.
 

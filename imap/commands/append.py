@@ -6,7 +6,6 @@ refusal costs nobody a transfer.  Of several messages in one command all are add
 
 import enum
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from imap.commands.host import Handle
@@ -20,6 +19,7 @@ from imap.wire.sequence import format_set
 from sharefs import message
 from sharefs import rights as r
 from sharefs.errors import SharingError
+from sharefs.flags import FlagSet
 from sharefs.rights import Rights
 from sharefs.store.interface import Saver
 
@@ -73,9 +73,9 @@ async def _begin(session: Session, wanted: LiteralWanted) -> Answer | Reply:
         if head is None:
             return Answer.ACCEPT if not wanted.binary else bad("A mailbox name is no literal8.")
         names, internaldate = head.flags, head.internaldate
-        if wanted.size:
-            session.appending = await _open(session, head.mailbox)
+        mailbox = head.mailbox
     else:
+        mailbox = b""
         names, internaldate = parse_append_next(wanted.so_far)
     if not wanted.size:
         await abandon(session)
@@ -83,34 +83,47 @@ async def _begin(session: Session, wanted: LiteralWanted) -> Answer | Reply:
     if wanted.binary and wanted.size > BINARY_LIMIT:
         await abandon(session)
         return no("A literal8 may not be that long; send it as an ordinary literal.", b"TOOBIG")
-    await _begin_message(session, names, internaldate, binary=wanted.binary)
+    start = _Start(flag_set(names), int(internaldate.timestamp()) if internaldate else None)
+    if session.appending is None:
+        session.appending = await _open(session, mailbox, start)
+    else:
+        await session.appending.target.run(start.begin, session.appending)
+    session.appending.binary = bytearray() if wanted.binary else None
     return Answer.STREAM
 
 
-async def _open(session: Session, octets: bytes) -> Appending:
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """How a message begins.  internaldate: seconds since 1970."""
+
+    flags: FlagSet
+    internaldate: int | None
+
+    def begin(self, appending: Appending) -> None:
+        allowed = allowed_flags(appending.rights).apply(self.flags)
+        appending.saver.begin(allowed, self.internaldate)
+
+
+async def _open(session: Session, octets: bytes, first: _Start) -> Appending:
+    """The target, and its first message begun.  All in one go: it is one change of threads."""
     name = decode(octets)
     target = await session.host.open_target(session.account, name, r.INSERT)
 
     def start() -> Appending:
         rights = session.account.rights(name).rights
-        return Appending(target, target.mailbox.saver(), rights)
+        appending = Appending(target, target.mailbox.saver(), rights)
+        try:
+            first.begin(appending)
+        except BaseException:
+            appending.saver.abort()
+            raise
+        return appending
 
     try:
         return await target.run(start)
     except BaseException:
         target.release()
         raise
-
-
-async def _begin_message(
-    session: Session, names: tuple[str, ...], internaldate: datetime | None, *, binary: bool
-) -> None:
-    appending = session.appending
-    assert appending is not None, "a message without an APPEND"
-    flags = allowed_flags(appending.rights).apply(flag_set(names))
-    when = int(internaldate.timestamp()) if internaldate else None
-    await appending.target.run(lambda: appending.saver.begin(flags, when))
-    appending.binary = bytearray() if binary else None
 
 
 async def data(session: Session, event: LiteralData) -> Reply | None:

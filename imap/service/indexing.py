@@ -5,7 +5,9 @@ for a slice holds its lock; and the process has at least as long for itself as a
 """
 
 import logging
+import math
 import time
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
@@ -17,6 +19,8 @@ log = logging.getLogger("imap.indexing")
 
 SLICE: Final = 0.03  # seconds
 PAUSE: Final = 0.02  # seconds at least between slices
+SETTLE: Final = 0.5  # seconds without new messages before what came is indexed
+LONGEST_WAIT: Final = 10.0  # seconds that messages which keep coming put it off at most
 STUCK_PAUSE: Final = 60.0  # seconds until a file that could not be written is tried again
 
 
@@ -36,17 +40,37 @@ class Indexable(Protocol):
     def leave(self) -> None: ...
 
 
+@dataclass(slots=True)
+class _Turn:
+    """since: when it was first wanted.  due: when it may be looked at.  Times of trio's clock."""
+
+    since: float
+    due: float
+
+
 class Indexer:
     """want() what changed; run() does the work until cancelled."""
 
     def __init__(self) -> None:
-        self._wanted: dict[Indexable, None] = {}  # in turn
+        self._wanted: dict[Indexable, _Turn] = {}
         self._stuck: dict[Indexable, float] = {}  # when they may be tried again
         self._work = trio.Event()
 
-    def want(self, mailbox: Indexable) -> None:
-        """There may be something to index.  Cheap, and harmless if there is nothing."""
-        self._wanted[mailbox] = None
+    def want(self, mailbox: Indexable, *, at_leisure: bool = False) -> None:
+        """There may be something to index.  Cheap, and harmless if there is nothing.
+
+        at_leisure: messages have just come, and more may follow.  One transaction for all of them
+        takes little longer than one for each, and does not come between them.
+        """
+        now = trio.current_time()
+        turn = self._wanted.pop(mailbox, None)  # and now it is the last in the order
+        if turn is None:
+            turn = _Turn(now, now + (SETTLE if at_leisure else 0))
+        elif at_leisure:
+            turn.due = max(turn.due, min(now + SETTLE, turn.since + LONGEST_WAIT))
+        else:
+            turn.due = min(turn.due, now)
+        self._wanted[mailbox] = turn
         self._work.set()
 
     def forget(self, mailbox: Indexable) -> None:
@@ -56,20 +80,30 @@ class Indexer:
 
     async def run(self) -> None:
         while True:
-            while not self._wanted:
-                self._work = trio.Event()
-                await self._work.wait()
-            mailbox = next(iter(self._wanted))
-            del self._wanted[mailbox]
+            mailbox = await self._next()
             if self._stuck.get(mailbox, 0) > trio.current_time() or not mailbox.hold():
                 continue
             began = time.monotonic()
             try:
                 if not await self._slice(mailbox):
-                    self._wanted[mailbox] = None
+                    self.want(mailbox)
             finally:
                 mailbox.leave()
             await trio.sleep(max(PAUSE, time.monotonic() - began))
+
+    async def _next(self) -> Indexable:
+        """Wait for the first mailbox whose turn it is, and take it out."""
+        while True:
+            self._work = trio.Event()
+            mailbox, turn = min(
+                self._wanted.items(), key=lambda each: each[1].due, default=(None, None)
+            )
+            patience = math.inf if turn is None else turn.due - trio.current_time()
+            if mailbox is not None and patience <= 0:
+                del self._wanted[mailbox]
+                return mailbox
+            with trio.move_on_after(patience):
+                await self._work.wait()
 
     async def _slice(self, mailbox: Indexable) -> bool:
         """Returns whether there is nothing left to do, for now."""

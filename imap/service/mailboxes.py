@@ -157,7 +157,7 @@ class SharedHandle(Handle):
     def announce(self) -> None:
         self._opened.hint()
         if self._opened.has_index:
-            self._pool.indexer.want(self._opened)
+            self._pool.indexer.want(self._opened, at_leisure=True)
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[float]:

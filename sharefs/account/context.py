@@ -42,6 +42,8 @@ from sharefs.store.interface import Existence, Storage
 
 log: Final = logging.getLogger(__name__)
 
+MAX_DESCRIBED: Final = 10_000  # mailboxes of a namespace; a client may ask for any name
+
 NamespaceType = Literal["private", "shared", "public"]
 
 
@@ -270,12 +272,23 @@ class Context:
         link_target, resolve_link: where a symbolic link leads, if a listing found that out
         already; otherwise the path is resolved here.
         """
+        described = self._described(found)
+        owner = self._link_owner(found, link_target, resolve_link)
+        return described if owner is None else replace(described, true_owner=owner)
+
+    def _described(self, found: Found) -> AclMailbox:
+        """What the configuration says of a mailbox, which stays as it is."""
         namespace, levels = found.namespace, found.levels
+        known = namespace.described.get(levels)
+        if known is not None:
+            return known
         space, settings = namespace.settings, self.settings
         from_inbox = space.acl_defaults_from_inbox or settings.acl_defaults_from_inbox
         globals_only = space.acl_globals_only or settings.acl_globals_only
         own_file = levels and not globals_only
-        return AclMailbox(
+        if len(namespace.described) >= MAX_DESCRIBED:
+            namespace.described.clear()
+        described = namespace.described[levels] = AclMailbox(
             namespace_type=cast(NamespaceType, namespace.type),
             name=found.name,
             owner=namespace.owner or "",
@@ -287,8 +300,8 @@ class Context:
             ignored=space.acl_ignore
             or settings.acl_ignore
             or is_ignored(space.prefix, settings.acl_ignore_patterns),
-            true_owner=self._link_owner(found, link_target, resolve_link),
         )
+        return described
 
     def _default_acl_dir(self, namespace: Namespace, from_inbox: bool) -> Path | None:
         key = (namespace.settings.name, namespace.prefix)

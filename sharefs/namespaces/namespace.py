@@ -8,6 +8,7 @@ from sharefs.config.namespaces import Location, NamespaceSettings
 from sharefs.errors import SharingError
 from sharefs.names import Layout, Levels, Naming, levels_of, storage_path
 from sharefs.namespaces.patterns import INBOX
+from sharefs.sharing.policy import AclMailbox
 from sharefs.store.interface import Storage
 
 INBOX_LEVELS: Levels = (INBOX,)
@@ -37,6 +38,7 @@ class Namespace:
         self.owner = owner
         self.naming = Naming(Layout(location.layout), location.utf8)
         self._make_storage = make_storage
+        self.described: dict[Levels, AclMailbox] = {}  # kept for the viewer's account
 
     @property
     def type(self) -> str:

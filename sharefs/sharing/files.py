@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,7 @@ FILE_NAME: Final = "dovecot-acl"
 LOCK_TIMEOUT: Final = 30.0  # seconds; Dovecot's for this file
 LOCK_STALE: Final = 120.0
 MAX_SIZE: Final = 1 << 20  # octets; tens of thousands of entries.  More is an accident or an attack
+REMEMBERED: Final = 10_000  # missing files
 RECENT: Final = 2.0  # seconds; a file changed this recently may change again within one timestamp
 
 
@@ -71,6 +73,7 @@ class AclFile:
         return self.condition is Condition.MALFORMED
 
 
+@lru_cache(maxsize=4096)
 def acl_path(directory: Path) -> Path:
     return directory / FILE_NAME
 
@@ -154,6 +157,8 @@ class AclReader:
         self._clock = clock
         self._known: dict[str, tuple[_Fingerprint, AclFile]] = {}
         self._globals: dict[str, tuple[_Fingerprint, ParsedGlobals]] = {}
+        # One object for a file that is missing each time, so that equal is mostly the same.
+        self._missing: dict[str, AclFile] = {}
 
     def read(self, path: Path) -> AclFile:
         """As read_acl."""
@@ -170,7 +175,11 @@ class AclReader:
         found, status = _read(path)
         if status is not None and self._settled(status, now):
             self._known[key] = (_Fingerprint.of(status), found)
-        return found
+        if found.condition is not Condition.MISSING:
+            return found
+        if len(self._missing) >= REMEMBERED:  # a client may ask for any name
+            self._missing.clear()
+        return self._missing.setdefault(key, found)
 
     def read_globals(self, path: Path) -> ParsedGlobals:
         """A global ACL file of Dovecot 2.3.  One that is missing or unreadable spoils all rights:

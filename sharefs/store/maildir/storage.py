@@ -29,6 +29,7 @@ log = logging.getLogger(__name__)
 INBOX: Final = ("INBOX",)
 MARKER: Final = "maildirfolder"  # tells deliverers that this is a subfolder of a Maildir++
 DOOMED: Final = "..sharefs-deleted."  # hidden in both layouts: a mailbox on its way out
+PATHS: Final = 10_000  # remembered; a client may ask for any name
 DOOMED_AGE: Final = 24 * 3600  # seconds after which what a crash left of one is removed
 
 
@@ -38,6 +39,7 @@ class MaildirStorage(Storage):
     def __init__(self, config: MaildirConfig, *, egid: int | None = None) -> None:
         self.config = config
         self._egid = file_gid() if egid is None else egid
+        self._paths: dict[Levels, Path] = {}
 
     # --- places ----------------------------------------------------------------------------
 
@@ -45,6 +47,14 @@ class MaildirStorage(Storage):
         return self.config.has_inbox and len(name) == 1 and name[0].upper() == "INBOX"
 
     def mailbox_path(self, name: Levels) -> Path:
+        path = self._paths.get(name)
+        if path is None:
+            if len(self._paths) >= PATHS:
+                self._paths.clear()
+            path = self._paths[name] = self._mailbox_path(name)
+        return path
+
+    def _mailbox_path(self, name: Levels) -> Path:
         if self._is_inbox(name):
             return self.config.inbox_path or self.config.root
         return self.config.root / storage_path(name, self.config.naming)
