@@ -156,7 +156,7 @@ class Context:
         """
         mailbox = target.mailbox
         own = target.namespace.type == "private" and mailbox.true_owner is None
-        if own and mailbox.acl_dir is not None:
+        if own and mailbox.acl_dir is not None and self.settings.acl_enabled:
             file = self.policy.file_of(mailbox)
             if file.condition is Condition.NO_ACCESS:
                 why = explain_refusal(file.path, Want.READ)

@@ -112,7 +112,7 @@ TABLE: Final[dict[tuple[Act, Spot], Need]] = {
     (Act.SEE, Spot.TMP): Need((LOOKUP,), errno.ENOENT),
     (Act.SEE, Spot.MESSAGE): Need((READ, *CHANGING, POST), why="names are told by listing alone"),
     (Act.SEE, Spot.TEMPORARY): Need((READ, *CHANGING, POST)),
-    (Act.SEE, Spot.ACL): Need((LOOKUP,), errno.ENOENT),
+    (Act.SEE, Spot.ACL): Need((ADMIN,), errno.ENOENT, "who may not read it has none to obey"),
     (Act.SEE, Spot.CONTROL): Need((LOOKUP,), errno.ENOENT),
     (Act.LIST, Spot.MAILBOX): Need((LOOKUP,), errno.ENOENT),
     (Act.LIST, Spot.CUR): Need((READ,)),

@@ -224,6 +224,7 @@ class AclChanges(ViewTree):
         if node.is_dir or self.seat(node).box is not seat.box:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         self.demand(seat.box, caller, Need((ADMIN,)))
+        self.demand_disposable(node)
         fd = self.gate.open_file(node, os.O_RDONLY)
         try:
             octets = os.pread(fd, MAX_SIZE + 1, 0)
@@ -231,11 +232,11 @@ class AclChanges(ViewTree):
             os.close(fd)
         if old[1] != ACL_LOCK:
             await self._replace(seat.box, octets)
-            await self.remove_file(*old, caller)
+            self.dispose(node)
             return
         # The very lock that we need for it: its holder gives it up by this rename.
         demand_acl(octets)
-        await self.remove_file(*old, caller)
+        self.dispose(node)
         await self._replace(seat.box, octets)
 
 

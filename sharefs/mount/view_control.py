@@ -239,13 +239,14 @@ class ControlFiles(ViewTree):
         if node.is_dir or seat.box is not box or seat.spot is not Spot.CONTROL:
             raise OSError(errno.EPERM, os.strerror(errno.EPERM))
         self.demand(box, caller, Need((WRITE,)))
+        self.demand_disposable(node)
         fd = self.gate.open_file(node, os.O_RDONLY)
         try:
             octets = os.pread(fd, MAX_KEYWORDS + 1, 0)
         finally:
             os.close(fd)
         await self.act(box, lambda account, name: _install_keywords(account, name, octets))
-        await self.remove_file(*old, caller)
+        self.dispose(node)
 
 
 def demand_same_letters(before: Keywords, after: Keywords, octets: bytes) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
+from sharefs import fsops
 from sharefs.account import Account
 from sharefs.errors import Code, SharingError
 from sharefs.fsops import Ownership
@@ -441,6 +442,18 @@ class ViewTree(Acting):
     ) -> None:
         self.rights(self._parent_seat(source[0]).box, caller)
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def demand_disposable(self, node: Node) -> None:
+        """A control file that takes the place of a common one must be the viewer's to give."""
+        box = self.seat(node).box
+        if not box.is_own and next(reversed(node.names))[0] is not box.copies:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def dispose(self, node: Node) -> None:
+        """It has served its purpose.  Nothing is asked: the rights may be others by now."""
+        holder, name = next(reversed(node.names))
+        fsops.unlink(name, dir_fd=self.directory(holder), missing_ok=True)
+        self.lost(node, holder, name)
 
     def may_link(self, node: Node, dest: tuple[Node, str], caller: Caller) -> None:
         parent, name = dest

@@ -176,6 +176,12 @@ def rmdir_as_far_as_it_goes(path: Path) -> None:
             raise
 
 
+def acl_replaced(box: Path) -> None:
+    """As editors do it."""
+    opened(CREATE, b"user=carol lr\n")(box / "new-acl")
+    os.rename(box / "new-acl", box / ACL)
+
+
 def chgrp(path: Path) -> None:
     os.chown(path, -1, os.getgid())
 
@@ -253,12 +259,16 @@ ROWS: Final = [
     Row("move to own mailbox", "rte", to_own(READ_ME)),
     Row("move deleted to own mailbox", "re", to_own(DOOMED)),
     Row("link to own mailbox", "r", link_to_own(READ_ME)),
-    Row("read ACL file", "a", on(ACL, opened(os.O_RDONLY))),
-    Row("write ACL file", "a", on(ACL, opened(os.O_WRONLY | os.O_TRUNC, b"user=carol lr\n"))),
+    Row("read ACL file", "a", on(ACL, opened(os.O_RDONLY)), "ENOENT"),
+    Row("write ACL file", "a", on(ACL, opened(os.O_WRONLY | os.O_TRUNC, b"user=carol lr\n")),
+        "ENOENT"),
     Row("append to ACL file", "a",
-        on(ACL, opened(os.O_WRONLY | os.O_APPEND, b"user=carol lr\n"))),
-    Row("truncate ACL file", "a", on(ACL, lambda path: os.truncate(path, 0))),
-    Row("remove ACL file", "a", on(ACL, os.unlink)),
+        on(ACL, opened(os.O_WRONLY | os.O_APPEND, b"user=carol lr\n")),
+        "ENOENT"),
+    Row("truncate ACL file", "a", on(ACL, lambda path: os.truncate(path, 0)), "ENOENT"),
+    Row("remove ACL file", "a", on(ACL, os.unlink), "ENOENT"),
+    Row("make ACL file", "a", on(ACL, opened(os.O_WRONLY | os.O_CREAT, b"user=carol lr\n"))),
+    Row("put ACL file in place", "ra", acl_replaced),
     Row("remove tmp", "x", on("tmp", rmdir_as_far_as_it_goes)),
     Row("make a mailbox below", "k", lambda box: os.mkdir(f"{box}.Sub")),
     Row("chmod message", "", on(READ_ME, lambda path: os.chmod(path, 0o666)), "EPERM",

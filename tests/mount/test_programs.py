@@ -297,3 +297,99 @@ def test_our_server_on_the_mount_and_beside_it(office: Office) -> None:
         uids = [client.uid("SEARCH", "ALL")[1] for client in (one, two)]
         assert uids[0] == uids[1]
         assert len(uids[0][0].split()) == 6
+
+
+def test_dovecot_keeps_everything_on_the_mount(office: Office) -> None:
+    """Its defaults: indexes, uidlists, caches and locks beside the messages, memory-mapped.
+
+    Two users work on one mailbox at once.  What bob's process keeps is a copy of his own.
+    """
+    users = [
+        MailUser(name, UIDS[name], UIDS[name], office.world.home(name)) for name in ("alice", "bob")
+    ]
+    office.world.as_user("alice", share_fully)
+    work = office.world.maildir("alice", ".Work")
+    config = f"mail_location = maildir:{office.mount.top}/%u\n"
+    with private_dovecot(config, users) as dovecot:
+        with dovecot.imap("alice") as alice, dovecot.imap("bob") as bob:
+            alice.select("Work")
+            bob.select("shared.alice.Work")
+            for turn in range(6):
+                writer, reader, box = (
+                    (bob, alice, "shared.alice.Work") if turn % 2 else (alice, bob, "Work")
+                )
+                assert writer.append(box, "", "", message(f"Turn {turn}"))[0] == "OK"
+                wait_until(partial(has, reader, "SUBJECT", f'"Turn {turn}"'), 5, dovecot.log_text)
+                (number,) = writer_finds(writer, turn)
+                assert writer.store(number, "+FLAGS", "(\\Answered todo)")[0] == "OK"
+                criteria = ("ANSWERED", "KEYWORD", "todo", "SUBJECT", f'"Turn {turn}"')
+                wait_until(partial(has, reader, *criteria), 5, dovecot.log_text)
+            assert bob.store("1", "+FLAGS", "(\\Deleted)")[0] == "OK"
+            bob.expunge()
+            wait_until(lambda: has(alice, "ALL", count=7), 5, dovecot.log_text)
+        for name in ("dovecot.index.log", "dovecot-uidlist", "dovecot-keywords"):
+            assert (work / name).stat().st_uid == UIDS["alice"], name
+        copies = list((office.world.top / "state").glob(f"{UIDS['bob']}-*/dovecot*"))
+        assert {"dovecot.index.log", "dovecot-uidlist"} <= {path.name for path in copies}
+        assert "todo" in (work / "dovecot-keywords").read_text()
+        with dovecot.imap("alice") as alice:  # from the files, not from memory
+            assert alice.select("Work")[1] == [b"7"]
+            assert has(alice, "KEYWORD", "todo", count=6)
+        bad = [
+            line for line in dovecot.log_text().splitlines() if "Error" in line or "Panic" in line
+        ]
+        assert not bad
+
+
+def share_fully(account: Any) -> None:
+    account.set_acl("Work", user("bob"), Mode.REPLACE, Rights.parse("lrswite"))
+
+
+def has(client: Any, *criteria: str, count: int | None = None) -> bool:
+    client.noop()
+    found = client.search(None, *criteria)[1][0].split()
+    return bool(found) if count is None else len(found) == count
+
+
+def writer_finds(client: Any, turn: int) -> list[str]:
+    client.noop()
+    return [one.decode() for one in client.search(None, "SUBJECT", f'"Turn {turn}"')[1][0].split()]
+
+
+def test_our_server_for_a_viewer_on_the_mount_and_the_owner_beside_it(office: Office) -> None:
+    """bob's session reads alice's mailbox by way of the view, hers by way of the files."""
+    office.world.as_user("alice", share_fully)
+    people = {
+        name: MailUser(name, UIDS[name], UIDS[name], office.world.home(name))
+        for name in ("alice", "bob")
+    }
+    with (
+        private_server(SERVERS.format(path="~/Maildir"), [people["alice"]]) as beside,
+        private_server(SERVERS.format(path=office.seen("%{user}")), [people["bob"]]) as above,
+        beside.imap("alice") as alice,
+        above.imap("bob") as bob,
+    ):
+
+        def logs() -> str:
+            return above.log_text() + beside.log_text()
+
+        folders = b" ".join(line for line in bob.list()[1] if isinstance(line, bytes))
+        assert b"shared/alice/Work" in folders
+        alice.select("Work")
+        assert bob.select("shared/alice/Work")[0] == "OK", logs()
+        for turn in range(4):
+            (writer, box), (reader, _) = [(alice, "Work"), (bob, "shared/alice/Work")][
+                :: 1 if turn % 2 else -1
+            ]
+            assert writer.append(box, "", "", message(f"Turn {turn}"))[0] == "OK", logs()
+            wait_until(partial(has, reader, "SUBJECT", f'"Turn {turn}"'), 5, logs)
+            (number,) = writer_finds(writer, turn)
+            assert writer.store(number, "+FLAGS", "(\\Flagged todo)")[0] == "OK", logs()
+            criteria = ("FLAGGED", "KEYWORD", "todo", "SUBJECT", f'"Turn {turn}"')
+            wait_until(partial(has, reader, *criteria), 5, logs)
+        assert bob.store("1", "+FLAGS", "(\\Deleted)")[0] == "OK", logs()
+        bob.expunge()
+        wait_until(lambda: has(alice, "ALL", count=5), 5, logs)
+        assert "Traceback" not in logs()
+    work = office.world.maildir("alice", ".Work")
+    assert {path.stat().st_uid for path in work.rglob("*")} == {UIDS["alice"]}
