@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sharefs.account import shares
+from sharefs.account.belongings import Belongings
 from sharefs.account.context import Context, Target, explained, log
 from sharefs.account.opening import creation_for, make_root
 from sharefs.acl import Acl
@@ -222,9 +223,11 @@ def rename(context: Context, old: str, new: str) -> None:
         return
     make_if_automatic(context, source)
     had_acl = _has_acl_below(context, source.found)
+    belongings = Belongings(context, source.found)
     with refusals(old, "rename", source.namespace):
         source.demand_unmoved()
         source.storage.rename(source.levels, place.levels)
+    belongings.follow(place)
     if had_acl:
         derive(shares.shares_of(context, source.namespace))
 

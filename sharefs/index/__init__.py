@@ -6,8 +6,8 @@ message that is not indexed is read instead.  See docs/index.md.
 
 from sharefs.index.mailbox_index import MailboxIndex
 from sharefs.index.modseqs import Modseqs
-from sharefs.index.place import drop
+from sharefs.index.place import drop, follow_rename
 from sharefs.index.rows import Column
 from sharefs.index.status import Status
 
-__all__ = ["Column", "MailboxIndex", "Modseqs", "Status", "drop"]
+__all__ = ["Column", "MailboxIndex", "Modseqs", "Status", "drop", "follow_rename"]

@@ -6,6 +6,7 @@ name and is for nobody else's eyes.  Whatever breaks a rule is not opened: the i
 """
 
 import contextlib
+import logging
 import os
 import stat
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from typing import Final
 from sharefs import fsops
 from sharefs.fsops import Entry
 from sharefs.permissions.inherit import DEFAULTS
+
+log = logging.getLogger(__name__)
 
 NAME: Final = "sharefs.index.sqlite3"
 JOURNAL: Final = NAME + "-journal"
@@ -134,3 +137,22 @@ def drop(directory: Path, *, forget: bool = False) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     return gone
+
+
+def follow_rename(old: Path, new: Path) -> None:
+    """Let an index go along with its mailbox, which was renamed.  Raises nothing.
+
+    Only a directory that holds nothing but an index: its files then stay as they are, and nobody
+    takes them for put there by somebody else.  Where that cannot be, one is built anew.
+    """
+    try:
+        names = set(os.listdir(old))
+        if NAME not in names or not names <= {NAME, JOURNAL, BROKEN, RESERVE}:
+            return
+        drop(new, forget=True)  # of a mailbox that had the name before
+        fsops.make_dirs(new.parent, DEFAULTS)
+        fsops.rename_new(Entry(None, old), Entry(None, new))
+    except FileNotFoundError:
+        return
+    except (OSError, Unusable) as error:
+        log.info("the index in %s stays behind: %s", old, error)
