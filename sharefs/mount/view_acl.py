@@ -6,6 +6,7 @@ that does not parse changes nothing.  ACL file, list cache and sharing map chang
 
 import errno
 import os
+from dataclasses import replace
 from typing import Final
 
 from sharefs.acl import Acl, Mode
@@ -14,6 +15,7 @@ from sharefs.identifiers import Identifier, Signed
 from sharefs.mount.acting_attributes import STATUS
 from sharefs.mount.acting_files import KEPT_FLAGS
 from sharefs.mount.caller import Caller
+from sharefs.mount.changes import Change
 from sharefs.mount.handles import Handle
 from sharefs.mount.nodes import Node
 from sharefs.mount.policy import ACL_FILE, Need, Spot
@@ -198,6 +200,32 @@ class AclChanges(ViewTree):
         content[offset : offset + len(octets)] = octets
         handle.changed = True
         return len(octets)
+
+    def change(self, node: Node, change: Change, handle: Handle | None) -> None:
+        """Cut short or lengthened it is what is written, too.  By name alone that cannot be
+        looked at as a whole: EPERM."""
+        if change.size is None or node.is_dir or self.seat(node).spot is not Spot.ACL:
+            super().change(node, change, handle)
+            return
+        if handle is None or handle.content is None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+        if change.size > MAX_SIZE:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        handle.content.extend(bytes(max(0, change.size - len(handle.content))))
+        del handle.content[change.size :]
+        handle.changed = True
+        super().change(node, replace(change, size=None), handle)
+
+    async def remove_file(self, parent: Node, name: str, caller: Caller) -> None:
+        """Without its ACL a mailbox is shared with nobody, and the sharing map says so."""
+        seat = parent.place
+        if name == ACL_FILE and seat is not None and seat.spot is Spot.MAILBOX:
+            node, _ = self.find(parent, name, caller)
+            self.may_remove(parent, name, node, caller)
+            await self._replace(seat.box, b"")
+            self.dispose(node)
+        else:
+            await super().remove_file(parent, name, caller)
 
     async def flush(self, handle: Handle) -> None:
         """close(2) puts the new ACL in force, or says EINVAL and leaves the old one."""

@@ -230,3 +230,41 @@ def test_a_new_mailbox_takes_its_parents_acl_and_owner(place: tuple[World, Mount
     assert outcome(lambda: BOB.run(os.rmdir, home / ".shared.alice.Team.Sub")) == "EACCES"
     assert outcome(lambda: BOB.run(os.mkdir, home / "plain")) == "EPERM"
     assert outcome(lambda: BOB.run(os.mkdir, mount.top / "bob2")) == "EPERM"
+
+
+def test_cutting_an_acl_short_is_changing_it(place: tuple[World, Mount]) -> None:
+    """By ftruncate(2) and by unlink(2): what parses counts, and the map follows."""
+    world, mount = place
+    box = make_box(world, "Cut", "lr")
+    file = mount.top / "alice" / ".Cut" / "dovecot-acl"
+    ALICE.run(file.write_text, "user=bob lr\nuser=carol lr\n")
+    assert "user/carol/alice" in world.map_path.read_text()
+    assert outcome(lambda: ALICE.run(os.truncate, file, 14)) == "EPERM"
+
+    def cut(size: int) -> None:
+        fd = os.open(file, os.O_WRONLY)
+        os.ftruncate(fd, size)
+        os.close(fd)
+
+    assert outcome(lambda: ALICE.run(cut, 14)) == "EINVAL"
+    assert (box / "dovecot-acl").read_text() == "user=bob lr\nuser=carol lr\n"
+    ALICE.run(cut, 12)
+    assert (box / "dovecot-acl").read_text() == "user=bob lr\n"
+    assert "user/carol/alice" not in world.map_path.read_text()
+
+    def rewrite() -> str:
+        fd = os.open(file, os.O_RDWR)
+        try:
+            assert os.read(fd, 100) == b"user=bob lr\n"
+            os.ftruncate(fd, 0)
+            os.pwrite(fd, b"user=dave l\n", 0)
+            return os.pread(fd, 100, 0).decode()
+        finally:
+            os.close(fd)
+
+    assert ALICE.run(rewrite) == "user=dave l\n"
+    assert (box / "dovecot-acl").read_text() == "user=dave l\n"
+    assert "user/dave/alice" in world.map_path.read_text()
+    ALICE.run(os.unlink, file)
+    assert not (box / "dovecot-acl").exists()
+    assert "user/dave/alice" not in world.map_path.read_text()
