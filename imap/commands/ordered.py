@@ -1,5 +1,6 @@
 """SORT and THREAD: RFC 5256, with RETURN of RFC 5267 section 3."""
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -13,12 +14,13 @@ from imap.wire.esearch import parse_returning
 from imap.wire.sort import parse_sort, parse_thread, threads
 from sharefs import rights as r
 from sharefs.index.orders import read_facts
-from sharefs.ordering.facts import Facts, Relation
+from sharefs.ordering.facts import Facts, Relation, relation_of
 from sharefs.ordering.forest import Forest
 from sharefs.ordering.references import thread_by_references, thread_by_refs
 from sharefs.ordering.sorting import Criterion, SortKey, sort_messages
 from sharefs.ordering.subjects import thread_by_subject
 
+_NUMBER: Final = re.compile(rb"[0-9]+")
 _ALGORITHMS: Final[dict[str, Callable[[Iterable[Relation]], Forest]]] = {
     "ORDEREDSUBJECT": thread_by_subject,
     "REFERENCES": thread_by_references,
@@ -81,34 +83,51 @@ async def _thread(session: Session, command: Command, *, by_uid: bool) -> Reply:
     if found is None:
         return LOST
     selected = session.current()
-    known = await _relations(selected.handle, found)
-    view = selected.view
-
-    def told() -> bytes:
-        forest = _ALGORITHMS[request.algorithm](known)
-        numbers: Sequence[int] = forest.uids
-        if not by_uid:
-            named = [uid for uid in forest.uids if uid]
-            seqs = dict(zip(named, view.seqs_of(named), strict=True))
-            numbers = [seqs[uid] if uid else 0 for uid in forest.uids]
-        return threads(forest.roots, forest.children, numbers)
-
-    text = await session.host.blocking(told)
+    text = await _threads(session, selected.handle, request.algorithm, found)
+    if not by_uid:
+        text = await session.host.blocking(_in_numbers, text, found, selected.view.seqs_of(found))
     session.untagged(b"THREAD", b" " if text else b"", text)
     return ok("Thread completed.")
 
 
-async def _relations(handle: Handle, uids: list[int]) -> list[Relation]:
-    def ask() -> list[Relation]:
-        index = handle.index()
-        return [] if index is None else index.relations(uids)
+async def _threads(session: Session, handle: Handle, algorithm: str, uids: list[int]) -> bytes:
+    """The thread-list, with UIDs.  An index keeps the last one of each algorithm."""
 
-    known = await handle.run(ask)
+    def ask() -> tuple[bytes | None, list[Relation]]:
+        index = handle.index()
+        if index is None:
+            return None, []
+        kept = index.kept_threads(algorithm, uids)
+        return kept, [] if kept is not None else index.relations(uids)
+
+    def keep(text: bytes) -> None:
+        index = handle.index()
+        if index is not None:
+            index.keep_threads(algorithm, uids, text)
+
+    kept, known = await handle.run(ask)
+    if kept is not None:
+        return kept
     if len(known) < len(uids):
-        have = {relation.uid for relation in known}
+        have = {relation[0] for relation in known}
         read = await _read(handle, [uid for uid in uids if uid not in have])
-        known += map(Relation.of, read)
-    return known
+        known += map(relation_of, read)
+    text = await session.host.blocking(_threaded, algorithm, known)
+    await handle.run(keep, text)
+    return text
+
+
+def _threaded(algorithm: str, known: list[Relation]) -> bytes:
+    forest = _ALGORITHMS[algorithm](known)
+    return threads(forest.roots, forest.children, forest.uids)
+
+
+def _in_numbers(text: bytes, uids: Sequence[int], seqs: Sequence[int]) -> bytes:
+    """The same thread-list with other numbers."""
+    if seqs == uids:
+        return text
+    number_of = {b"%d" % uid: b"%d" % seq for uid, seq in zip(uids, seqs, strict=True)}
+    return _NUMBER.sub(lambda found: number_of[found[0]], text)
 
 
 async def _facts(handle: Handle, uids: list[int]) -> list[Facts]:

@@ -80,6 +80,9 @@ def threads(
         if node == _CLOSE:
             out.append(")")
             continue
+        if node not in children:  # most threads are of one message
+            out.append(f"({numbers[node]})")
+            continue
         out.append("(")
         below = _members(node, children, numbers, out)
         pending.append(_CLOSE)

@@ -21,7 +21,7 @@ from sharefs.index.database import DAMAGE, Database, is_damage
 from sharefs.index.harvest import Harvest, harvest
 from sharefs.index.modseqs import Modseqs
 from sharefs.index.narrow import narrow, needs_heads, needs_texts
-from sharefs.index.orders import Orders, Row
+from sharefs.index.orders import Orders
 from sharefs.index.query import Leaf, Narrowed, Query
 from sharefs.index.rows import Column, Value
 from sharefs.index.search import evaluate
@@ -396,25 +396,50 @@ class MailboxIndex:
 
     def facts(self, uids: Sequence[int]) -> list[Facts]:
         """What is known of these messages, which ascend; of some of them perhaps nothing."""
-        return self._of_each(uids, Facts)
-
-    def relations(self, uids: Sequence[int]) -> list[Relation]:
-        """The same, for threads."""
-        return self._of_each(uids, Relation)
-
-    def _of_each(self, uids: Sequence[int], kind: type[Row]) -> list[Row]:
         try:
-            return self._orders_of(uids, kind)
+            return self._facts(uids)
         except DAMAGE as error:
             self._out_of_order(error, "read")
             return []
 
     @_mending
-    def _orders_of(self, uids: Sequence[int], kind: type[Row]) -> list[Row]:
+    def _facts(self, uids: Sequence[int]) -> list[Facts]:
+        return self._orders.facts(self._database.sql, self._known_of(uids))
+
+    def relations(self, uids: Sequence[int]) -> list[Relation]:
+        """The same, for threads."""
+        try:
+            return self._relations(uids)
+        except DAMAGE as error:
+            self._out_of_order(error, "read")
+            return []
+
+    @_mending
+    def _relations(self, uids: Sequence[int]) -> list[Relation]:
+        return self._orders.relations(self._database.sql, self._known_of(uids))
+
+    def kept_threads(self, algorithm: str, uids: Sequence[int]) -> bytes | None:
+        """What was kept for the very same messages, while their rows are those that were read."""
+        try:
+            return self._kept_threads(algorithm, uids)
+        except DAMAGE as error:
+            self._out_of_order(error, "read")
+            return None
+
+    @_mending
+    def _kept_threads(self, algorithm: str, uids: Sequence[int]) -> bytes | None:
         self._ready()
-        if not self._indexed.issuperset(uids):
-            uids = [uid for uid in uids if uid in self._indexed]
-        return self._orders.rows(self._database.sql, uids, kind)
+        return self._orders.kept_threads(algorithm, uids)
+
+    def keep_threads(self, algorithm: str, uids: Sequence[int], text: bytes) -> None:
+        """Keep the threads of uids, in whatever form, until others are kept for the algorithm."""
+        self._orders.keep_threads(algorithm, uids, text)
+
+    def _known_of(self, uids: Sequence[int]) -> Sequence[int]:
+        self._ready()
+        if self._indexed.issuperset(uids):
+            return uids
+        return [uid for uid in uids if uid in self._indexed]
 
     # --- modification sequences ------------------------------------------------------------
 

@@ -3,16 +3,14 @@
 import sqlite3
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final
 
 from sharefs.errors import Code, SharingError
 from sharefs.index.damage import Damaged
 from sharefs.index.sums import sum_of
-from sharefs.ordering.facts import Facts, Relation, facts_of
+from sharefs.ordering.facts import RELATION, Facts, Relation, facts_of
 from sharefs.ordering.sorting import Criterion, sort_messages
 from sharefs.store.interface import Mailbox
-
-Row = TypeVar("Row", Facts, Relation)
 
 VALUE_LIMIT: Final = 16384  # octets of one value; a message with a longer one has no row
 READ_AT_ONCE: Final = 500  # UIDs in one query
@@ -20,9 +18,8 @@ KEPT: Final = 4  # orders of the whole mailbox
 # As many of all messages are sooner sorted with all others than picked one by one.
 SHARE: Final = 4
 
-_NAMES: Final = {
-    kind: ", ".join(f'"{name}"' for name in kind._fields) for kind in (Facts, Relation)
-}
+_FACTS: Final = ", ".join(f'"{name}"' for name in Facts._fields)
+_RELATION: Final = ", ".join(f'"{name}"' for name in RELATION)
 _MARKS: Final = ", ".join("?" * (len(Facts._fields) + 1))
 
 
@@ -61,6 +58,7 @@ class Orders:
     def __init__(self) -> None:
         self._sound: set[int] | None = None  # messages with rows, all of them checked
         self._kept: dict[tuple[Criterion, ...], array[int]] = {}
+        self._threads: dict[str, tuple[Sequence[int], bytes]] = {}
 
     def note_written(self, found: Iterable[Facts]) -> None:
         self._kept.clear()
@@ -85,7 +83,7 @@ class Orders:
         if not sound.issuperset(uids):
             return None
         if len(uids) * SHARE < len(sound):
-            return sort_messages(self.rows(database, uids, Facts), criteria)
+            return sort_messages(self.facts(database, uids), criteria)
         ordered = self._all_in_order(database, tuple(criteria))
         if len(ordered) == len(uids):
             return ordered.tolist()
@@ -105,19 +103,35 @@ class Orders:
             self._kept[criteria] = kept
         return kept
 
-    def rows(self, database: sqlite3.Connection, uids: Sequence[int], kind: type[Row]) -> list[Row]:
-        """Rows of those of uids, which ascend, that have some."""
+    def kept_threads(self, algorithm: str, uids: Sequence[int]) -> bytes | None:
+        """What keep_threads() was given for the very same messages: they never change."""
+        kept = self._threads.get(algorithm)
+        return None if kept is None or kept[0] != uids else kept[1]
+
+    def keep_threads(self, algorithm: str, uids: Sequence[int], text: bytes) -> None:
+        self._threads[algorithm] = uids, text
+
+    def facts(self, database: sqlite3.Connection, uids: Sequence[int]) -> list[Facts]:
+        """Of those of uids, which ascend, that have rows."""
+        return list(map(Facts._make, self._rows(database, uids, _FACTS)))
+
+    def relations(self, database: sqlite3.Connection, uids: Sequence[int]) -> list[Relation]:
+        """The same, for threads."""
+        return self._rows(database, uids, _RELATION)
+
+    def _rows(self, database: sqlite3.Connection, uids: Sequence[int], columns: str) -> list[Any]:
+        """columns: the UID first."""
         sound = self._checked(database)
-        sql = f"SELECT {_NAMES[kind]} FROM orders"
+        sql = f"SELECT {columns} FROM orders"
         if len(uids) * SHARE >= len(sound):
-            found = map(kind._make, database.execute(sql))
-            if len(uids) == len(sound) and sound.issuperset(uids):
-                return list(found)
+            found = database.execute(sql).fetchall()
+            if len(uids) == len(found) and sound.issuperset(uids):
+                return found
             wanted = set(uids)
-            return [row for row in found if row.uid in wanted]
-        rows: list[Row] = []
+            return [row for row in found if row[0] in wanted]
+        rows: list[Any] = []
         for at in range(0, len(uids), READ_AT_ONCE):
             some = uids[at : at + READ_AT_ONCE]
             marks = ", ".join("?" * len(some))
-            rows += map(kind._make, database.execute(f"{sql} WHERE uid IN ({marks})", some))
+            rows += database.execute(f"{sql} WHERE uid IN ({marks})", some)
         return rows

@@ -1,6 +1,6 @@
 """What of a message decides its place among others.  Pure, never raises."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from sharefs.message.addresses import Address, first_address
 from sharefs.message.dates import parse_date
@@ -33,18 +33,14 @@ class Facts(NamedTuple):
     ids: bytes
 
 
-class Relation(NamedTuple):
-    """Those of the Facts that threads are made of."""
+# Those of the Facts that threads are made of: uid, date, subject, reply, ids.  A plain tuple, for
+# it is made 50,000 times at once.
+Relation: TypeAlias = tuple[int, int, bytes, int, bytes]
+RELATION: Final = ("uid", "date", "subject", "reply", "ids")
 
-    uid: int
-    date: int
-    subject: bytes
-    reply: int
-    ids: bytes
 
-    @classmethod
-    def of(cls, facts: Facts) -> "Relation":
-        return cls(facts.uid, facts.date, facts.subject, facts.reply, facts.ids)
+def relation_of(facts: Facts) -> Relation:
+    return facts.uid, facts.date, facts.subject, facts.reply, facts.ids
 
 
 def facts_of(uid: int, header: bytes, *, arrival: int, size: int) -> Facts:

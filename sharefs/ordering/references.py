@@ -16,7 +16,7 @@ NONE: Final = -1
 # Steps up the tree for each message before loops are looked for in a way that always is fast.
 STEPS: Final = 50
 
-Place = tuple[int, int]  # date and UID: how siblings are sorted
+Place = tuple[int, ...]  # date and UID: how siblings are sorted; empty where not known yet
 
 
 def thread_by_references(messages: Iterable[Relation]) -> Forest:
@@ -46,16 +46,21 @@ class _Links:
             self._add(message)
 
     def _add(self, message: Relation) -> None:
-        own, *named = message.ids.split(b"\n")
-        node = self._node_of_message(own, message)
-        last = NONE
-        for one in named:  # (1)(A)
-            at = self._of_id.get(one)
-            if at is None:
-                at = self._of_id[one] = self._new(None)
-            if last != NONE and self.parent[at] == NONE and not self._is_below(last, at):
-                self._link(at, last)
-            last = at
+        own, *named = message[4].split(b"\n")
+        # The second message with an identifier, and one without, are known by none.
+        known = self._of_id.get(own)
+        if known is None:
+            node = self._new(message)
+            if own:
+                self._of_id[own] = node
+            if not named:
+                return
+        elif self.messages[known] is None:
+            node = known
+            self.messages[node] = message
+        else:
+            node = self._new(message)
+        last = self._chain(named)
         if self.parent[node] == last:
             return
         if self.parent[node] != NONE:  # (1)(B)
@@ -63,16 +68,17 @@ class _Links:
         if last != NONE and not self._is_below(last, node):
             self._link(node, last)
 
-    def _node_of_message(self, own: bytes, message: Relation) -> int:
-        """The second message with an identifier, and one without, are known by none."""
-        node = self._of_id.get(own) if own else None
-        if node is not None and self.messages[node] is None:
-            self.messages[node] = message
-            return node
-        made = self._new(message)
-        if own and node is None:
-            self._of_id[own] = made
-        return made
+    def _chain(self, named: Sequence[bytes]) -> int:
+        """(1)(A).  Returns the node of the last one, NONE if there is none."""
+        last = NONE
+        for one in named:
+            at = self._of_id.get(one)
+            if at is None:
+                at = self._of_id[one] = self._new(None)
+            if last != NONE and self.parent[at] == NONE and not self._is_below(last, at):
+                self._link(at, last)
+            last = at
+        return last
 
     def _new(self, message: Relation | None) -> int:
         self.messages.append(message)
@@ -126,6 +132,8 @@ class _Families:
         self._messages = links.messages
         self._children: dict[int, list[int]] = {}
         self._roots: list[int] = []
+        # Of each node; a dummy's is that of its first child, once its children are sorted.
+        self._places: list[Place] = [(each[1], each[0]) if each else () for each in self._messages]
         for node, top in enumerate(_nearest(links)):
             if self._messages[node] is None:
                 continue
@@ -133,16 +141,15 @@ class _Families:
                 self._roots.append(node)
             else:
                 self._children.setdefault(top, []).append(node)
-        self._sort_children()
-        self._place_dummies()
-
-    def _sort_children(self) -> None:
         for siblings in self._children.values():
-            siblings.sort(key=self._place)
+            if len(siblings) > 1:
+                siblings.sort(key=self._places.__getitem__)
+        self._place_dummies()
 
     def _place_dummies(self) -> None:
         """(3): a dummy stays only at the top, and only above several messages."""
         for node in [node for node in self._children if self._messages[node] is None]:
+            self._places[node] = self._places[self._children[node][0]]
             if len(self._children[node]) == 1:
                 self._roots += self._children.pop(node)
             else:
@@ -150,76 +157,70 @@ class _Families:
 
     def _first(self, node: int) -> Relation:
         """The message at node, or the first below a dummy."""
-        message = self._messages[node]
-        if message is None:
-            message = self._messages[self._children[node][0]]
+        message = self._messages[node] or self._messages[self._children[node][0]]
         assert message is not None, "below a dummy are messages"
         return message
 
-    def _place(self, node: int) -> Place:
-        message = self._first(node)
-        return message.date, message.uid
-
     def sort_roots(self) -> None:
         """(4)"""
-        self._roots.sort(key=self._place)
+        self._roots.sort(key=self._places.__getitem__)
 
     def sort_roots_by_latest(self) -> None:
-        latest = {root: self._latest(root) for root in self._roots}
-        self._roots.sort(key=lambda root: (latest[root], self._place(root)[1]))
+        latest = {root: (self._latest(root), self._places[root][1]) for root in self._roots}
+        self._roots.sort(key=latest.__getitem__)
 
     def _latest(self, root: int) -> int:
         """The date of the latest message in a thread."""
-        latest, pending = self._first(root).date, [root]
+        latest, pending = self._places[root][0], [root]
         while pending:
-            node = pending.pop()
-            message = self._messages[node]
-            if message is not None and message.date > latest:
-                latest = message.date
-            pending += self._children.get(node, ())
+            below = self._children.get(pending.pop())
+            if below:
+                latest = max(latest, self._places[below[-1]][0])  # siblings are sorted
+                pending += below
         return latest
 
     def gather_subjects(self) -> None:
         """(5), and of (6) what it makes necessary."""
+        messages, children = self._messages, self._children
         table: dict[bytes, int] = {}
-        for node in self._roots:  # (5)(B)
-            first = self._first(node)
-            if not first.subject:
+        threads = [(node, *self._first(node)[2:4]) for node in self._roots]
+        replies = {node: reply for node, _, reply in threads}
+        for node, subject, reply in threads:  # (5)(B)
+            there = table.setdefault(subject, node)
+            if there == node or messages[there] is None:
                 continue
-            there = table.setdefault(first.subject, node)
-            if self._messages[there] is None or there == node:
-                continue
-            if self._messages[node] is None or (self._first(there).reply and not first.reply):
-                table[first.subject] = node
+            if messages[node] is None or (replies[there] and not reply):
+                table[subject] = node
+        table.pop(b"", None)
         gone: set[int] = set()
         touched: set[int] = set()
-        for node in list(self._roots):  # (5)(C)
-            first = self._first(node)
-            there = table.get(first.subject, node) if first.subject else node
+        for node, subject, reply in threads:  # (5)(C)
+            there = table.get(subject, node)
             if there == node:
                 continue
-            if self._messages[there] is None:
-                joining = [node] if self._messages[node] is not None else self._children.pop(node)
-                self._children[there] += joining
-            elif first.reply and not self._first(there).reply:
-                self._children.setdefault(there, []).append(node)
+            if messages[there] is None:
+                children[there] += [node] if messages[node] else children.pop(node)
+            elif reply and not replies[there]:
+                children.setdefault(there, []).append(node)
             else:
-                dummy = len(self._messages)
-                self._messages.append(None)
-                self._children[dummy] = [there, node]
-                self._roots.append(dummy)
-                table[first.subject] = dummy
                 gone.add(there)
-                there = dummy
+                children[len(messages)] = [there, node]
+                there = table[subject] = len(messages)
+                messages.append(None)
+                self._places.append(())
+                self._roots.append(there)
             gone.add(node)
             touched.add(there)
         for node in touched:
-            self._children[node].sort(key=self._place)
-        self._roots = [node for node in self._roots if node not in gone]
-        self.sort_roots()
+            children[node].sort(key=self._places.__getitem__)
+            if messages[node] is None:
+                self._places[node] = self._places[children[node][0]]
+        if gone:
+            self._roots = [node for node in self._roots if node not in gone]
+            self.sort_roots()
 
     def forest(self) -> Forest:
-        uids = [0 if message is None else message.uid for message in self._messages]
+        uids = [0 if message is None else message[0] for message in self._messages]
         return Forest(self._roots, self._children, uids)
 
 

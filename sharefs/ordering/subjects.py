@@ -11,10 +11,10 @@ def thread_by_subject(messages: Iterable[Relation]) -> Forest:
     """Messages of one base subject are children of the earliest of them, all of one generation."""
     forest = Forest()
     first: dict[bytes, int] = {}
-    by_date = sorted(messages, key=itemgetter(Relation._fields.index("date"), 0))
-    for node, message in enumerate(by_date):
-        forest.uids.append(message.uid)
-        root = first.setdefault(message.subject, node)
+    by_date = sorted(messages, key=itemgetter(1, 0))  # date, uid
+    for node, (uid, _, subject, *_) in enumerate(by_date):
+        forest.uids.append(uid)
+        root = first.setdefault(subject, node)
         if root == node:
             forest.roots.append(node)
         else:

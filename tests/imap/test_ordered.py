@@ -155,6 +155,21 @@ async def test_refused(client: Client, command: str) -> None:
     assert got.startswith((b"BAD ", b"NO [BADCHARSET (UTF-8 US-ASCII)]"))
 
 
+async def test_threads_are_told_anew_once_a_message_came_or_went(client: Client) -> None:
+    inbox = client.account.mailboxes["INBOX"]
+    await client.say(b"SELECT INBOX")
+    for _ in range(2):
+        assert await told(client, b"UID THREAD REFS UTF-8 ALL") == [b"* THREAD ((6)(7))(4)(2 3 5)"]
+        assert await told(client, b"THREAD REFS UTF-8 2:4") == [b"* THREAD (3)(2 4)"]
+    inbox.expunge([4])
+    inbox.add(mail("new", "x@x.org", "1 Jan 2019 10:00 +0000", "new", "<e@x>"))
+    await client.say(b"NOOP")
+    for _ in range(2):
+        got = await told(client, b"UID THREAD REFS UTF-8 ALL")
+        assert got == [b"* THREAD ((6 8)(7))(2 3 5)"]
+        assert await told(client, b"THREAD REFS UTF-8 ALL") == [b"* THREAD ((4 6)(5))(1 2 3)"]
+
+
 async def test_messages_that_go_meanwhile_are_left_out(client: Client) -> None:
     await client.say(b"SELECT INBOX")
     client.account.mailboxes["INBOX"].expunge([3])

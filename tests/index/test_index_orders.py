@@ -9,7 +9,7 @@ import pytest
 
 from sharefs.index import MailboxIndex, mailbox_index
 from sharefs.index.orders import SHARE, VALUE_LIMIT, read_facts
-from sharefs.ordering.facts import Relation
+from sharefs.ordering.facts import relation_of
 from sharefs.ordering.sorting import Criterion, SortKey, sort_messages
 from sharefs.store.maildir import MaildirMailbox
 from tests.index.maildirs import fill, indexed, opened
@@ -74,7 +74,7 @@ def test_sorted_as_the_messages_say(
     for criteria in CRITERIA:
         assert index.in_order(uids, criteria) == sort_messages(read, criteria), criteria
     assert index.facts(uids) == read
-    assert index.relations(uids) == list(map(Relation.of, read))
+    assert index.relations(uids) == list(map(relation_of, read))
     assert index.in_order([], CRITERIA[0]) == []
     assert index.facts([]) == []
 
@@ -109,7 +109,7 @@ def test_what_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             assert index.in_order(uids, criteria) == sort_messages(
                 read_facts(mailbox, uids), criteria
             )
-            assert index.relations(uids) == list(map(Relation.of, read_facts(mailbox, uids)))
+            assert index.relations(uids) == list(map(relation_of, read_facts(mailbox, uids)))
             fill(root, [made_up(dice) for _ in range(3)], first=100 + 3 * round_)
             mailbox.sync()
             assert index.in_order(list(mailbox.uids()), criteria) is None

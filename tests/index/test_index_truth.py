@@ -25,7 +25,7 @@ from sharefs.index.orders import read_facts
 from sharefs.index.place import BROKEN, JOURNAL, NAME, RESERVE, drop
 from sharefs.index.query import BodyContains, HeaderContains, LargerThan, Query, TextContains
 from sharefs.index.search import matches
-from sharefs.ordering.facts import Relation
+from sharefs.ordering.facts import relation_of
 from sharefs.ordering.sorting import Criterion, SortKey, sort_messages
 from sharefs.store.maildir import MaildirMailbox
 from tests.index.maildirs import file_of, fill, indexed, numbers_of, opened
@@ -69,7 +69,7 @@ def check(index: MailboxIndex, mailbox: MaildirMailbox) -> None:
     for criteria in CRITERIA:
         assert index.in_order(uids, criteria) in (None, sort_messages(read, criteria))
     assert set(index.facts(uids)) <= set(read)
-    assert set(index.relations(uids)) <= set(map(Relation.of, read))
+    assert set(index.relations(uids)) <= set(map(relation_of, read))
     for uid, row in index.fetch(uids, [Column.ENVELOPE, Column.BODYSTRUCTURE, Column.SIZE]):
         if row is None:
             continue

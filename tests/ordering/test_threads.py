@@ -25,7 +25,7 @@ def relation(
     """ids: the message's own, then its references, with spaces between; "-" for none of its own."""
     own, *named = ids.split()
     joined = "\n".join(["" if own == "-" else own, *named]).encode()
-    return Relation(uid, uid if date is None else date, subject.encode(), int(reply), joined)
+    return uid, uid if date is None else date, subject.encode(), int(reply), joined
 
 
 def shown(forest: Forest) -> str:
@@ -145,12 +145,12 @@ class Node:
 
     def place(self) -> tuple[int, int]:
         if self.message is not None:
-            return self.message.date, self.message.uid
+            return self.message[1], self.message[0]
         return min(child.place() for child in self.children)
 
     def text(self) -> str:
         below = [child.text() for child in sorted(self.children, key=Node.place)]
-        words = [str(self.message.uid)] if self.message else []
+        words = [str(self.message[0])] if self.message else []
         words += [below[0][1:-1]] if len(below) == 1 else ["".join(below)] if below else []
         return f"({' '.join(words)})"
 
@@ -165,7 +165,7 @@ def linked(messages: list[Relation]) -> list[Node]:
         return nodes[-1]
 
     for message in messages:
-        own, *named = message.ids.split(b"\n")
+        own, *named = message[4].split(b"\n")
         known = by_id.get(own)
         if known is not None and known.message is None:
             node = known
@@ -204,26 +204,23 @@ def gathered(roots: list[Node]) -> list[Node]:
     first = {node: node.first() for node in roots}
     left = roots = sorted(roots, key=Node.place)
     for node in roots:
-        subject, there = first[node].subject, table.get(first[node].subject)
+        subject, there = first[node][2], table.get(first[node][2])
         if subject and (
             there is None
-            or (
-                there.message
-                and (not node.message or (first[there].reply and not first[node].reply))
-            )
+            or (there.message and (not node.message or (first[there][3] and not first[node][3])))
         ):
             table[subject] = node
     for node in roots:
-        there = table.get(first[node].subject)
+        there = table.get(first[node][2])
         if there is None or there is node:
             continue
         left = [one for one in left if one is not node]
         if not there.message and not node.message:
             there.children += node.children
-        elif not there.message or (first[node].reply and not first[there].reply):
+        elif not there.message or (first[node][3] and not first[there][3]):
             there.children.append(node)
         else:
-            dummy = table[first[node].subject] = Node(None, None, [there, node])
+            dummy = table[first[node][2]] = Node(None, None, [there, node])
             left = [dummy if one is there else one for one in left]
     return sorted(left, key=Node.place)
 
@@ -234,7 +231,7 @@ def plainly(messages: list[Relation]) -> str:
 
 def plain_refs(messages: list[Relation]) -> str:
     def latest(node: Node) -> int:
-        dates = [node.message.date] if node.message else []
+        dates = [node.message[1]] if node.message else []
         return max(dates + [latest(child) for child in node.children])
 
     roots = pruned(linked(messages), top=True)
@@ -277,7 +274,7 @@ def test_the_way_that_is_always_fast_finds_the_same(messages: list[Relation]) ->
 @given(mailboxes(9), st.sampled_from([thread_by_references, thread_by_refs, thread_by_subject]))
 def test_every_message_is_told_once(messages: list[Relation], algorithm: Algorithm) -> None:
     text = shown(algorithm(messages)).replace("(", " ").replace(")", " ")
-    assert sorted(map(int, text.split())) == [message.uid for message in messages]
+    assert sorted(map(int, text.split())) == [message[0] for message in messages]
 
 
 # --- messages that lie ---------------------------------------------------------------------
