@@ -372,8 +372,13 @@ class MailboxIndex:
                 raise Damaged("the text table has a wrong sum")
             self._checked_texts = True
         got = narrow(sql, leaf, self._indexed, self._textless)
-        unknown = set(self._mailbox.uids()) - self._indexed
-        return Narrowed(got.certain & self._indexed, got.possible & self._indexed | unknown)
+        possible = got.possible
+        if not self._indexed.issuperset(self._mailbox.uids()):
+            possible |= set(self._mailbox.uids()) - self._indexed
+        if self._vanished or self._ahead:  # there are rows of other messages
+            present = frozenset(self._mailbox.uids())
+            return Narrowed(got.certain & self._indexed, possible & present)
+        return Narrowed(got.certain, possible)
 
     def search(self, query: Query, uids: Sequence[int]) -> list[int]:
         """Those of uids, which ascend, that match: exactly those that a full scan would find."""
