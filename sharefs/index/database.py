@@ -244,13 +244,19 @@ class Database:
 
     def data_version(self) -> int:
         """Changes when another process has written."""
-        (version,) = self.sql.execute("PRAGMA data_version").fetchone()
-        return int(version)
+        return self._pragma("data_version")
 
     def octets(self) -> int:
-        (pages,) = self.sql.execute("PRAGMA page_count").fetchone()
-        (size,) = self.sql.execute("PRAGMA page_size").fetchone()
-        return int(pages) * int(size)
+        return self._pragma("page_count") * self._pragma("page_size")
+
+    def used_octets(self) -> int:
+        """Without what is empty and will be filled before the file grows: merging leaves a lot."""
+        pages = self._pragma("page_count") - self._pragma("freelist_count")
+        return pages * self._pragma("page_size")
+
+    def _pragma(self, name: str) -> int:
+        (value,) = self.sql.execute(f"PRAGMA {name}").fetchone()
+        return int(value)
 
     def close(self) -> None:
         """Harmless twice."""

@@ -43,6 +43,7 @@ FETCH_AT_ONCE: Final = 1000  # messages whose rows are in memory together
 SHARE_LIMIT: Final = 0.5
 FREE_OCTETS: Final = 2048  # for each message, what rows need even if a message is tiny
 BASE_OCTETS: Final = 512 * 1024  # for the file: every table begins with a page
+WORTH_MERGING: Final = 8  # segments of texts, to make room
 DEAD_LIMIT: Final = 1000  # dead rows in texts, besides one for each living message
 
 
@@ -240,6 +241,9 @@ class MailboxIndex:
             there = self._rows_of_others(taken)
             fresh = [each for each in taken if each[0] not in there]
             with_texts = self._may_grow(fresh)
+            if not with_texts and len(trigrams.segments(sql)) > WORTH_MERGING:
+                trigrams.merge(sql)  # many small segments take more room than few large ones
+                with_texts = self._may_grow(fresh)
             rows.write(sql, fresh, with_texts=with_texts)
             if with_texts and len(trigrams.segments(sql)) > trigrams.SEGMENTS_LIMIT:
                 trigrams.merge(sql)
@@ -279,7 +283,7 @@ class MailboxIndex:
         ).fetchone()
         mail += sum(got.size for _, _, got in fresh)
         allowed = SHARE_LIMIT * mail + FREE_OCTETS * (count + len(fresh)) + BASE_OCTETS
-        return bool(self._database.octets() < allowed)
+        return bool(self._database.used_octets() < allowed)
 
     # --- answering -------------------------------------------------------------------------
 

@@ -235,6 +235,19 @@ def test_a_needle_that_is_nowhere_reads_nothing(
     assert not subjects.possible
 
 
+def test_merging_leaves_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It makes the file larger for a while, with pages that are empty after it."""
+    monkeypatch.setattr(mailbox_index, "SLICE", 50)
+    monkeypatch.setattr(mailbox_index, "FREE_OCTETS", 2400)
+    monkeypatch.setattr(trigrams, "SEGMENTS_LIMIT", 12)
+    root = tmp_path / "Maildir"
+    fill(root, (make_message(number, random.Random(number)) for number in range(900)))
+    with opened(root) as mailbox, indexed(mailbox, tmp_path / "i") as index:
+        status = index.status()
+        assert status.texts == status.indexed == 900
+        assert not index.narrow(BodyContains("qqqq never there")).possible
+
+
 def test_merged_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small additions: their sums stay right, and searches ask few segments."""
     monkeypatch.setattr(mailbox_index, "SLICE", 1)
