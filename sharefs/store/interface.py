@@ -12,6 +12,7 @@ import enum
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeAlias
@@ -216,10 +217,10 @@ class Mailbox(abc.ABC):
 
     def unseen(self) -> Sequence[int]:
         """UIDs without \\Seen, ascending: for UNSEEN, which clients ask for all the time."""
+        groups = self.by_flags()
         if self._unseen is None or self._unseen[0] != self.generation:
-            flags_of, seen = self.flags_of, System.SEEN
-            uids = [uid for uid in self.uids() if not flags_of(uid).system & seen]
-            self._unseen = self.generation, uids
+            unseen = [uids for flags, uids in groups if not flags.system & System.SEEN]
+            self._unseen = self.generation, sorted(chain.from_iterable(unseen))
         return self._unseen[1]
 
     def by_flags(self) -> "FlagGroups":

@@ -206,6 +206,7 @@ class StorageContract:
             return found
 
         assert told() == {}
+        assert inbox.flags_of_each([1]) == [None]
         add(inbox, HELLO, HELLO, HELLO)
         inbox.sync()
         before = told()
@@ -213,6 +214,7 @@ class StorageContract:
         assert told() != before
         inbox.expunge([3])
         assert [uid for _, uids in inbox.by_flags() for uid in uids] in ([1, 2], [2, 1])
+        assert inbox.flags_of_each([1, 2, 3]) == [inbox.flags_of(1), inbox.flags_of(2), None]
         told()
 
     def test_unseen(self, inbox: Mailbox) -> None:

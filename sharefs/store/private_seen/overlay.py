@@ -98,13 +98,28 @@ class PrivateSeenMailbox(Mailbox):
     def flags_of(self, uid: int) -> FlagSet:
         if not self._loaded:
             self._reconcile()
-        shared = self._shared.flags_of(uid)
+        return self._pair_of(self._shared.flags_of(uid))[uid in self._files.state.seen]
+
+    def flags_of_each(self, uids: Sequence[int]) -> list[FlagSet | None]:
+        """Each different set of the shared mailbox's is looked up once."""
+        if not self._loaded:
+            self._reconcile()
+        shared, seen = self._shared.flags_of_each(uids), self._files.state.seen
+        pairs = {
+            which: (None, None) if flags is None else self._pair_of(flags)
+            for which, flags in {id(flags): flags for flags in shared}.items()
+        }
+        which = map(pairs.__getitem__, map(id, shared))
+        return [pair[uid in seen] for uid, pair in zip(uids, which, strict=True)]
+
+    def _pair_of(self, shared: FlagSet) -> tuple[FlagSet, FlagSet]:
+        """The set without and with \\Seen."""
         pair = self._merged.get(shared)
         if pair is None:
             unseen = FlagSet(shared.system & ~System.SEEN, shared.keywords)
             pair = (unseen, FlagSet(shared.system | System.SEEN, shared.keywords))
             self._merged[shared] = pair
-        return pair[uid in self._files.state.seen]
+        return pair
 
     def changes_since(self, generation: int) -> Changes:
         changes = self._shared.changes_since(self._history.shared_at(generation))
