@@ -296,7 +296,7 @@ def _status(line: str) -> str:
             code = name
         case "UIDVALIDITY":
             code = "UIDVALIDITY V"
-        case "MAILBOXID":
+        case "MAILBOXID" if tag != "*":  # those are left out as a whole
             return f"{tag} {status}"
         case "APPENDUID" | "COPYUID":
             code = f"{name} V {arguments.partition(' ')[2]}"
