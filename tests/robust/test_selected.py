@@ -57,9 +57,13 @@ def test_a_revoked_mailbox_tells_nothing(host: World) -> None:
             b"FETCH 1:* (FLAGS ENVELOPE)", b"UID FETCH 1:* FLAGS", b"SEARCH ALL", b"UID SEARCH ALL",
             b"STORE 1 +FLAGS (\\Seen)", b"UID STORE 1 +FLAGS.SILENT (\\Seen)", b"COPY 1 INBOX",
             b"UID COPY 1:* INBOX", b"MOVE 1 INBOX", b"STATUS " + BOX + b" (MESSAGES)",
+            b"FETCH 1:* MODSEQ", b"UID FETCH 1:* FLAGS (CHANGEDSINCE 1)", b"SEARCH MODSEQ 1",
+            b"STORE 1 (UNCHANGEDSINCE 9) +FLAGS (\\Seen)", b"STATUS " + BOX + b" (HIGHESTMODSEQ)",
             b"EXAMINE " + BOX,
         ):  # fmt: skip
             answer = asker.ask(b"a " + command)
+            if command.startswith(b"EXAMINE"):
+                assert answer.pop(0).startswith(b"* OK [CLOSED]")
             assert len(answer) == 1, answer
             assert answer[0].startswith(b"a NO [NONEXISTENT]"), answer
             if command.startswith(b"STATUS"):
