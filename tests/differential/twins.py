@@ -237,21 +237,25 @@ def users_below(top: Path) -> list[MailUser]:
 
 # Responses of extensions that we do not have: nobody asked for them.
 _EXTRAS = re.compile(r"\* OK \[(HIGHESTMODSEQ|NOMODSEQ|MAILBOXID|CLOSED)")
+_OTHERS = re.compile(r"\* OK\Z")  # what is left of MAILBOXID
 # \\Recent and counts of it: which session is the first to see a message is each server's matter.
 _RECENT = re.compile(r"\* \d+ RECENT")
 _PAREN = re.compile(r"\(([^()]*)\)")
 
 
-def normalised(answer: list[bytes]) -> list[str]:
+def normalised(answer: list[bytes], *, extensions: bool = False) -> list[str]:
     r"""Evens out what the standards leave open:
 
     human text after a status and its code; UIDVALIDITY; the order of flags, of attributes, of
     LIST, LSUB and STATUS responses, of FETCH items, of identifiers and letters in ACL responses;
     quotes around what needs none; the case of attributes; responses of extensions of one's own;
     \Recent; MAILBOXID; keywords in FLAGS and PERMANENTFLAGS; the charsets that BADCHARSET names.
+
+    extensions: keep the responses of extensions.
     """
     lines = [_line(raw.decode("latin-1")) for raw in answer]
-    kept = [line for line in lines if not (_EXTRAS.match(line) or _RECENT.match(line))]
+    extras = _OTHERS if extensions else _EXTRAS
+    kept = [line for line in lines if not (extras.match(line) or _RECENT.match(line))]
     untagged, tagged = kept[:-1], kept[-1]
     if all(line.split(" ")[1] in ("LIST", "LSUB", "STATUS", "MYRIGHTS") for line in untagged):
         untagged.sort()
