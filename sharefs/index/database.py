@@ -1,6 +1,7 @@
 """One SQLite connection to one index: opened safely, checked, set aside when it is wrong."""
 
 import contextlib
+import functools
 import logging
 import sqlite3
 import time
@@ -64,6 +65,7 @@ class Database:
         self._inode = self._changed = 0
         self._uidvalidity = uidvalidity
         self._reserve = Reserve(None)
+        self._unsettled = False  # numbers were written that may not be on the disk
         self.sql = self._open()
 
     # --- opening ---------------------------------------------------------------------------
@@ -120,20 +122,24 @@ class Database:
             raise Damaged("its tables are defined otherwise")
         if (about := _get(sql, schema.UIDVALIDITY)) != self._uidvalidity:
             raise Damaged(f"it is about UIDVALIDITY {about}, the mailbox has {self._uidvalidity}")
-        if interrupted:
+        lost_power = _get(sql, schema.BOOT) not in (0, _this_boot())
+        if interrupted or lost_power:
             (answer,) = sql.execute("PRAGMA quick_check(1)").fetchone()
             if answer != "ok":
                 raise Damaged(f"after an interrupted write: {answer}")
         late = self._changed - _get(sql, schema.WRITTEN) > WRITING_TIME and not interrupted
-        if late or _get(sql, schema.INODE) != self._inode:
-            # A copy, perhaps an old one.  What it says of messages is checked anyway, but numbers
-            # that were given to changes after it was made must not be given again, and what it
-            # says of changes is not all that happened: all messages get a new number.
-            log.info("the index of %s was put there by somebody else", self.label)
+        if late or lost_power or _get(sql, schema.INODE) != self._inode:
+            # A copy, perhaps an old one, or what a power cut left of it.  What it says of messages
+            # is checked anyway, but numbers that were given to changes later must not be given
+            # again, and what it says of changes is not all that happened: all messages get a new
+            # number.
+            why = "was in use when the power went" if lost_power else "was put there by others"
+            log.info("the index of %s %s", self.label, why)
             sql.execute("BEGIN IMMEDIATE")
             _set(sql, schema.INODE, self._inode)
             for statement in _NUMBERS.split(";"):
                 sql.execute(statement)
+            _set(sql, schema.BOOT, 0)
             self._set_first_modseq(sql, above=_get(sql, schema.MODSEQ))
             _set(sql, schema.WRITTEN, time.time_ns())
             sql.execute("COMMIT")
@@ -154,6 +160,7 @@ class Database:
             (schema.WRITTEN, time.time_ns()),
             (schema.INODE, self._inode),
             (schema.DEAD, 0),
+            (schema.BOOT, 0),
         ):
             _set(sql, name, value)
         self._set_first_modseq(sql, above=0)
@@ -164,6 +171,7 @@ class Database:
 
     def start_anew(self, why: object) -> None:
         """Set the index aside and begin an empty one."""
+        self._unsettled = False
         self.sql.close()
         if self.path is not None:
             directory = self.path.parent
@@ -196,6 +204,7 @@ class Database:
             return True
 
     def reopen(self) -> None:
+        self._unsettled = False
         self.sql.close()
         self.sql = self._open()
 
@@ -213,6 +222,40 @@ class Database:
             if self.sql.in_transaction:
                 self.sql.execute("ROLLBACK")
             raise
+
+    @contextlib.contextmanager
+    def numbering(self) -> Iterator[sqlite3.Connection]:
+        """As writing(), for modification sequences: without waiting for the disk, but for the
+        first time, when it is written down that this is so.
+
+        A crash of ours loses nothing then; a power cut may, and is found out by the next boot.
+        """
+        boot = _this_boot()
+        announced = boot != 0 and self.get(schema.BOOT) == boot
+        self.sql.execute(f"PRAGMA synchronous = {'OFF' if announced else 'NORMAL'}")
+        try:
+            with self.writing() as sql:
+                yield sql
+                withdrawn = announced and self.get(schema.BOOT) != boot
+                self.set(schema.BOOT, boot)
+        finally:
+            self.sql.execute("PRAGMA synchronous = NORMAL")
+        if withdrawn:  # by another process, which closed it since we looked
+            with self.writing():
+                pass
+        self._unsettled = True
+
+    def _settle(self) -> None:
+        """Have all numbers on the disk, and say so."""
+        if not self._unsettled:
+            return
+        try:
+            with self.writing():
+                self.set(schema.BOOT, 0)
+        except DAMAGE as error:
+            # The next one that opens it will know by the boot, or find the damage itself.
+            log.info("the index of %s is left unsettled: %s", self.label, error)
+        self._unsettled = False
 
     def get(self, name: str) -> int:
         """Raises Damaged."""
@@ -260,6 +303,7 @@ class Database:
 
     def close(self) -> None:
         """Harmless twice."""
+        self._settle()
         self.sql.close()
 
 
@@ -290,6 +334,16 @@ def _get(sql: sqlite3.Connection, name: str) -> int:
 
 def _set(sql: sqlite3.Connection, name: str, value: int) -> None:
     sql.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (name, value, sum_of(name, value)))
+
+
+@functools.lru_cache(maxsize=1)
+def _this_boot() -> int:
+    """A number that changes whenever the system starts; 0 if there is none."""
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
+        return int(text.strip().replace("-", ""), 16) >> 65 or 1
+    except (OSError, ValueError):
+        return 0
 
 
 def _schema_sum(sql: sqlite3.Connection) -> int:

@@ -11,13 +11,13 @@ answered the mailbox is brought up to date with the numbers, not only the revers
 
 import functools
 import sqlite3
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from sharefs.errors import Code, SharingError
-from sharefs.flags import FlagSet
 from sharefs.index import numbers, schema
 from sharefs.index.damage import Damaged
 from sharefs.index.database import DAMAGE, Database, is_damage
@@ -55,11 +55,36 @@ class _Overtaken(Exception):
     """Another process has written since we looked."""
 
 
+class _Now:
+    """What the mailbox says of each chunk."""
+
+    def __init__(
+        self,
+        uids: Sequence[int],
+        look: Callable[[Sequence[int]], tuple["array[int]", "array[int]"]],
+    ) -> None:
+        self._uids = uids
+        self._look = look
+        self._states: array[int] | None = None
+
+    def know_all(self) -> None:
+        """All of them will be asked for."""
+        self._uids, self._states = self._look(self._uids)
+
+    def of(self, number: int) -> tuple[Sequence[int], Sequence[int]]:
+        """UIDs and states of the messages that belong to a chunk."""
+        first = bisect_left(self._uids, number * SPAN)
+        end = bisect_left(self._uids, (number + 1) * SPAN)
+        if self._states is None:
+            return self._look(self._uids[first:end])
+        return self._uids[first:end], self._states[first:end]
+
+
 @dataclass(frozen=True, slots=True)
 class _News:
     """What is to be written: chunks by number (None: nothing is left of it), what vanished."""
 
-    changed: dict[int, tuple[Chunk, list[int], list[int], numbers.Comparison]]
+    changed: dict[int, tuple[Chunk, Sequence[int], Sequence[int], numbers.Comparison]]
     vanished: Ranges
     uidnext: int
 
@@ -98,7 +123,6 @@ class Modseqs:
         self._mailbox = mailbox
         self._database = database
         self.owner = owner
-        self._states: dict[int, tuple[FlagSet, int]] = {}  # by id(): few sets, used by many
         self.forget()
 
     def forget(self) -> None:
@@ -158,7 +182,7 @@ class Modseqs:
         noted = database.get(schema.NOTED)
         news = self._news(noted)
         if news.changed or news.vanished or not noted:
-            with database.writing() as sql:
+            with database.numbering() as sql:
                 if database.get(schema.MODSEQ) != known:
                     raise _Overtaken
                 # Before anybody was told a number, all messages may share the first one.
@@ -170,10 +194,12 @@ class Modseqs:
     def _news(self, noted: int) -> _News:
         mailbox, sql = self._mailbox, self._database.sql
         uids = mailbox.uids()
+        now = _Now(uids, self._states_of)
         if self._generation < 0:
             self._check_vanished()
             kept = {number: octets for number, _, octets in self._rows()}
-            suspects = sorted(kept.keys() | {chunk_of(uid) for uid in uids})
+            suspects = sorted(kept.keys() | set(map(chunk_of, uids)))
+            now.know_all()
         else:
             changes = mailbox.changes_since(self._generation)
             told = (changes.expunged, changes.added, changes.flags)
@@ -184,11 +210,10 @@ class Modseqs:
                 for number, _, octets in _read(sql, " WHERE chunk = ?", suspect)
             }
         uidnext = mailbox.uidnext
-        changed: dict[int, tuple[Chunk, list[int], list[int], numbers.Comparison]] = {}
+        changed: dict[int, tuple[Chunk, Sequence[int], Sequence[int], numbers.Comparison]] = {}
         gone: list[int] = []
         for number in suspects:
-            first = bisect_left(uids, number * SPAN)
-            present, states = self._states_of(uids[first : bisect_left(uids, (number + 1) * SPAN)])
+            present, states = now.of(number)
             octets = kept.get(number, b"")
             if numbers.is_same(octets, present, states):
                 continue
@@ -203,23 +228,17 @@ class Modseqs:
             vanished = numbers.joined(vanished + numbers.absent(uids, noted, uidnext - 1))
         return _News(changed, vanished, uidnext)
 
-    def _states_of(self, uids: Sequence[int]) -> tuple[list[int], list[int]]:
-        flags_of, known = self._mailbox.flags_of, self._states
-        present: list[int] = []
-        states: list[int] = []
-        for uid in uids:
-            try:
-                flags = flags_of(uid)
-            except KeyError:
-                continue
-            found = known.get(id(flags))
-            if found is None:
-                if len(known) > 4096:
-                    known.clear()
-                found = known[id(flags)] = flags, numbers.state_of(flags)
-            present.append(uid)
-            states.append(found[1])
-        return present, states
+    def _states_of(self, uids: Sequence[int]) -> tuple["array[int]", "array[int]"]:
+        """UIDs and states of those that are there.  Messages with equal flags mostly share one
+        object, so there is nothing to do for each of them but in C."""
+        flags = self._mailbox.flags_of_each(uids)
+        if None in flags:
+            uids = [uid for uid, one in zip(uids, flags, strict=True) if one is not None]
+        present = [one for one in flags if one is not None]
+        keys = list(map(id, present))
+        different = dict(zip(keys, present, strict=True))
+        states = {key: numbers.state_of(one) for key, one in different.items()}
+        return array("I", uids), array("Q", map(states.__getitem__, keys))
 
     def _write(self, sql: sqlite3.Connection, news: _News, modseq: int) -> None:
         for number, (chunk, uids, states, compared) in news.changed.items():

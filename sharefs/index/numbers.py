@@ -9,6 +9,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -20,6 +21,7 @@ LARGEST: Final = 2**63 - 1  # RFC 7162 section 7: mod-sequence-value is of 63 bi
 _EACH: Final = 4 + 8 + 8  # octets for each message
 
 
+@lru_cache(maxsize=4096)
 def state_of(flags: FlagSet) -> int:
     """A sum over the flags, the same in every process."""
     text = f"{int(flags.system)} {' '.join(sorted(flags.keywords))}"

@@ -45,6 +45,7 @@ UIDVALIDITY: Final = "uidvalidity"
 MODSEQ: Final = "modseq"  # the highest ever given to a change here
 INODE: Final = "inode"  # of this very file: a copy from a backup has another one
 WRITTEN: Final = "written"  # nanoseconds since 1970: a file that was changed later was put there
+BOOT: Final = "boot"  # of the system, while numbers may not be on the disk yet; else 0
 NOTED: Final = "noted"  # the UIDNEXT up to which numbers were given; 0: nobody asked yet
 FLOOR: Final = "floor"  # what vanished up to this modseq is not remembered
 VANISHED: Final = "vanished"  # rows there

@@ -337,6 +337,64 @@ def test_claims_that_are_not_believed(root: Path, place: Path, claim: int) -> No
         assert given.note() == highest
 
 
+def test_a_power_cut(root: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are not waited for until they are on the disk; the next boot finds that out."""
+    client = Client()
+    with numbered(root, place) as (mailbox, given):
+        client.resync(mailbox, given)
+        mailbox.store_flags([1], add(FLAGGED))
+        given.note()
+        on_disk = file_of(place).read_bytes()
+        mailbox.store_flags([2], add(FLAGGED))
+        client.resync(mailbox, given)
+        mailbox.store_flags([2], remove(FLAGGED))  # as it is kept in what survives
+        given.note()
+    file_of(place).write_bytes(on_disk)
+    monkeypatch.setattr(database, "_this_boot", lambda: 12345)
+    with numbered(root, place) as (mailbox, given):
+        client.resync(mailbox, given)
+        assert client.known == truth_of(mailbox)
+
+
+def test_a_reboot_without_a_power_cut(
+    root: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was closed is on the disk, and nobody has to look again."""
+    with numbered(root, place) as (mailbox, given):
+        first = given.note()
+        mailbox.store_flags([1], add(FLAGGED))
+        last = given.note()
+    monkeypatch.setattr(database, "_this_boot", lambda: 12345)
+    with numbered(root, place) as (_, given):
+        assert given.note() == last
+        assert given.changed_since(first) == [1]
+
+
+def test_two_processes_end_one_after_the_other(
+    root: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one to end says that all is on the disk; what the other writes then is not."""
+    client = Client()
+    with numbered(root, place) as (mailbox, given):
+        client.resync(mailbox, given)
+        with numbered(root, place) as (others, theirs):
+            others.store_flags([1], add(FLAGGED))
+            theirs.note()
+        mailbox.sync()
+        mailbox.store_flags([2], add(FLAGGED))
+        client.resync(mailbox, given)
+        on_disk = file_of(place).read_bytes()
+        mailbox.store_flags([3], add(FLAGGED))
+        client.resync(mailbox, given)
+        mailbox.store_flags([3], remove(FLAGGED))
+        given.note()
+    file_of(place).write_bytes(on_disk)
+    monkeypatch.setattr(database, "_this_boot", lambda: 12345)
+    with numbered(root, place) as (mailbox, given):
+        client.resync(mailbox, given)
+        assert client.known == truth_of(mailbox)
+
+
 # --- what is remembered is bounded -----------------------------------------------------------
 
 
