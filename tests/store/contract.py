@@ -250,6 +250,23 @@ class StorageContract:
         assert inbox.changes_since(flagged) == Changes(expunged=(1,), added=(4,))
         assert inbox.changes_since(inbox.generation) == Changes()
 
+    def test_flags_that_others_changed_are_left_alone_if_asked(
+        self, storage: Storage, inbox: Mailbox
+    ) -> None:
+        """RFC 7162 UNCHANGEDSINCE: the other one was faster, after our last look."""
+        add(inbox, HELLO, HELLO, HELLO)
+        inbox.sync()
+        with closing(storage.open(INBOX)) as other:
+            other.sync()
+            other.store_flags([1], FlagChange(FlagOp.ADD, SEEN))
+            other.expunge([2])
+            adding = FlagChange(FlagOp.ADD, FLAGGED)
+            assert inbox.store_flags([1, 2, 3], adding, unless_changed=True) == [3]
+            assert inbox.flags_of(1) == SEEN
+            assert inbox.store_flags([1], adding, unless_changed=True) == [1]
+            other.sync()
+            assert other.flags_of(1) == SEEN.add(FLAGGED)
+
     def test_the_uid_sequence_is_replaced_never_changed(self, inbox: Mailbox) -> None:
         add(inbox, HELLO)
         inbox.sync()

@@ -194,6 +194,9 @@ class PrivateSeenMailbox(Mailbox):
             )
         wanted = list(uids)
         before = {uid: self._flags_or_none(uid) for uid in wanted} if unless_changed else {}
+        if unless_changed:
+            self._reconcile()  # another session of the viewer may have been at work
+            wanted = [uid for uid in wanted if self._flags_or_none(uid) == before[uid]]
         changed = set(self._store_shared(wanted, change, unless_changed=unless_changed))
         if unless_changed:
             # Those that others were faster with keep their \\Seen as well.
