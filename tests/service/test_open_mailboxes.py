@@ -90,7 +90,9 @@ class Client:
 
 
 @asynccontextmanager
-async def connected(pool: MailboxPool, home: Path, acl: str = "") -> AsyncIterator[Client]:
+async def connected(
+    pool: MailboxPool, home: Path, acl: str = "", index: str = "no"
+) -> AsyncIterator[Client]:
     config = load(
         text=f"""
 dovecot_config_version = 2.4.0
@@ -98,7 +100,8 @@ first_valid_uid = 0
 mail_driver = maildir
 mail_path = ~/Maildir
 mail_fsync = never
-sharefs_index = no
+sharefs_index = {index}
+sharefs_index_path = {home}/index
 acl_driver = {acl}
 namespace inbox {{
   inbox = yes
@@ -137,16 +140,18 @@ QUIET = {
 
 @pytest.mark.parametrize("command", QUIET.values(), ids=QUIET)
 @pytest.mark.parametrize("acl", ["", "vfile"], ids=["no-acl", "acl"])
+@pytest.mark.parametrize("index", ["no", "yes"], ids=["no-index", "index"])
 async def test_an_unchanged_mailbox_is_not_listed(
     command: str,
     acl: str,
+    index: str,
     home: Path,
     pool: MailboxPool,
     calls: Calls,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """No directory is listed, nothing but ACL files is opened, and no thread is asked."""
-    async with connected(pool, home, acl) as client:
+    async with connected(pool, home, acl, index) as client:
         await client.ask("SELECT INBOX")
         before = await client.ask(command)
         while not _settled(home, pool):
