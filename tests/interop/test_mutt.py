@@ -130,3 +130,31 @@ def test_the_browser_lists_shared_mailboxes(shared: Host) -> None:
         terminal.press("c", "?")
         terminal.wait("shared", "Sent")
         terminal.press("q")
+
+
+@pytest.mark.parametrize("program", ["mutt", "neomutt"])
+def test_what_happened_while_it_was_closed(shared: Host, program: str) -> None:
+    """With its cache of headers it asks for changes and expunges only (QRESYNC)."""
+    cache = shared.home("bob") / "headers"
+    cache.mkdir()
+    rc = f"set header_cache={cache}/\nset imap_condstore=yes\nset imap_qresync=yes\n"
+    with shared.server.imap("alice") as alice:
+        alice.append("Work", "", "", message("Minutes of Friday"))
+    with mutt(shared, program, "bob", "shared/alice/Work", rc=rc) as terminal:
+        terminal.wait("Minutes of Monday", "Minutes of Tuesday", "Minutes of Friday")
+        terminal.press("q")
+        terminal.wait_end()
+    assert list(cache.rglob("*")), "nothing was cached"
+    with shared.server.imap("alice") as alice:
+        alice.select("Work")
+        alice.store("1", "+FLAGS", "(\\Flagged)")
+        alice.store("2", "+FLAGS", "(\\Deleted)")
+        alice.expunge()
+        alice.append("Work", "", "", message("Minutes of Saturday"))
+    with mutt(shared, program, "bob", "shared/alice/Work", rc=rc) as terminal:
+        terminal.wait("Minutes of Monday", "Minutes of Friday", "Minutes of Saturday")
+        wait_until(lambda: "Minutes of Tuesday" not in terminal.screen(), 5, terminal.screen)
+        (monday,) = [line for line in terminal.screen().splitlines() if "Monday" in line]
+        assert "!" in monday.split("Minutes")[0], monday
+        terminal.press("q")
+        terminal.wait_end()
