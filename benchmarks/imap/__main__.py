@@ -103,7 +103,9 @@ def _carry_out(
     for row in planned:
         progress.update(task, description=f"{section}: {row.name}")
         results.append(carry_out(row, sides, seconds=options.seconds, most=options.runs))
-        progress.console.print(f"{section}: {tables.line(results[-1])}", highlight=False)
+        progress.console.print(
+            f"{section}: {tables.line(results[-1])}", highlight=False, soft_wrap=True
+        )
         progress.advance(task)
     progress.remove_task(task)
     return results

@@ -151,16 +151,30 @@ def idle_memory(users: Sequence[str]) -> Callable[[Side], float]:
     return measure
 
 
-def idle_arrival(count: int) -> Callable[[Side], float]:
-    """Seconds until so many connections of one user have logged in and idle."""
+class Arrival:
+    """So many connections of one user, who log in and idle: two rows from one experiment."""
 
-    def measure(side: Side) -> float:
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._memory: dict[str, float] = {}
+
+    def seconds(self, side: Side) -> float:
+        """Until all of them idle."""
+        side.forget(USER)
+        time.sleep(_SETTLE)
+        before = side.memory()
         clients: list[Client] = []
-        seconds = timed(lambda: clients.extend(_idlers(side, [USER] * count)))
+        seconds = timed(lambda: clients.extend(_idlers(side, [USER] * self._count)))
+        side.wait_until_quiet()
+        self._memory[side.name] = (side.memory() - before) / self._count
         _end(clients)
         return seconds
 
-    return measure
+    def memory(self, side: Side) -> float:
+        """Octets for each of them, while they idled."""
+        if side.name not in self._memory:
+            self.seconds(side)
+        return self._memory[side.name]
 
 
 def on_a_host(*, messages: int, mailboxes: int, idle: int) -> list[Row]:
@@ -168,6 +182,7 @@ def on_a_host(*, messages: int, mailboxes: int, idle: int) -> list[Row]:
     every = f"LIST, {mailboxes:,} mailboxes"
     with_status = b'LIST "" * RETURN (STATUS (MESSAGES UNSEEN UIDNEXT))'
     multi = frozenset({b"MULTIAPPEND"})
+    arrival = Arrival(idle)
     crowd, alone = min(len(CROWD), idle), min(100, idle // 2)
     return [
         Row(every, lambda side: lists(side, b'LIST "" *')),
@@ -187,7 +202,7 @@ def on_a_host(*, messages: int, mailboxes: int, idle: int) -> list[Row]:
             3, unit="octets", warm=False),
         Row(f"memory, each of {alone} idle connections, one uid", idle_memory([USER] * alone), 3,
             unit="octets", warm=False),
-        Row(f"{idle:,} connections log in and idle, one uid", idle_arrival(idle), 1, warm=False),
-        Row(f"memory, each of {idle:,} idle connections, one uid", idle_memory([USER] * idle), 1,
+        Row(f"{idle:,} connections log in and idle, one uid", arrival.seconds, 1, warm=False),
+        Row(f"memory, each of {idle:,} idle connections, one uid", arrival.memory, 1,
             unit="octets", warm=False),
     ]  # fmt: skip
