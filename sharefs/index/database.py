@@ -114,6 +114,7 @@ class Database:
         (application,) = sql.execute("PRAGMA application_id").fetchone()
         (tables,) = sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if not tables and not version and not application:
+            sql.execute("PRAGMA auto_vacuum = INCREMENTAL")  # for give_back()
             self._created(sql)
             return
         if (application, version) != (schema.APPLICATION_ID, schema.VERSION):
@@ -300,6 +301,15 @@ class Database:
     def _pragma(self, name: str) -> int:
         (value,) = self.sql.execute(f"PRAGMA {name}").fetchone()
         return int(value)
+
+    def give_back(self) -> None:
+        """Make the file as small as what is in it.  Outside of transactions."""
+        try:
+            self.sql.executescript("PRAGMA incremental_vacuum")  # execute() frees a single page
+            with self.writing():
+                pass  # notes the time
+        except sqlite3.OperationalError as error:
+            log.info("the index of %s stays larger than it need be: %s", self.label, error)
 
     def close(self) -> None:
         """Harmless twice."""

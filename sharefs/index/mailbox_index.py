@@ -245,8 +245,11 @@ class MailboxIndex:
                 trigrams.merge(sql)  # many small segments take more room than few large ones
                 with_texts = self._may_grow(fresh)
             rows.write(sql, fresh, with_texts=with_texts)
-            if with_texts and len(trigrams.segments(sql)) > trigrams.SEGMENTS_LIMIT:
+            merges = with_texts and len(trigrams.segments(sql)) > trigrams.SEGMENTS_LIMIT
+            if merges:
                 trigrams.merge(sql)
+        if merges:
+            self._database.give_back()  # or the old segments' room would keep new texts out
         self._gathered.clear()
         self._orders.note_written([got.facts for _, _, got in fresh])
         self._indexed.update(uid for uid, _, _ in fresh)

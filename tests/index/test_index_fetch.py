@@ -1,16 +1,20 @@
 """What the index keeps of a message is what the message says."""
 
 import os
+import random
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from benchmarks.mail import make_message
 from sharefs import message
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
-from sharefs.index import Column, MailboxIndex, mailbox_index
+from sharefs.index import Column, MailboxIndex, mailbox_index, trigrams
 from sharefs.index.query import HeaderContains, TextContains
 from sharefs.index.schema import KEPT_FIELDS
-from tests.index.maildirs import INBOX, fill, indexed, opened
+from tests.index.maildirs import INBOX, file_of, fill, indexed, opened
 from tests.index.test_index_search import MESSAGES
 
 ALL = tuple(Column)
@@ -212,3 +216,21 @@ def test_inbox_is_what_is_opened(tmp_path: Path) -> None:
         index.close()
         index.close()
         assert mailbox.read(1)
+
+
+def test_the_file_stays_within_its_bound_and_keeps_every_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Merged texts give their room back: else it would keep the texts of later messages out."""
+    monkeypatch.setattr(mailbox_index, "SLICE", 100)
+    monkeypatch.setattr(trigrams, "SEGMENTS_LIMIT", 2)
+    dice = random.Random(4)
+    fill(tmp_path / "mail", (make_message(number, dice) for number in range(1200)))
+    with opened(tmp_path / "mail") as mailbox, indexed(mailbox, tmp_path / "index") as index:
+        status = index.status()
+        assert status.texts == 1200
+        size = file_of(tmp_path / "index").stat().st_size
+        assert size <= 0.5 * status.mail + 2048 * status.messages + 512 * 1024
+        assert size == status.octets
+        with closing(sqlite3.connect(file_of(tmp_path / "index"))) as database:
+            assert database.execute("PRAGMA freelist_count").fetchone() == (0,)
