@@ -1,11 +1,10 @@
 """All ratios as one picture: a row each, a mark for each size, on a scale of powers of ten."""
 
 import math
-import re
 from html import escape
 from typing import Final
 
-from benchmarks.imap.tables import HOST, Report, ratio, title
+from benchmarks.imap.tables import HOST, Report, name_without_size, ratio, title
 
 _LEFT, _WIDTH, _STEP, _TOP = 330, 560, 18, 58  # pixels
 _LOW, _HIGH = -1.3, 3.5  # powers of ten at the edges
@@ -23,7 +22,7 @@ def plot(report: Report) -> str:
     for number, (section, results) in enumerate(report.in_order()):
         for result in results:
             if result.ratio is not None:
-                key = result.name if section == HOST else re.sub(r"\d[\d,]{3,}", "N", result.name)
+                key = result.name if section == HOST else name_without_size(result.name)
                 told = f"{result.name}, {title(section)}: {ratio(result)}"
                 marks.setdefault(key, []).append((number, result.ratio, told))
     height = _TOP + _STEP * len(marks) + 10

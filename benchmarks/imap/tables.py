@@ -66,6 +66,11 @@ class Report:
         return cls(data["machine"], sections, data["taken"])
 
 
+def name_without_size(name: str) -> str:
+    """The same for every size: how many messages is part of some names."""
+    return re.sub(r"\b\d{1,3}(?:,\d{3})*(?= *$|, TLS$)", "N", name)
+
+
 def title(section: str) -> str:
     return "The host" if section == HOST else f"{int(section):,} messages"
 
@@ -138,9 +143,8 @@ def _section(section: str, results: list[Result], taken: str) -> str:
 
 def _growth(report: Report, sizes: list[str]) -> str:
     """Rows that every size has, with ours and the ratio side by side."""
-    # The number of messages is part of some names; it is the same row all the same.
     by_key = {
-        size: {re.sub(r"\d[\d,]{3,}", "N", each.name): each for each in report.sections[size]}
+        size: {name_without_size(each.name): each for each in report.sections[size]}
         for size in sizes
     }
     heads = " | ".join(f"{int(size):,}" for size in sizes)
