@@ -5,6 +5,7 @@ questions are put again, until they are all answered with yes: so the changes th
 are known to suffice.
 """
 
+import shlex
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,8 @@ def _remount(inode: Inode, world: World) -> str:
     mount = mount_of(inode.path, world.mounts)
     if mount is None:
         return f"mount the file system of {inode.path} writable"
-    return f"mount -o {'remount,bind,rw' if mount.read_only_bind else 'remount,rw'} {mount.point}"
+    options = "remount,bind,rw" if mount.read_only_bind else "remount,rw"
+    return f"mount -o {options} {shlex.quote(mount.point)}"
 
 
 def _layers(told: Iterable[Told], names: Names, world: World) -> Iterator[Layer]:

@@ -69,7 +69,9 @@ def _text(findings: Sequence[Finding], counts: dict[str, int]) -> str:
         lines.append(f"  * {plain(finding.subject)}")
         lines += [f"      {plain(line)}" for line in finding.evidence]
         lines.append(f"      remedy: {plain(finding.remedy)}")
-        lines += [f"        {plain(command)}" for command in finding.commands]
+        # A command with characters that cannot be shown would not be the one that is meant.
+        shown = (command for command in finding.commands if plain(command) == command)
+        lines += [f"        {command}" for command in shown]
     found = ", ".join(f"{count} {word}" for word, count in summary(findings).items())
     seen = ", ".join(f"{count} {word}" for word, count in counts.items())
     lines += ["", f"{found}; looked at {seen}"]

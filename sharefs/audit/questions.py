@@ -88,18 +88,32 @@ class World:
     top: str = "/"
     real_top: str = "/"
     _ways: dict[tuple[Credentials, str], Walked] = field(default_factory=dict)
+    _links: set[str] = field(default_factory=set)
 
-    def way(self, who: Credentials, path: str) -> Walked:
-        """walk() of a path in its plainest spelling; directories above are walked once."""
+    def way(self, who: Credentials, path: str, *, through: bool = False) -> Walked:
+        """walk() of a path in its plainest spelling; directories above are walked once.
+
+        through: to something in it, so that the path must be a directory that may be searched.  It
+        matters to symbolic links: fs.protected_symlinks speaks of those at the end of a path.
+        """
         if self.remembered is None or not _is_plain(path):
-            return walk(who, path, look=self.look)
-        return self._plain_way(who, path)
+            return walk(who, f"{path}/." if through else path, look=self.look)
+        return self._plain_way(who, path, through=through)
 
-    def _plain_way(self, who: Credentials, path: str) -> Walked:
+    def _plain_way(self, who: Credentials, path: str, *, through: bool = False) -> Walked:
+        known = self._way_to(who, path)
+        if not through or path not in self._links:
+            return known
+        inside = f"{path}/."
+        if (who, inside) not in self._ways:
+            self._ways[who, inside] = walk(who, inside, look=self.look)
+        return self._ways[who, inside]
+
+    def _way_to(self, who: Credentials, path: str) -> Walked:
         known = self._ways.get((who, path))
         if known is None:
             if self.outer is not None and path == self.top:
-                known = self.outer.way(who, path)
+                known = self.outer.way(who, path, through=True)
             else:
                 known = self._step(who, path)
             self._ways[who, path] = known
@@ -109,7 +123,7 @@ class World:
         above, _, name = path.rpartition("/")
         if not above:
             return walk(who, path, look=self.look)
-        walked = self._plain_way(who, above)
+        walked = self._plain_way(who, above, through=True)
         inode = walked.inode
         if inode is None or not inode.is_directory:
             return walked if inode is None else walk(who, path, look=self.look)
@@ -123,6 +137,7 @@ class World:
         except OSError:
             return Walked(steps, None, full)
         if stat.S_ISLNK(found.mode):
+            self._links.add(path)
             return walk(who, path, look=self.look)
         return Walked(steps, found)
 
@@ -201,12 +216,25 @@ class _Asking:
             raise _Refused(obstacle=f"{inode.path} is not a directory")
         return inode
 
+    def through(self, path: str) -> Inode:
+        """A directory in which something is to be used: its own link is not the last one."""
+        walked = self.world.way(self.who, path, through=True)
+        self.steps += walked.steps
+        inode, missing = walked.inode, walked.missing_path
+        if missing is not None and missing.endswith("/."):
+            raise _Refused(obstacle=f"{missing.removesuffix('/.')} is not a directory")
+        if inode is None:
+            raise _Refused(missing)
+        if not inode.is_directory:
+            raise _Refused(obstacle=f"{inode.path} is not a directory")
+        return inode
+
     def entry(self, path: str) -> tuple[Inode, Inode | None, str]:
         """The directory of a name, what has the name, and its resolved path."""
         head, name = os.path.split(path.rstrip("/"))
         if name in ("", ".", ".."):
             raise _Refused(obstacle=f"{path} is not a name in a directory")
-        parent = self.directory(head or "/")
+        parent = self.through(head or "/")
         full = os.path.join(parent.path, name)
         # Whoever cannot search the directory never gets as far as the name.
         self.add(access.check(parent, self.who, Want.SEARCH))
@@ -270,7 +298,7 @@ def _put(question: Question, asking: _Asking) -> None:
         case Verb.WRITE:
             asking.check(asking.reach(path), Want.WRITE)
         case Verb.CREATE_IN:
-            asking.add(access.can_create(asking.directory(path), who))
+            asking.add(access.can_create(asking.through(path), who))
         case Verb.CREATE:
             parent, taken, full = asking.entry(path)
             if taken is not None:
@@ -285,7 +313,7 @@ def _put(question: Question, asking: _Asking) -> None:
             _put_rename(question, asking)
         case Verb.LINK:
             directory, source = asking.existing(path)
-            target = asking.directory(question.other)
+            target = asking.through(question.other)
             asking.same_mount(directory.path, target.path)
             asking.add(access.can_link(source, target, who, protected=protected_hardlinks()))
         case Verb.CHMOD:

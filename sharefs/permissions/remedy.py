@@ -4,6 +4,7 @@ A remedy is tried on values before it is named: what sharefs suggests, the kerne
 (access) have agreed to.
 """
 
+import shlex
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -39,14 +40,21 @@ class Remedy:
 def remedy_of(answer: Answer, who: Credentials) -> Remedy | None:
     """The smallest change that lifts a refusal.  None: there is none to name."""
     inode = answer.inode
+    path = shlex.quote(inode.path)
     match answer.decided_by:
         case Class.STICKY:
-            return Remedy(f"chmod -t {inode.path}", replace(inode, mode=inode.mode & ~stat.S_ISVTX))
+            return Remedy(
+                f"chmod -t {path}",
+                replace(inode, mode=inode.mode & ~stat.S_ISVTX),
+            )
         case Class.OWNERSHIP:
-            return Remedy(f"chown {who.uid} {inode.path}", replace(inode, uid=who.uid))
+            return Remedy(f"chown {who.uid} {path}", replace(inode, uid=who.uid))
         case Class.MEMBERSHIP:
             after = replace(inode, mode=inode.mode | stat.S_ISGID)
-            return Remedy(f"chmod g+s {inode.path}, or add the group to mail_access_groups", after)
+            return Remedy(
+                f"chmod g+s {path}, or add the group to mail_access_groups",
+                after,
+            )
         case Class.READ_ONLY:
             after = replace(inode, read_only=False)
             return Remedy(
@@ -72,6 +80,7 @@ def _candidates(answer: Answer, who: Credentials, wanted: Want, needed: Want) ->
     is granted already, so that a new entry for the user takes nothing away.
     """
     inode, letters = answer.inode, wanted.letters()
+    path = shlex.quote(inode.path)
     match answer.decided_by:
         case Class.OWNER:
             yield _chmod(inode, "u", wanted << 6, letters)
@@ -79,19 +88,19 @@ def _candidates(answer: Answer, who: Credentials, wanted: Want, needed: Want) ->
             yield _chmod(inode, "g", wanted << 3, letters)
         case Class.MASK:
             bits = (0 if answer.entry is None else answer.entry.bits) | wanted
-            yield Remedy(f"setfacl -m m::{rwx(bits)} {inode.path}", _with_mask(inode, bits))
+            yield Remedy(f"setfacl -m m::{rwx(bits)} {path}", _with_mask(inode, bits))
         case Class.OTHER if inode.acl is None and inode.mode >> 3 & wanted == wanted:
             text = f"add group {inode.gid} to mail_access_groups, or uid {who.uid} to the group"
             yield Remedy(text, inode, join=inode.gid)
         case _:
             pass
-    command = f"setfacl -m u:{who.uid}:{rwx(needed)} {inode.path}"
+    command = f"setfacl -m u:{who.uid}:{rwx(needed)} {path}"
     yield Remedy(command, _with_user(inode, who.uid, needed))
 
 
 def _chmod(inode: Inode, letter: str, bits: int, letters: str) -> Remedy:
     after = replace(inode, mode=inode.mode | bits)
-    return Remedy(f"chmod {letter}+{letters} {inode.path}", after)
+    return Remedy(f"chmod {letter}+{letters} {shlex.quote(inode.path)}", after)
 
 
 def _with_mask(inode: Inode, bits: int) -> Inode:

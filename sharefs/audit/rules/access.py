@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from sharefs.audit.commands import line, on_acl, planned
 from sharefs.audit.facts import BoxFacts, HostFacts, RootFacts
 from sharefs.audit.findings import Finding, Severity, rule
 from sharefs.rights import ADMIN, LOOKUP, READ
@@ -59,6 +60,7 @@ def find_acl_without_access(box: BoxFacts, root: RootFacts, facts: HostFacts) ->
               for why, letters in by_reason.items()),
             remedy=f"let the permissions follow the ACL of {name}, or take the rights back;"
             " sharefs explain names the smallest change",
+            commands=planned("posix-acl", root),
             mailbox=box.name, user=sorted(each.people)[0],
         )  # fmt: skip
 
@@ -72,8 +74,18 @@ def find_access_without_acl(box: BoxFacts, root: RootFacts, facts: HostFacts) ->
                 box.subject, f"{people(each.people)} can read {each.leaked}",
                 remedy=f"close {box.path} to them: chmod o-rwx, another group, or no POSIX ACL"
                 " entry; or grant the right r, if they are meant to read it",
+                commands=_closed(box, root, facts),
                 mailbox=box.name, user=sorted(each.people)[0],
             )  # fmt: skip
+
+
+def _closed(box: BoxFacts, root: RootFacts, facts: HostFacts) -> tuple[str, ...]:
+    """The files get the owner's own group; then whom the ACL names gets an entry of his own."""
+    own = next((user.who.gid for user in facts.users if user.name == box.owner), None)
+    inode = box.inode
+    by_group = own is not None and inode is not None and inode.mode & 0o050 and inode.gid != own
+    first = (line("chgrp", "-R", "-h", own, box.path),) if by_group else ()
+    return first + planned("posix-acl", root)
 
 
 def find_world_readable(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
@@ -81,7 +93,7 @@ def find_world_readable(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Ite
         yield world_readable(
             box.subject, f"anybody can read {box.stranger}",
             remedy="close the mail root to others; the files may stay as they are",
-            commands=(f"chmod o-rwx {root.path}",), mailbox=box.name,
+            commands=(line("chmod", "o-rwx", root.path),), mailbox=box.name,
         )  # fmt: skip
 
 
@@ -89,8 +101,9 @@ def find_other_readers(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iter
     if box.outsiders and not box.stranger:
         yield other_readers(
             box.subject, f"{people(box.outsiders)} can read the messages",
-            remedy=f"take them out of the group of {box.path}, or give it another group",
-            mailbox=box.name,
+            remedy=f"take them out of the group of {box.path}, or give it the owner's own group"
+            " and single users POSIX ACL entries",
+            commands=_closed(box, root, facts), mailbox=box.name,
         )  # fmt: skip
 
 
@@ -105,22 +118,36 @@ def find_owner_locked_out(box: BoxFacts, root: RootFacts, facts: HostFacts) -> I
         evidence += [f"{letter}: {why}" for letter, why in each.denied.items() if letter in "lri"]
         if evidence:
             path = box.acl.path if box.acl is not None else box.path
-            remedy = f"look at {path}, and at the owner and mode of {box.path}"
-            commands = (f"sharefs explain {box.owner} '{box.name}' read",)
+            remedy = (
+                f"look at {path}, and at the owner and mode of {box.path};"
+                f" sharefs explain {box.owner} '{box.name}' read tells each step"
+            )
+            commands = on_acl("add", box, "owner", *missing.long_names()) if missing else ()
+            commands += tuple(_given_back(box, facts.uids.get(box.owner)))
             yield owner_locked_out(
                 box.subject, *evidence, remedy=remedy, commands=commands, mailbox=box.name
             )
+
+
+def _given_back(box: BoxFacts, uid: int | None) -> Iterator[str]:
+    """What lets the owner into his own files again."""
+    inodes = [inode for inode in (box.inode, *box.folders.values()) if inode is not None]
+    strange = [inode.path for inode in inodes if uid is not None and inode.uid != uid]
+    closed = [inode.path for inode in inodes if inode.mode & 0o700 != 0o700]
+    if strange:
+        yield line("chown", "-h", uid, *strange)
+    if closed:
+        yield line("chmod", "u+rwx", *closed)
 
 
 def find_no_administrator(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
     if not box.judged or (root.type == "public" and not _has_entries(box)):
         return  # a public mailbox without an ACL has no rights at all, and that is meant so
     if not any(each.rights.covers(ADMIN) for each in box.judged):
-        owner = box.owner or "USER"
         yield no_administrator(
             box.subject, "no user has the right a",
             remedy="give it to somebody",
-            commands=(f"sharefs acl add -u {owner} '{box.name}' user={owner} admin",),
+            commands=on_acl("add", box, f"user={box.owner}", "admin"),
             mailbox=box.name,
         )  # fmt: skip
 

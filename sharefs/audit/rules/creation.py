@@ -4,6 +4,7 @@ import stat
 from collections.abc import Iterator
 from typing import Final
 
+from sharefs.audit.commands import line
 from sharefs.audit.facts import BoxFacts, FileKind, HostFacts, RootFacts
 from sharefs.audit.findings import Finding, Severity, rule
 from sharefs.audit.rules.access import people
@@ -60,7 +61,7 @@ def find_chgrp_fails(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
             f"{root.owner}: {root.path}", root.chgrp,
             remedy="let the kernel hand the group down, or put the user into the group with"
             " mail_access_groups",
-            commands=(f"chmod g+s {root.path}",), user=root.owner,
+            commands=(line("chmod", "g+s", root.path),), user=root.owner,
         )  # fmt: skip
 
 
@@ -69,9 +70,16 @@ def find_cannot_make(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
         yield cannot_make(
             f"{root.owner}: {root.path}", root.cannot_make,
             remedy="let users of the same domain or group make directories there: setgid and"
-            " group write on the first existing directory above",
-            user=root.owner,
+            " group write on the first existing directory above; or make it for this one",
+            commands=_made_root(root, facts), user=root.owner,
         )  # fmt: skip
+
+
+def _made_root(root: RootFacts, facts: HostFacts) -> tuple[str, ...]:
+    who = next((user.who for user in facts.users if user.name == root.owner), None)
+    if who is None:
+        return ()
+    return (line("install", "-d", "-m", "0700", "-o", who.uid, "-g", who.gid, root.path),)
 
 
 def find_setgid_missing(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
@@ -89,7 +97,9 @@ def find_setgid_missing(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Ite
             box.subject, f"{box.path}: {_facts(box.inode)}",
             f"{people(creators)} may add messages",
             remedy="set setgid, so that the kernel hands the group down",
-            commands=(f"chmod g+s {box.path} {box.path}/cur {box.path}/new {box.path}/tmp",),
+            commands=(
+                line("chmod", "g+s", box.path, *(inode.path for inode in box.folders.values())),
+            ),
             mailbox=box.name,
         )  # fmt: skip
 
@@ -108,7 +118,7 @@ def find_setgid_lost(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterat
               for parent, inode in lost),
             remedy="set it again, and the group of the directory above",
             commands=tuple(
-                f"chgrp {parent.gid} {inode.path} && chmod g+s {inode.path}"
+                f"{line('chgrp', parent.gid, inode.path)} && {line('chmod', 'g+s', inode.path)}"
                 for parent, inode in lost
             ),
             mailbox=box.name,
@@ -156,7 +166,8 @@ def find_files_differ(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Itera
         elif mode != wanted or wrong_group:
             expected = f"{wanted:04o}" + (f" group {group}" if wrong_group else "")
             others.append(f"{_kind(kind)} instead of {expected}")
-    command = (f"find {box.path}/cur {box.path}/new -type f -exec chmod {wanted:04o} {{}} +",)
+    places = [box.path / name for name in ("cur", "new")]
+    command = (line("find", *places, "-type", "f", "-exec", "chmod", f"{wanted:04o}", "{}", "+"),)
     if by_umask:
         remedy = "set the deliverer's umask to 0007 or 0000, and mend the modes of what is there"
         yield bad_umask(box.subject, *by_umask, remedy=remedy, commands=command, mailbox=box.name)
@@ -186,7 +197,7 @@ def find_wrong_owner(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterat
     if evidence:
         yield wrong_owner(
             box.subject, *evidence, remedy="give them back to the owner",
-            commands=(f"chown -R -h {owner} {box.path}",), mailbox=box.name,
+            commands=(line("chown", "-R", "-h", owner, box.path),), mailbox=box.name,
         )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from sharefs.audit.commands import line
 from sharefs.audit.facts import BoxFacts, HostFacts, RootFacts
 from sharefs.audit.findings import Finding, Severity, rule
 from sharefs.audit.mounts import Mount
@@ -81,10 +82,10 @@ def find_mount(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
     evidence = f"{mount.point}: {mount.describe()}"
     if mount.read_only or root.inode.read_only:
         yield read_only(mount.point, evidence, remedy="mount it writable",
-                        commands=(f"mount -o {_writable(mount)} {mount.point}",))  # fmt: skip
+                        commands=(line("mount", "-o", _writable(mount), mount.point),))  # fmt: skip
     if mount.acls_off:
         yield no_acls(mount.point, evidence, remedy="mount it with acl",
-                      commands=(f"mount -o remount,acl {mount.point}",))  # fmt: skip
+                      commands=(line("mount", "-o", "remount,acl", mount.point),))  # fmt: skip
     elif root.keeps_acls is False and not mount.is_foreign:
         yield no_acls(
             mount.point, evidence, "asked for a POSIX ACL, it says that it keeps none",
@@ -153,7 +154,7 @@ def find_entries(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
     if root.marker:
         yield marker(
             str(root.path), f"{root.path}/maildirfolder", remedy="remove it",
-            commands=(f"rm {root.path}/maildirfolder",), user=root.owner,
+            commands=(line("rm", root.path / "maildirfolder"),), user=root.owner,
         )  # fmt: skip
 
 
@@ -168,15 +169,23 @@ def find_troubles(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
 
 
 def find_orphans(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
-    names = {box.levels for box in root.boxes}
-    lonely = sorted(
-        box.name for box in root.boxes if len(box.levels) > 1 and box.levels[:-1] not in names
-    )
+    names = {box.levels: box.name for box in root.boxes}
+    found = [box for box in root.boxes if len(box.levels) > 1 and box.levels[:-1] not in names]
+    lonely = sorted(box.name for box in found)
+    above = sorted({_name_above(box) for box in found})
     if lonely:
         yield orphan_child(
             f"{root.owner or root.namespace}: {root.path}", ", ".join(lonely[:10]),
-            remedy="make the parent again, or move them", user=root.owner,
+            remedy="make the parent again, or move them",
+            commands=(line("sharefs", "mailbox", "create", "-u", root.owner, "--", *above),)
+            if root.owner else (),
+            user=root.owner,
         )  # fmt: skip
+
+
+def _name_above(box: BoxFacts) -> str:
+    """As its owner spells it: the same name without the last level."""
+    return box.name[: -len(box.levels[-1]) - 1]
 
 
 def find_locks_of_root(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
@@ -195,7 +204,7 @@ def _locks(
         if age > STALE:
             yield stale_lock(
                 f"{path}/{lock}", f"it is {age / 60:.0f} minutes old",
-                remedy="remove it if no process holds it", commands=(f"rm {path}/{lock}",),
+                remedy="remove it if no process holds it", commands=(line("rm", f"{path}/{lock}"),),
                 mailbox=name, user=owner,
             )  # fmt: skip
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from sharefs.audit.commands import line, planned
 from sharefs.audit.facts import BoxFacts, HostFacts, RootFacts
 from sharefs.audit.findings import Finding, Severity, rule
 
@@ -39,12 +40,12 @@ def find_links(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[Fin
     text = f"{box.path} -> {link.target}"
     if link.loops:
         yield loop(box.subject, text, remedy="remove the link", mailbox=box.name,
-                   commands=(f"rm {box.path}",))  # fmt: skip
+                   commands=(line("rm", box.path),))  # fmt: skip
         return
     if not link.real:
         yield dangling(
             box.subject, text, remedy="mount or make what it leads to, or remove the link",
-            mailbox=box.name,
+            commands=planned("stores", root), mailbox=box.name,
         )  # fmt: skip
         return
     if not link.owner:
@@ -55,13 +56,15 @@ def find_links(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[Fin
     elif link.owner != box.owner and not link.named:
         yield crosses(
             box.subject, f"{text}, a mailbox of {link.owner}",
-            remedy=f"give {box.owner or 'the linker'} an entry with the rights he is meant to have",
-            mailbox=box.name, user=link.owner,
+            remedy=f"give {box.owner or 'the linker'} an entry with the rights he is meant to have,"
+            " or remove the link",
+            commands=(line("rm", box.path),), mailbox=box.name, user=link.owner,
         )  # fmt: skip
     if link.missing:
         yield children(
             box.subject, f"{text}, below which are {', '.join(link.missing[:10])}",
-            remedy="link them too, or share through the shared namespace", mailbox=box.name,
+            remedy="link them too, or share through the shared namespace",
+            commands=planned("stores", root), mailbox=box.name,
         )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sharefs.acl import Entry
+from sharefs.audit.commands import formatted, line, on_acl
 from sharefs.audit.facts import BoxFacts, HostFacts, RootFacts
 from sharefs.audit.findings import Finding, Severity, rule
 from sharefs.identifiers import Kind
@@ -88,14 +89,15 @@ def find_bad_lines(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator
         yield found(
             f"{box.subject}: {problem.place}", problem.text,
             remedy="correct the line; sharefs acl get shows what is left of the file",
-            mailbox=box.name,
+            commands=() if is_error else formatted(box), mailbox=box.name,
         )  # fmt: skip
-    for number, line in enumerate(box.acl_lines, 1):
-        if spaces := _DOUBLE_SPACE.match(line):
+    for number, written in enumerate(box.acl_lines, 1):
+        if spaces := _DOUBLE_SPACE.match(written):
             yield acl_doubtful(
                 f"{box.subject}: {box.acl.path}:{number}:{spaces.start(1) + 1}",
                 "more than one space before the rights; other programs take them for no rights",
-                remedy="leave one space", severity=Severity.NOTICE, mailbox=box.name,
+                remedy="leave one space", commands=formatted(box),
+                severity=Severity.NOTICE, mailbox=box.name,
             )  # fmt: skip
 
 
@@ -122,14 +124,14 @@ def find_orphans(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[F
             yield wrong_domain(
                 subject, _where(box, entry), f"there is {', '.join(near[:3])}",
                 remedy=f"write user={near[0]}",
-                commands=(f"sharefs acl delete -u {box.owner} '{box.name}' 'user={name}'",),
+                commands=on_acl("delete", box, f"user={name}"),
                 mailbox=box.name,
             )  # fmt: skip
         else:
             yield orphan(
                 subject, _where(box, entry),
                 remedy="take the entry out, or correct the name",
-                commands=(f"sharefs acl delete -u {box.owner} '{box.name}' 'user={name}'",),
+                commands=on_acl("delete", box, f"user={name}"),
                 mailbox=box.name,
             )  # fmt: skip
 
@@ -147,6 +149,7 @@ def find_broad(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[Fin
             yield broad(
                 f"{box.subject}: {entry}", f"{_where(box, entry)} {entry.rights}",
                 remedy="share with a group instead",
+                commands=on_acl("delete", box, entry.identifier.file()),
                 severity=Severity.NOTICE if root.type == "public" else None, mailbox=box.name,
             )  # fmt: skip
 
@@ -157,7 +160,8 @@ def find_never_matches(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iter
         if why:
             yield never_matches(
                 f"{box.subject}: {entry}", f"{_where(box, entry)}: {why}",
-                remedy="take the entry out, or write what was meant", mailbox=box.name,
+                remedy="take the entry out, or write what was meant",
+                commands=on_acl("delete", box, entry.identifier.file()), mailbox=box.name,
             )  # fmt: skip
 
 
@@ -175,8 +179,7 @@ def _why_never(entry: Entry, root: RootFacts, facts: HostFacts) -> str:
 
 
 def find_cache(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
-    owner = root.owner or "USER"
-    commands = (f"sharefs acl recalc -u {owner}",)
+    commands = (line("sharefs", "acl", "recalc", "-u", root.owner),) if root.owner else ()
     if root.cache_flaw:
         yield cache_broken(
             root.cache_path, root.cache_flaw, remedy="renew it", commands=commands,
@@ -206,7 +209,7 @@ def find_cache(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
 
 
 def find_map(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
-    commands = (f"sharefs map rebuild -u {root.owner}",)
+    commands = (line("sharefs", "map", "rebuild", "-u", root.owner),)
     if root.share_map is not None:
         for key in sorted(root.share_map.added):
             yield map_missing(
