@@ -82,7 +82,8 @@ class LinkFacts:
 
     target: as written.  real: where it leads, "" if nowhere.  loops: to itself.  owner: whose
     mail root that is in, "" for nobody's.  missing: mailboxes below the target that have no link.
-    entries: the ACL behind it names the linker.
+    named: the ACL behind it names the linker.  linker_owns: the linker counts as the owner,
+    whatever the ACL says (sharefs_symlink_owner).
     """
 
     target: str
@@ -91,6 +92,7 @@ class LinkFacts:
     owner: str = ""
     missing: tuple[str, ...] = ()
     named: bool = False
+    linker_owns: bool = False
 
 
 @dataclass(frozen=True, slots=True)

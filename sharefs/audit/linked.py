@@ -45,6 +45,7 @@ class Links:
                 self._owner_of(Path(real)) if real else "",
                 tuple(self._missing_children(box, real)) if real else (),
                 self._is_named(real) if real else False,
+                self.context.settings.sharefs_symlink_owner == "linker",
             ),
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+import sharefs.audit.rules  # noqa: F401  # findings name rules, which are known once written
 from tests.account.world import World, world_in_tmp
 from tests.cli.command import Shell
 

@@ -71,14 +71,17 @@ def small_host() -> Collector:
             Judged(("bob", "gone"), Rights.parse("lr"), {"r": "cur is closed"}),
         ),
     )  # fmt: skip
-    link = BoxFacts(
-        "alice", ("x",), "x", "x", root / ".x", link=LinkFacts("/home/bob/Maildir/.y", "")
-    )
     collector.root(
         RootFacts("alice", "inbox", "private", root, Layout.MAILDIRPP, inode(str(root)),
-                  boxes=(inbox, work, link))
+                  boxes=(inbox, work, link_of("alice", "x", "")))
     )  # fmt: skip
     return collector
+
+
+def link_of(owner: str, name: str, real: str, *, linker_owns: bool = False) -> BoxFacts:
+    path = Path(f"/home/{owner}/Maildir/.{name}")
+    facts = LinkFacts(real or "/nowhere", real, owner="alice", linker_owns=linker_owns)
+    return BoxFacts(owner, (name,), name, name, path, link=facts)
 
 
 def finding(subject: str, severity: Severity = Severity.WARNING) -> Finding:
@@ -91,8 +94,30 @@ def test_rows_and_columns() -> None:
     assert [each.name for each in matrix.mailboxes] == ["alice/INBOX", "alice/Work", "alice/x"]
     assert matrix.cell(1, 1) == Cell.of("lr", "l")
     assert matrix.cell(0, 0) == Cell.of(LETTERS, LETTERS)
-    assert matrix.cell(2, 0) == UNKNOWN, "nobody was compared for the link"
-    assert matrix.notes == {(1, 1): "r: cur is closed"}
+    assert matrix.cell(2, 0) == NOTHING
+    assert matrix.notes == {
+        (1, 1): "r: cur is closed", (2, 0): "the link to /nowhere leads nowhere",
+    }  # fmt: skip
+
+
+def test_a_linker_gets_what_he_gets_at_the_target() -> None:
+    """Whichever root comes first; and what nobody has compared stays unknown."""
+    collector = small_host()
+    root, work = Path("/home/bob/Maildir"), "/home/alice/Maildir/.Work"
+    links = (
+        link_of("bob", "alices", work), link_of("bob", "away", "/srv/old"),
+        link_of("bob", "his", work, linker_owns=True),
+    )  # fmt: skip
+    collector.root(RootFacts("bob", "inbox", "private", root, Layout.MAILDIRPP, boxes=links))
+    matrix = collector.matrix()
+    rows = {each.name: number for number, each in enumerate(matrix.mailboxes)}
+    alice, bob = 0, 1
+    assert matrix.cell(rows["bob/alices"], bob) == matrix.cell(rows["alice/Work"], bob)
+    assert matrix.cell(rows["bob/alices"], alice) == NOTHING, "she does not go through his tree"
+    assert matrix.notes[rows["bob/alices"], bob] == f"as at {work}, a mailbox of alice"
+    assert matrix.cell(rows["bob/away"], bob) == UNKNOWN
+    assert matrix.cell(rows["bob/his"], bob) == UNKNOWN
+    assert collector.matrix() == matrix
 
 
 def test_nobody_and_not_known_are_two_answers() -> None:
@@ -144,7 +169,7 @@ def test_the_tree() -> None:
         (0, "/home/alice/Maildir", "drwxrws---", Severity.NOTICE),
         (1, ".Work", "drwxrws---", Severity.CRITICAL),
         (2, "cur", "drwx------", None),
-        (1, ".x -> /home/bob/Maildir/.y", "l---------", None),
+        (1, ".x -> /nowhere", "l---------", None),
     ]
     assert tree[0].rule == "0660 4000002 (setgid)"
 

@@ -49,6 +49,8 @@ class Collector:
         self._roots: list[tuple[str, list[_Line]]] = []
         self._named: dict[str, str] = {}  # what a finding may be about -> the matrix's mailbox
         self._notes = 0
+        self._rows: dict[str, int] = {}  # resolved path of a mailbox's directory -> its row
+        self._links: list[BoxFacts] = []
 
     def root(self, root: RootFacts) -> None:
         """A mail root and all its mailboxes."""
@@ -58,8 +60,13 @@ class Collector:
             top = replace(top, mode="missing")
         lines: list[_Line] = [(top, (str(root.path),))]
         self._roots.append((str(root.path), lines))
+        real = str(root.path) if root.inode is None else root.inode.path
         for box in root.boxes:
-            self._row(box)
+            if box.link is not None:
+                self._links.append(box)
+            else:
+                self._rows[real + str(box.path).removeprefix(str(root.path))] = len(self._rows)
+                self._row(box)
             if box.path == root.path:
                 lines[0] = (top, (str(root.path), box.subject))
             else:
@@ -81,7 +88,7 @@ class Collector:
                 if why and self._notes < MAX_NOTES:
                     notes[number] = why
                     self._notes += 1
-        # Nobody was compared for a link, or for what could not be looked at.
+        # Nobody was compared for what could not be looked at.
         default = UNKNOWN if box.inode is None and not box.judged else NOTHING
         mailbox = Mailbox(name, box.owner, str(box.path))
         self._builder.add(mailbox, cells, default=default, notes=notes)
@@ -112,6 +119,7 @@ class Collector:
         notes: tuple[str, ...] = (),
     ) -> ReportModel:
         """The report.  The same for facts and findings in any order."""
+        matrix = self.matrix()
         unique = {finding.key: finding for finding in findings}
         problems = in_order([self._problem(finding) for finding in unique.values()])
         worst: dict[str, Severity] = {}
@@ -124,11 +132,33 @@ class Collector:
         )
         return ReportModel(
             host=host, made=made, config=config, seconds=seconds, problems=problems,
-            matrix=self.matrix(), tree=tree, notes=notes,
+            matrix=matrix, tree=tree, notes=notes,
         )  # fmt: skip
 
     def matrix(self) -> Matrix:
+        while self._links:
+            self._link(self._links.pop(0))
         return self._builder.build()
+
+    def _link(self, box: BoxFacts) -> None:
+        """Nobody but the linker goes through his tree; he gets there what he gets at the target."""
+        link, number = box.link, self._number.get(box.owner)
+        name = matrix_name(box)
+        self._named[box.subject] = self._named[str(box.path)] = name
+        cells: dict[int, Cell] = {}
+        notes: dict[int, str] = {}
+        if link is not None and number is not None:
+            row = self._rows.get(link.real)
+            if not link.real:
+                cells[number], notes[number] = NOTHING, f"the link to {link.target} leads nowhere"
+            elif row is None or link.linker_owns:
+                cells[number], notes[number] = UNKNOWN, f"a link to {link.real}"
+            else:
+                cells[number] = self._builder.cell(row, number)
+                notes[number] = f"as at {link.real}, a mailbox of {link.owner or 'nobody'}"
+        mailbox = Mailbox(name, box.owner, str(box.path))
+        default = NOTHING if box.owner else UNKNOWN
+        self._builder.add(mailbox, cells, default=default, notes=notes)
 
     def _problem(self, finding: Finding) -> Problem:
         mailbox = self._named.get(finding.subject, "")

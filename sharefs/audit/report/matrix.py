@@ -152,6 +152,10 @@ class MatrixBuilder:
         for user, note in (notes or {}).items():
             self._notes[number, user] = note
 
+    def cell(self, row: int, user: int) -> Cell:
+        """Of the row that was added as number `row`, from 0."""
+        return list(self._palette)[array(_ROW, self._rows[row])[user]]
+
     def build(self) -> Matrix:
         """The matrix: mailboxes by owner and name, nobody's own last."""
         boxes = self._mailboxes
