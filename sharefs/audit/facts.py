@@ -155,7 +155,7 @@ class RootFacts:
     inode None: it does not exist.  cannot_make: why the owner could not make it.
     cached: names in its list cache; None: there is none.  cache_flaw: why it cannot be used.
     share_map: the owner's keys against his ACLs; None: not compared.  keeps_acls: whether its file
-    system keeps POSIX ACLs; None: it was not asked.
+    system keeps POSIX ACLs; None: it was not asked.  driver: the format; only Maildirs are read.
     """
 
     owner: str
@@ -179,6 +179,7 @@ class RootFacts:
     unusable: tuple[tuple[str, str], ...] = ()
     origin: str = "root"
     marker: bool = False
+    driver: str = "maildir"
     keeps_acls: bool | None = None
 
 

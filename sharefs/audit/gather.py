@@ -175,6 +175,8 @@ class Gatherer:
             origin=context.settings.sharefs_mailbox_permissions_from,
             unusable=tuple(self._unusable(user, context, namespace, real)),
         )  # fmt: skip
+        if location.driver != "maildir":
+            return replace(base, driver=location.driver)
         nested = has_mounts_inside(real, self._mounts)
         layout = namespace.naming.layout
         scanner = Scanner(layout, self.tick, inodes=self._inodes, nested=nested)

@@ -12,7 +12,7 @@ from sharefs.audit.facts import Account, HostFacts, ProcessFacts, RootFacts
 from sharefs.audit.findings import RULES, Finding, Severity
 from sharefs.audit.mounts import Mount
 from sharefs.audit.rules import judge_host, judge_root
-from sharefs.config import Problem, load
+from sharefs.config import Problem, examine, load
 from sharefs.config import Severity as ConfigSeverity
 from sharefs.errors import Place
 from sharefs.names import Layout
@@ -488,10 +488,23 @@ def test_mounts_that_change_nothing() -> None:
 
 def test_flaws_of_the_configuration_and_mbox_links() -> None:
     problem = Problem(ConfigSeverity.WARNING, Place("/f", 3), "it is wrong", "do it", "some-check")
-    facts = HostFacts(problems=(problem,), mbox=(("/var/mail/bob", "a link to /x"),))
+    unknown = Problem(ConfigSeverity.UNIMPLEMENTED, Place("/f", 4), "not done", "", "unimplemented")
+    facts = HostFacts(problems=(problem, unknown), mbox=(("/var/mail/bob", "a link to /x"),))
     found = list(judge_host(facts))
-    assert rules(found) == {"configuration", "mbox-link-dotlock"}
+    assert rules(found) == {"configuration", "setting-without-effect", "mbox-link-dotlock"}
     assert one(found, "configuration").subject == "/f:3 some-check"
+
+
+def test_other_formats_are_told_once_and_not_read() -> None:
+    """Debian's Dovecot keeps mail as mbox if nobody says otherwise."""
+    with world_in_tmp() as host:
+        path = host.config_path
+        path.write_text(path.read_text().replace("mail_driver = maildir", "mail_driver = mbox"))
+        host.config = examine(path)
+        found = audited(host)
+        told = [each.subject for each in found if each.rule == "format-not-read"]
+        assert told == ["namespace inbox", "namespace public"]
+        assert not rules(found) & {"root-cannot-be-made", "foreign-entry", "unreadable"}
 
 
 def test_every_rule_is_tested() -> None:

@@ -14,6 +14,15 @@ configuration = rule(
     "configuration", Severity.WARNING, AREA, "The configuration has a flaw",
     "The loader's own checks: what the documentation of shared mailboxes warns of.",
 )  # fmt: skip
+no_effect = rule(
+    "setting-without-effect", Severity.NOTICE, AREA, "A setting that sharefs does not know",
+    "Dovecot obeys it. It matters where sharefs is to serve the mail itself; no answer of this"
+    " audit depends on it.",
+)  # fmt: skip
+other_format = rule(
+    "format-not-read", Severity.WARNING, AREA, "Mail that is no Maildir was not looked at",
+    "Only Maildirs are audited; of this namespace nothing is known but its settings.",
+)  # fmt: skip
 unusable_place = rule(
     "place-unusable", Severity.WARNING, AREA, "A configured place cannot be used",
     "Control files, indexes or the sharing map cannot be written there by the user's mail process.",
@@ -50,7 +59,8 @@ def find_problems(facts: HostFacts) -> Iterator[Finding]:
         ConfigSeverity.UNIMPLEMENTED: Severity.NOTICE,
     }
     for problem in facts.problems:
-        yield configuration(
+        found = no_effect if problem.severity is ConfigSeverity.UNIMPLEMENTED else configuration
+        yield found(
             f"{problem.place} {problem.check}".strip(), problem.message,
             remedy=problem.remedy or "see docs/configuration.md",
             severity=severities[problem.severity],
@@ -62,6 +72,15 @@ def find_users(facts: HostFacts) -> Iterator[Finding]:
         yield user_unusable(name, why, remedy="correct the entry of the user", user=name)
     for database in facts.unlisted:
         yield users_unlisted(database, "its users cannot be listed", remedy="name them with --user")
+
+
+def find_format(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
+    """Said once of each namespace, however many users have it."""
+    if root.driver != "maildir":
+        yield other_format(
+            f"namespace {root.namespace}", f"its mail_driver is {root.driver}",
+            remedy="convert it, for instance with doveadm sync, or leave it out with --namespace",
+        )  # fmt: skip
 
 
 def find_places(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
@@ -109,7 +128,7 @@ def find_mbox(facts: HostFacts) -> Iterator[Finding]:
         yield mbox_link(path, why, remedy="add fcntl to mbox_write_locks and mbox_read_locks")
 
 
-ROOT_RULES: Final = (find_places,)
+ROOT_RULES: Final = (find_places, find_format)
 HOST_RULES: Final = (
     find_problems,
     find_users,
