@@ -6,14 +6,12 @@ evidence names paths, so what is wrong with a mailbox is looked for in it.  Pure
 """
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from sharefs.audit.facts import FileKind, Judged
+from sharefs.audit.facts import Judged
 from sharefs.audit.scan import ScannedBox
 from sharefs.permissions.access import Inode
-from sharefs.permissions.posix_acl import PosixAcl
 
 MAX_LIKENESSES: Final = 1000  # of one mail root; real ones have a handful
 
@@ -32,16 +30,16 @@ class Compared:
         return not (found or self.stranger or self.outsiders)
 
 
-def likeness(box: ScannedBox, acl_of: Callable[[FileKind], PosixAcl | None]) -> object:
+def likeness(box: ScannedBox) -> object:
     """Equal for mailboxes of one root of which all questions have the same answers.
 
     That holds where nothing outside of the mailbox and of what is above it has a say: no links, no
-    settings for single mailboxes, no control files elsewhere.  acl_of: the POSIX ACL of a file.
+    settings for single mailboxes, no control files elsewhere.
     """
     return (
         not box.stored, os.path.dirname(box.path), _facts(box.inode), _facts(box.acl_inode),
         box.acl, tuple((name, _facts(inode)) for name, inode in sorted(box.folders.items())),
-        tuple((kind.folder, kind.mode, kind.uid, kind.gid, acl_of(kind)) for kind in box.kinds),
+        tuple((kind.folder, kind.mode, kind.uid, kind.gid, kind.acl) for kind in box.kinds),
     )  # fmt: skip
 
 

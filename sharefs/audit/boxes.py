@@ -18,7 +18,6 @@ from sharefs.audit.facts import (
     BoxFacts,
     UserFacts,
 )
-from sharefs.audit.inodes import Inodes
 from sharefs.audit.linked import Links
 from sharefs.audit.operations import MailboxFiles
 from sharefs.audit.questions import World
@@ -44,13 +43,12 @@ class Around:
     """What mailboxes are compared with.
 
     roots: gives resolved mail roots -> whose.  note_links: told of message files with several
-    names.  inodes: of this process.
+    names.
     """
 
     roots: Callable[[], Mapping[Path, str]]
     comparison: Comparison
     note_links: Callable[[LinkedFiles], None]
-    inodes: Inodes
 
 
 class Boxes:
@@ -188,7 +186,7 @@ class Boxes:
         """None: it may be unlike every other in what the scan does not see."""
         if self._names_matter or (box.has_acl and box.acl is None):
             return None
-        return likeness(box, lambda kind: self._world.acl_of(self._real(kind.sample)))
+        return likeness(box)
 
     def _files(self, box: ScannedBox, own: AclMailbox) -> MailboxFiles:
         location = self._namespace.location
@@ -257,9 +255,8 @@ class Boxes:
         if self._device is None:
             return
         for kind in box.kinds:
-            acl = self._around.inodes.acl_of(kind.sample, self._device)
             read_only = self._root.read_only
-            inode = Inode(kind.sample, kind.mode, kind.uid, kind.gid, acl, None, read_only)
+            inode = Inode(kind.sample, kind.mode, kind.uid, kind.gid, kind.acl, None, read_only)
             self._world.remember(inode, self._real(kind.sample))
 
     def _real(self, path: str) -> str:

@@ -12,6 +12,7 @@ from sharefs.identity.model import MailUser
 from sharefs.names import Layout, Levels
 from sharefs.permissions.access import Credentials, Inode
 from sharefs.permissions.inherit import Creation
+from sharefs.permissions.posix_acl import PosixAcl
 from sharefs.rights import Rights
 from sharefs.sharing.files import AclFile
 from sharefs.sharing.keys import MapDiff
@@ -55,7 +56,8 @@ class UserFacts:
 class FileKind:
     """All message files of one folder with equal mode, owner and group.
 
-    mode: st_mode whole.  sample: the path of one.  linked: how many have several names.
+    mode: st_mode whole.  sample: the path of one.  linked: how many have several names.  acl: of
+    all of them.
     """
 
     folder: str
@@ -65,6 +67,7 @@ class FileKind:
     count: int
     sample: str
     linked: int = 0
+    acl: PosixAcl | None = None
 
 
 @dataclass(frozen=True, slots=True)

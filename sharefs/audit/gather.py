@@ -190,7 +190,7 @@ class Gatherer:
             trouble = Trouble(str(location.path), error.strerror or str(error))
             return replace(base, troubles=(trouble,))
         cached, flaw, cache_path = _cache(namespace)
-        around = Around(self.roots, self.comparison, self.note_links, self._inodes)
+        around = Around(self.roots, self.comparison, self.note_links)
         device = next(iter(scanned.devices)) if len(scanned.devices) == 1 and not nested else None
         world = self._world(location.path, real)
         facts = Boxes(around, user, context, namespace, inode, world, device=device)

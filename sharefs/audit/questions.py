@@ -16,7 +16,7 @@ from sharefs.audit.mounts import Mount, is_mount_point, mount_of, mounts_of_host
 from sharefs.permissions import access
 from sharefs.permissions.access import Answer, Credentials, Inode, Want
 from sharefs.permissions.explain import Walked, inode_of, protected_hardlinks, walk
-from sharefs.permissions.posix_acl import PosixAcl
+from sharefs.permissions.posix_acl import ACCESS
 
 MAX_REMEMBERED: Final = 20_000  # inodes
 _LOOKS: Final = (Want.READ, Want.SEARCH)
@@ -175,11 +175,6 @@ class World:
         if self.remembered is not None:
             same = inode.path == path
             self.remembered[path] = inode if same else replace(inode, path=path)
-
-    def acl_of(self, path: str) -> PosixAcl | None:
-        """Of a path that was remembered."""
-        inode = self.remembered.get(path) if self.remembered is not None else None
-        return None if inode is None else inode.acl
 
     def with_change(self, inode: Inode, *, remounted: bool = False) -> "World":
         changed = {**self.changed, inode.path: inode}
@@ -345,12 +340,12 @@ def _has_entries(path: str) -> bool:
 
 
 def file_kinds(directory: str, *, limit: int = 100_000) -> list[str]:
-    """One file for each combination of type, mode, owner and group in a directory.
+    """One file for each combination of type, mode, owner, group and POSIX ACL in a directory.
 
     What holds for these holds for all.  limit: entries looked at.  Empty if the directory cannot
     be read.
     """
-    kinds: dict[tuple[int, int, int], str] = {}
+    kinds: dict[tuple[int, int, int, bytes], str] = {}
     try:
         with os.scandir(directory) as entries:
             for number, entry in enumerate(entries):
@@ -364,7 +359,16 @@ def file_kinds(directory: str, *, limit: int = 100_000) -> list[str]:
                     continue
                 if stat.S_ISDIR(status.st_mode):
                     continue
-                kinds.setdefault((status.st_mode, status.st_uid, status.st_gid), entry.path)
+                acl = _acl_octets(entry.path)
+                kinds.setdefault((status.st_mode, status.st_uid, status.st_gid, acl), entry.path)
     except OSError:
         return []
     return sorted(kinds.values())
+
+
+def _acl_octets(path: str) -> bytes:
+    """b"": there is none, or it cannot be had."""
+    try:
+        return os.getxattr(path, ACCESS, follow_symlinks=False)
+    except OSError:
+        return b""

@@ -14,7 +14,7 @@ from typing import Final
 from sharefs import fsops
 from sharefs.audit.facts import FileKind, Trouble
 from sharefs.audit.inodes import Inodes, is_read_only
-from sharefs.audit.kinds import Kinds, batches
+from sharefs.audit.kinds import Kinds, batches, parted_by_acl
 from sharefs.names import Layout
 from sharefs.permissions.access import Inode
 from sharefs.sharing.files import FILE_NAME, MAX_SIZE
@@ -229,7 +229,9 @@ class Scanner:
             self._trouble(root, path, error)
             return
         try:
-            box.folders[name], _ = self._inode(root, fd, path)
+            folder, (device, _) = self._inode(root, fd, path)
+            box.folders[name] = folder
+            likely = folder.acl is not None or folder.default_acl is not None
             kinds = Kinds(MAX_LINKED - self._linked)
             with os.scandir(fd) as entries:
                 for batch in batches(entries):
@@ -237,9 +239,10 @@ class Scanner:
                     kinds.add(batch)
             self._linked += len(kinds.linked)
             box.linked += kinds.linked
-            for mode, uid, gid, count, sample, linked in kinds.each():
+            for kind in parted_by_acl(fd, list(kinds.each()), self._inodes, device, likely=likely):
+                mode, uid, gid, count, sample, linked, acl = kind
                 at = os.path.join(path, sample)
-                box.kinds.append(FileKind(name, mode, uid, gid, count, at, linked))
+                box.kinds.append(FileKind(name, mode, uid, gid, count, at, linked, acl))
         except OSError as error:
             self._trouble(root, path, error)
         finally:

@@ -16,7 +16,7 @@ from sharefs.audit.compare import OPERATIONS
 from sharefs.audit.facts import BoxFacts, RootFacts
 from sharefs.audit.operations import MailboxFiles, questions_for
 from sharefs.audit.plainly import bits_of, plainly_allowed
-from sharefs.audit.questions import Question, Verb, World, ask
+from sharefs.audit.questions import Question, Verb, World, ask, file_kinds
 from sharefs.permissions.access import Credentials, Inode, Want, check
 from sharefs.permissions.posix_acl import ACCESS, AclEntry, Tag, format_posix_acl
 from sharefs.sharing.files import acl_path
@@ -177,3 +177,24 @@ def test_alike_is_what_gets_the_same_answers() -> None:
             for other in others:
                 (host.top / other).rename(host.maildir("alice", f".{other}"))
             assert replace(alone, locks=()) == replace(box, locks=()), name
+
+
+def test_files_of_one_mode_and_two_acls_are_two_kinds() -> None:
+    """The mask stands in the group's bits: the mode alone does not tell who may read."""
+    with world_in_tmp() as host:
+        share(host)
+        cur = host.maildir("alice", ".Work", "cur")
+        for number in range(3):
+            path = cur / f"m{number}:2,S"
+            path.touch()
+            os.chown(path, UIDS["alice"], SHARED_GID)
+            path.chmod(0o660)
+        base = [AclEntry(Tag.USER_OBJ, 6), AclEntry(Tag.GROUP_OBJ, 6)]
+        closed = AclEntry(Tag.USER, 0, UIDS["carol"])
+        rest = [AclEntry(Tag.MASK, 6), AclEntry(Tag.OTHER, 0)]
+        acl = (base[0], closed, base[1], *rest)
+        for path in (cur, *sorted(cur.iterdir())[1:]):
+            os.setxattr(path, ACCESS, format_posix_acl(acl))
+        box = next(box for box in boxes_of(host, "alice") if box.name == "Work")
+        assert sorted(kind.count for kind in box.kinds if kind.folder == "cur") == [1, 2]
+        assert len(file_kinds(str(cur))) == 2
