@@ -204,8 +204,16 @@ class Boxes:
         return MailboxFiles(
             path=path, control=control, root=location.path, acl_dir=own.acl_dir, samples=samples,
             list_cache=location.control_dir / list_cache.FILE_NAME if box.stored else None,
+            child=self._child(box),
             is_plain=self._device is not None and (box.acl is not None or not box.has_acl),
         )  # fmt: skip
+
+    def _child(self, box: ScannedBox) -> Path:
+        """A name that nobody has, in the place of a mailbox below this one."""
+        if self._namespace.naming.layout is Layout.MAILDIRPP:
+            above = box.stored or ""
+            return self._namespace.location.path / f"{above}.sharefs-audit"
+        return Path(box.path) / "sharefs-audit"
 
     def _mentioned(self, box: ScannedBox, acl: Acl, owner: str) -> Mentioned:
         way = self._world.way(_SUPERUSER, os.path.join(box.path, "cur"))

@@ -6,7 +6,7 @@ needs a handful of answers for each mailbox.
 """
 
 from collections.abc import Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sharefs.acl import Acl
@@ -22,12 +22,13 @@ from sharefs.rights import READ, Rights
 from sharefs.sharing.files import acl_path
 from sharefs.sharing.policy import AclMailbox, Policy, Viewer
 
-# Which operation a right is good for; k and p have no file of their own to try it on.
+# Which operation a right is good for; p has no file of its own to try it on.
 OPERATIONS: Final = {
     "r": Operation.READ,
     "w": Operation.FLAG,
     "i": Operation.INSERT,
     "e": Operation.EXPUNGE,
+    "k": Operation.CREATE,
     "x": Operation.DELETE,
     "a": Operation.ADMINISTER,
 }
@@ -177,7 +178,7 @@ class Comparison:
                 yield "l", _why(told, who)
                 return
         for letter in letters:
-            for question in questions_for(OPERATIONS[letter], box):
+            for question in questions_of(letter, box):
                 key = (question.verb, question.path, question.other)
                 known = told_already.get(key)
                 told = known or told_already.setdefault(key, ask(question, who, world))
@@ -188,6 +189,14 @@ class Comparison:
     def outsiders(self, box: MailboxFiles, world: World) -> list[str]:
         """Login accounts that are no mail users and may read the messages."""
         return [account.name for account in self._outsiders if readable_by(box, account.who, world)]
+
+
+def questions_of(letter: str, box: MailboxFiles) -> Iterator[Question]:
+    """What a right is good for, put to the kernel.  k is about a mailbox below this one."""
+    if letter != "k":
+        yield from questions_for(OPERATIONS[letter], box)
+    elif box.child is not None:
+        yield from questions_for(Operation.CREATE, replace(box, path=box.child))
 
 
 def _unlisted(box: MailboxFiles, who: Credentials, world: World) -> Iterator[tuple[str, str]]:

@@ -83,6 +83,7 @@ class MailboxFiles:
     is_automatic: it is not there yet, and is made when it is first used.
     samples: files that stand for all in cur and in new, if that was found out already.
     list_cache: what LIST goes by where the root may not be listed; None: the mailbox is INBOX.
+    child: where the directory of a mailbox below it would be made; None: nobody asks.
     is_plain: the whole mail root is known to be on one mount and one file system, and samples has
     "acl" if there is an ACL file.
     """
@@ -96,6 +97,7 @@ class MailboxFiles:
     is_automatic: bool = False
     samples: Mapping[str, Sequence[str]] | None = None
     list_cache: Path | None = None
+    child: Path | None = None
     is_plain: bool = False
 
     def files_in(self, folder: str) -> Sequence[str]:

@@ -62,6 +62,8 @@ def plainly_allowed(
         return False
     if "a" in wanted and not _may_administer(box, here, own):
         return False
+    if "k" in wanted and not _may_create(box, who, world):
+        return False
     if "x" in wanted and not _may_take_away(box, here, own, who, world):
         return False
     if not wanted & set("rwie"):
@@ -103,6 +105,13 @@ def _may_administer(box: MailboxFiles, here: Inode, own: int) -> bool:
     if box.acl_dir is None:
         return True
     return box.acl_dir == box.path and _may_change(here, own)
+
+
+def _may_create(box: MailboxFiles, who: Credentials, world: World) -> bool:
+    if box.child is None:
+        return True
+    above = world.way(who, str(box.child.parent)).inode
+    return above is not None and above.is_directory and _may_change(above, bits_of(above, who))
 
 
 def _may_take_away(

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from sharefs.audit.audit import Audit
-from sharefs.audit.compare import OPERATIONS
+from sharefs.audit.compare import OPERATIONS, questions_of
 from sharefs.audit.facts import BoxFacts, RootFacts
-from sharefs.audit.operations import MailboxFiles, questions_for
+from sharefs.audit.operations import MailboxFiles
 from sharefs.audit.plainly import bits_of, plainly_allowed
 from sharefs.audit.questions import Question, Verb, World, ask, file_kinds
 from sharefs.permissions.access import Credentials, Inode, Want, check
@@ -82,15 +82,19 @@ def random_mailbox(top: Path, pick: random.Random) -> MailboxFiles:
             dress(directory, pick.choice(MODES), pick)
     top.chmod(0o755)
     return MailboxFiles(
-        path=path, control=path, root=root, acl_dir=path, samples=samples, is_plain=True
+        path=path,
+        control=path,
+        root=root,
+        acl_dir=path,
+        samples=samples,
+        child=pick.choice((root, path)) / "child",
+        is_plain=True,
     )
 
 
 def refused(letters: str, box: MailboxFiles, who: Credentials, world: World) -> list[str]:
     """All that the questions of the operations say no to, one after the other."""
-    questions = [
-        question for letter in letters for question in questions_for(OPERATIONS[letter], box)
-    ]
+    questions = [question for letter in letters for question in questions_of(letter, box)]
     if box.samples is not None and "acl" in box.samples:
         questions.append(Question(Verb.READ, box.samples["acl"][0], "know the rights"))
     return [str(told) for question in questions if not (told := ask(question, who, world)).allowed]
