@@ -30,8 +30,10 @@ SEED = 4314
 
 TRIED = (
     Operation.LIST, Operation.READ, Operation.FLAG, Operation.INSERT, Operation.EXPUNGE,
-    Operation.DELETE, Operation.ADMINISTER, Operation.DELIVER, Operation.CREATE,
+    Operation.DELETE, Operation.ADMINISTER, Operation.DELIVER, Operation.CREATE, Operation.SEEN,
+    Operation.COPY_FROM, Operation.RENAME_TO,
 )  # fmt: skip
+OTHERS = {Operation.COPY_FROM: "INBOX", Operation.RENAME_TO: "shared/alice/M0/Renamed"}
 
 
 def prepare(host: World, pick: random.Random) -> dict[Operation, str]:
@@ -61,6 +63,7 @@ def prepare(host: World, pick: random.Random) -> dict[Operation, str]:
             account.set_acl(name, user("bob"), Mode.REPLACE, Rights(letters))
 
     host.as_user("alice", fill)
+    host.as_user("bob", lambda account: append(account, "INBOX"))
     for name in boxes.values():
         box = host.maildir("alice", "." + name)
         for path in (*box.glob("new/*"), *box.glob("cur/*")):
@@ -121,6 +124,26 @@ def deliver(account: Account, name: str) -> None:
     os.rename(box / "tmp/delivered", box / "new/delivered")
 
 
+def see(account: Account, name: str) -> None:
+    with contextlib.closing(account.open_mailbox(name)) as box:
+        box.sync()
+        account.demand(name, Rights("s"))
+        box.store_flags(list(box.uids()), FlagChange(FlagOp.ADD, FlagSet(System.SEEN)))
+    with contextlib.closing(account.open_mailbox(name)) as box:
+        box.sync()
+        if not all(System.SEEN in box.flags_of(uid).system for uid in box.uids()):
+            raise PermissionError(name)
+
+
+def copy(account: Account, name: str) -> None:
+    with (
+        contextlib.closing(account.open_mailbox("INBOX", readonly=True)) as source,
+        contextlib.closing(account.writable_target(name)) as target,
+    ):
+        source.sync()
+        target.copy_from(source, list(source.uids()))
+
+
 ATTEMPTS: dict[Operation, Callable[[Account, str], object]] = {
     Operation.LIST: listed,
     Operation.READ: read,
@@ -133,6 +156,9 @@ ATTEMPTS: dict[Operation, Callable[[Account, str], object]] = {
     ),
     Operation.DELIVER: deliver,
     Operation.CREATE: lambda account, name: account.create(f"{name}/Sub"),
+    Operation.SEEN: see,
+    Operation.COPY_FROM: copy,
+    Operation.RENAME_TO: lambda account, name: account.rename(name, OTHERS[Operation.RENAME_TO]),
 }
 
 
@@ -162,7 +188,8 @@ def test_random_hosts() -> None:
             for operation in TRIED:
                 context = ViewerContext(host.config, host.user("bob"), host.users)
                 name = boxes[operation] + ("/Sub" if operation is Operation.CREATE else "")
-                said[operation] = explain_mailbox(context, Asked(operation, name), names=Names())
+                asked = Asked(operation, name, OTHERS.get(operation, ""))
+                said[operation] = explain_mailbox(context, asked, names=Names())
             got = host.as_user("bob", attempts(boxes))
             for operation in TRIED:
                 happened = not got[operation]
