@@ -11,7 +11,11 @@ from sharefs.permissions.inherit import Creation
 
 
 class Fsync(enum.StrEnum):
-    """mail_fsync.  optimized and always flush messages and lists before a call returns."""
+    """mail_fsync.  What is on the disk when a call returns (docs/maildir.md).
+
+    optimized: new messages, their numbers, keywords and mailboxes.  always: changes of flags and
+    removals, too.  never: nothing.
+    """
 
     OPTIMIZED = "optimized"
     ALWAYS = "always"

@@ -7,6 +7,7 @@ from sharefs import fsops
 from sharefs.errors import Code, SharingError
 from sharefs.flags import FlagChange, FlagOp, FlagSet
 from sharefs.fsops import Entry
+from sharefs.store.maildir.config import Fsync
 from sharefs.store.maildir.filename import format_info
 from sharefs.store.maildir.picture import Picture
 
@@ -51,6 +52,8 @@ class FlagWriter:
                     if unless_changed:
                         missed = [uid for uid in missed if self._flags_of(uid) == before[uid]]
                 if not (missed := self._rename(missed, renaming, changed)):
+                    if changed and picture.site.config.fsync is Fsync.ALWAYS:
+                        picture.folders.flush()
                     return changed
         finally:
             picture.publish_flags(changed)

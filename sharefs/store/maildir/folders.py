@@ -125,6 +125,12 @@ class Folders:
         self.cur.distrust()
         self.new.distrust()
 
+    def flush(self) -> None:
+        """Have all names in new/ and cur/ on the disk."""
+        with self.opened() as (new_fd, cur_fd):
+            for fd in (cur_fd, new_fd):
+                fsops.fsync_dir(dir_fd=fd)
+
     @contextlib.contextmanager
     def opened(self) -> Iterator[tuple[int, int]]:
         """Descriptors of new/ and cur/.  Raises as mailbox() does."""

@@ -20,7 +20,7 @@ from sharefs.permissions.explain import explain_refusal
 from sharefs.permissions.inherit import link_decision
 from sharefs.store.interface import Changes, Copied, Mailbox, MessageInfo
 from sharefs.store.maildir.adder import Adder
-from sharefs.store.maildir.config import Site
+from sharefs.store.maildir.config import Fsync, Site
 from sharefs.store.maildir.filename import (
     NO_FLAGS_INFO,
     Sizes,
@@ -274,6 +274,8 @@ class MaildirMailbox(Mailbox):
             left = self._unlink(uid for uid in left if uid in picture.base_of)
             if not left:
                 break
+        if wanted and self.site.config.fsync is Fsync.ALWAYS:
+            picture.folders.flush()
         return [uid for uid in wanted if uid not in picture.base_of]
 
     def _unlink(self, uids: Iterable[int]) -> list[int]:

@@ -194,6 +194,9 @@ class MaildirStorage(Storage):
         if self.config.naming.layout is Layout.MAILDIRPP and not self._is_inbox(name):
             with contextlib.suppress(FileExistsError):
                 os.close(fsops.create_file(path / MARKER, creation))
+        if self.config.fsync:
+            # Or the directory of a message that is on the disk could be lost.
+            fsops.fsync_dir(path)
 
     def _make_directory(self, name: Levels) -> Creation:
         """Make the mailbox's own directory, and the root or the levels above it."""
@@ -204,10 +207,16 @@ class MaildirStorage(Storage):
             for end in range(1, len(name)):
                 with contextlib.suppress(FileExistsError):
                     fsops.make_dir(self.mailbox_path(name[:end]), self.creation_of(name[:end]))
+                    self._flush_parent(self.mailbox_path(name[:end]))
         if not path.is_dir():
             _refuse_dangling(path)
             fsops.make_dirs(path, creation)
+            self._flush_parent(path)
         return creation
+
+    def _flush_parent(self, path: Path) -> None:
+        if self.config.fsync:
+            fsops.fsync_dir(path.parent)
 
     def _make_root(self) -> None:
         root = self.config.root
@@ -215,6 +224,7 @@ class MaildirStorage(Storage):
             _refuse_dangling(root)
             template = self.config.template or os.fspath(root)
             fsops.make_root(plan_missing_root(template, root, egid=self._egid, creation=DEFAULTS))
+            self._flush_parent(root)
 
     # --- deleting --------------------------------------------------------------------------
 
