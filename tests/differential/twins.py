@@ -237,7 +237,7 @@ def users_below(top: Path) -> list[MailUser]:
 
 # Responses of extensions that we do not have: nobody asked for them.
 _EXTRAS = re.compile(r"\* OK \[(HIGHESTMODSEQ|NOMODSEQ|MAILBOXID|CLOSED)")
-_OTHERS = re.compile(r"\* OK\Z")  # what is left of MAILBOXID
+_OTHERS = re.compile(r"\* OK \[MAILBOXID")
 # \\Recent and counts of it: which session is the first to see a message is each server's matter.
 _RECENT = re.compile(r"\* \d+ RECENT")
 _PAREN = re.compile(r"\(([^()]*)\)")
