@@ -89,9 +89,9 @@ class Host(Protocol):
         """The mailbox for APPEND, COPY, MOVE.  Raises SharingError."""
         ...
 
-    def recall(self, account: Account, name: str) -> Mapping[str, int]:
-        """What remember() was told last of a mailbox that has certainly not changed since, or
-        nothing.  Short.  Raises SharingError without the right READ."""
+    async def recall(self, account: Account, name: str) -> Mapping[str, int]:
+        """What remember() was told last of a mailbox that has certainly not changed since, by any
+        session, or nothing.  Short.  Raises SharingError without the right READ."""
         ...
 
     def remember(self, account: Account, name: str, handle: Handle, told: dict[str, int]) -> None:

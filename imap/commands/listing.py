@@ -124,7 +124,7 @@ async def _queue_status_if_allowed(session: Session, name: str, items: tuple[str
 
 
 async def _queue_status(session: Session, name: str, items: tuple[str, ...]) -> None:
-    told = session.host.recall(session.account, name)
+    told = await session.host.recall(session.account, name)
     if not told.keys() >= set(items):
         told = await _find_status(session, name, items)
     values = [item.encode() + b" " + _shown(item, told[item]) for item in items]

@@ -96,10 +96,14 @@ class Connection:
         place = await self.blocking(account.place, name, right)
         return await self._pool.open(place.key, opener, place.index, name)
 
-    def recall(self, account: Account, name: str) -> Mapping[str, int]:
+    async def recall(self, account: Account, name: str) -> Mapping[str, int]:
+        recall = self._pool.recall
+        if recall and not account.knows_place(name):
+            # A new session has looked at nothing yet, and others may have asked.
+            await self.blocking(account.place, name, READ)
         if not account.knows_place(name):
             return {}
-        return self._pool.recall.recall(account.place(name, READ).key)
+        return recall.recall(account.place(name, READ).key)
 
     def remember(self, account: Account, name: str, handle: Handle, told: dict[str, int]) -> None:
         if account.knows_place(name):

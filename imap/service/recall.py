@@ -19,6 +19,10 @@ class Recall:
         self._limit = limit
         self._known: OrderedDict[Hashable, tuple[Memento, Mapping[str, int]]] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Of how many mailboxes something is remembered."""
+        return len(self._known)
+
     def remember(self, key: Hashable, mailbox: Mailbox, values: Mapping[str, int]) -> None:
         """values: as they are now.  Nothing is kept of a mailbox that has just changed."""
         memento = mailbox.memento()

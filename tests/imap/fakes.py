@@ -359,7 +359,7 @@ class MemoryHost:
     async def open_target(self, account: Any, name: str, right: Rights) -> MemoryHandle:
         return self._handle(account.writable_target(name, right))
 
-    def recall(self, account: object, name: str) -> dict[str, int]:
+    async def recall(self, account: object, name: str) -> dict[str, int]:
         return {}
 
     def remember(

@@ -275,6 +275,11 @@ async def test_status_of_many_is_told_from_memory(
             calls.recording = False
         assert [event for event, _ in calls.seen if event != "open"] == []
         assert f'* STATUS "Many0" {STATUS}'.split("(")[0] in want[0][0]
+    # Another session has yet to find out where they are, but opens none either.
+    async with connected(pool, home) as client:
+        opened = list(pool._opened)
+        assert [await client.ask(f"STATUS {name} {STATUS}") for name in names] == want
+        assert list(pool._opened) == opened
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
