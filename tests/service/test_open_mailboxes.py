@@ -277,9 +277,9 @@ async def test_status_of_many_is_told_from_memory(
         assert f'* STATUS "Many0" {STATUS}'.split("(")[0] in want[0][0]
     # Another session has yet to find out where they are, but opens none either.
     async with connected(pool, home) as client:
-        opened = list(pool._opened)
+        opened = pool._orders
         assert [await client.ask(f"STATUS {name} {STATUS}") for name in names] == want
-        assert list(pool._opened) == opened
+        assert pool._orders == opened
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
