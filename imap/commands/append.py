@@ -36,12 +36,27 @@ class Appending:
     """One APPEND under way.  rights: the viewer's on the target when the command began.
 
     binary: what came so far of a message that is sent as literal8; None: it is no such message.
+    last: the end of a message, to be written together with what follows it.
     """
 
     target: Handle
     saver: Saver
     rights: Rights
     binary: bytearray | None = None
+    last: bytes | bytearray | None = None
+
+    def finish(self) -> None:
+        """Write the end of the last message, if it is not yet written."""
+        last, self.last = self.last, None
+        if last is None:
+            return
+        # RFC 3516 section 4.4 lets a server choose another encoding that loses nothing.
+        self.saver.write(last if isinstance(last, bytes) else message.encoded(bytes(last)))
+        self.saver.finish()
+
+    def commit(self) -> list[int]:
+        self.finish()
+        return self.saver.commit()
 
 
 # A literal8 is held in memory until all of it can be put into an encoding that a file of lines
@@ -100,6 +115,7 @@ class _Start:
     internaldate: int | None
 
     def begin(self, appending: Appending) -> None:
+        appending.finish()
         allowed = allowed_flags(appending.rights).apply(self.flags)
         appending.saver.begin(allowed, self.internaldate)
 
@@ -130,23 +146,18 @@ async def data(session: Session, event: LiteralData) -> Reply | None:
     """Write octets of the message.  A Reply: give up, skip the rest, answer with it."""
     appending = session.appending
     assert appending is not None, "literal data without an APPEND"
-    saver = appending.saver
-
     octets: bytes | bytearray = event.octets
     if appending.binary is not None:
         appending.binary += octets
-        if not event.last:
-            return None
-        octets, appending.binary = appending.binary, None
-
-    def take() -> None:
-        # RFC 3516 section 4.4 lets a server choose another encoding that loses nothing.
-        saver.write(octets if isinstance(octets, bytes) else message.encoded(bytes(octets)))
-        if event.last:
-            saver.finish()
-
+        octets = appending.binary
+    if event.last:
+        # Not in a thread of its own: changing to one costs more than writing a small message.
+        appending.last, appending.binary = octets, None
+        return None
+    if appending.binary is not None:
+        return None
     try:
-        await appending.target.run(take)
+        await appending.target.run(appending.saver.write, event.octets)
     except SharingError as error:
         await abandon(session)
         return refusal(error)
@@ -160,7 +171,7 @@ async def append(session: Session, command: Command) -> Reply:
         return bad("APPEND needs a message as a literal.")
     try:
         Cursor(command).end()
-        uids = await appending.target.run(appending.saver.commit)
+        uids = await appending.target.run(appending.commit)
     except BaseException as error:
         await abandon(session)
         if isinstance(error, SharingError):

@@ -5,9 +5,10 @@ this connection; any other exception is a bug of ours and propagates to the work
 """
 
 import contextlib
+import functools
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from typing import Final, TypeVar
 
 import trio
@@ -79,21 +80,30 @@ class Connection:
         return await trio.to_thread.run_sync(lambda: function(*args))
 
     async def open(self, account: Account, name: str) -> Handle:
-        return await self._open(account, name, READ, lambda: account.open_mailbox(name))
+        opener = functools.partial(account.open_mailbox, name)
+        return await self._open(account, name, READ, opener, self._pool.open_nowait)
 
     async def open_target(self, account: Account, name: str, right: Rights) -> Handle:
-        return await self._open(account, name, right, lambda: account.writable_target(name, right))
+        opener = functools.partial(account.writable_target, name, right)
+        return await self._open(account, name, right, opener, self._pool.target_nowait)
 
     async def _open(
-        self, account: Account, name: str, right: Rights, opener: Callable[[], Mailbox]
+        self,
+        account: Account,
+        name: str,
+        right: Rights,
+        opener: Callable[[], Mailbox],
+        nowait: Callable[[Hashable], SharedHandle | None],
     ) -> Handle:
+        # Even a mailbox that is open here already is only for those with the right.  No thread for
+        # what is in memory: changing to one takes longer than all the rest.
         if account.knows_place(name):
-            # No thread for what is in memory: changing to one takes longer than all the rest.
-            handle = self._pool.open_nowait(account.place(name, right).key)
-            if handle is not None:
-                return handle
-        # Even a mailbox that is open here already is only for those with the right.
-        place = await self.blocking(account.place, name, right)
+            place = account.place(name, right)
+        else:
+            place = await self.blocking(account.place, name, right)
+        handle = nowait(place.key)
+        if handle is not None:
+            return handle
         return await self._pool.open(place.key, opener, place.index, name)
 
     async def recall(self, account: Account, name: str) -> Mapping[str, int]:

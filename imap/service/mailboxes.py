@@ -236,6 +236,14 @@ class MailboxPool:
         self.hold(opened)
         return SharedHandle(self, opened)
 
+    def target_nowait(self, key: Hashable) -> SharedHandle | None:
+        """As open_nowait(), for who adds messages: it need not be up to date."""
+        opened = self._opened.get(key)
+        if opened is None or not opened.mailbox.looks_the_same():
+            return None
+        self.hold(opened)
+        return SharedHandle(self, opened)
+
     async def _held(self, key: Hashable) -> OpenMailbox | None:
         """The open mailbox for key, held for the caller, if there is one that is still there.
 

@@ -172,6 +172,13 @@ class Mailbox(abc.ABC):
         """
         return False
 
+    def looks_the_same(self) -> bool:
+        """Whether this is certainly still the mailbox that was opened, told as quickly.
+
+        It may be about to look again, because it has just changed.
+        """
+        return self.looks_unchanged()
+
     def memento(self) -> Memento | None:
         """What tells later, without this object, that its picture is still the right one.
 

@@ -1,5 +1,7 @@
 """The worker's memory of open mailboxes: what repeated questions touch, and who holds what."""
 
+import errno
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,6 +19,7 @@ from imap.service.recall import Recall
 from imap.service.stream import ClientStream
 from imap.service.watcher import Watcher
 from imap.wire import CommandReader, Limits
+from sharefs import fsops
 from sharefs.account import Account
 from sharefs.config import load
 from sharefs.identity.lookup import HomeLookup
@@ -323,3 +326,33 @@ async def test_memory_is_bounded() -> None:
     assert [key for key in range(5) if recall.recall(key)] == [1, 3, 4]
     recall.remember(1, MemoryMailbox(), {"MESSAGES": 9})  # it has just changed
     assert recall.recall(1) == {}
+
+
+async def test_a_target_that_was_made_anew_gets_the_message(home: Path, pool: MailboxPool) -> None:
+    """An open mailbox is used for APPEND without a look at its messages, but not a dead one."""
+    work = home / "Maildir" / ".Work"
+    message = "{3+}\r\na\r\n"
+    async with connected(pool, home) as client:
+        assert "APPENDUID" in (await client.ask(f"APPEND Work {message}"))[-1]
+        assert f" {COUNT + 2}]" in (await client.ask(f"APPEND Work {message}"))[-1]
+        shutil.rmtree(work)
+        make_maildir(work, 0, uid=-1, gid=-1)
+        assert " 1]" in (await client.ask(f"APPEND Work {message}"))[-1]
+        assert len(list((work / "new").iterdir())) == 1
+
+
+async def test_what_cannot_be_written_is_not_acknowledged(
+    home: Path, pool: MailboxPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with connected(pool, home) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(fsops, "write_all", full)
+            refused = await client.ask("APPEND Work {3+}\r\na\r\n")
+            assert refused[-1].startswith("t NO [OVERQUOTA]")
+            two = await client.ask("APPEND Work {3+}\r\na\r\n {3+}\r\nb\r\n")
+            assert two[-1].startswith("t NO [OVERQUOTA]")
+        assert not list((home / "Maildir" / ".Work" / "tmp").iterdir())
+        assert "APPENDUID" in (await client.ask("APPEND Work {3+}\r\na\r\n"))[-1]

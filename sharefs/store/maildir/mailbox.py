@@ -82,6 +82,9 @@ class MaildirMailbox(Mailbox):
     def looks_unchanged(self) -> bool:
         return self.picture.looks_unchanged()
 
+    def looks_the_same(self) -> bool:
+        return self.picture.looks_the_same()
+
     def memento(self) -> Stamps | None:
         picture = self.picture
         directories = (picture.folders.new.path, picture.folders.cur.path)

@@ -130,6 +130,13 @@ class Picture:
         except OSError:
             return False
 
+    def looks_the_same(self) -> bool:
+        """Nobody has touched anything since we last did, as far as mtimes tell."""
+        try:
+            return self.loaded and self.folders.is_current() and self.list.looks_unchanged()
+        except OSError:
+            return False
+
     # --- bringing it up to date ------------------------------------------------------------
 
     def load(self) -> None:

@@ -83,6 +83,9 @@ class PrivateSeenMailbox(Mailbox):
     def looks_unchanged(self) -> bool:
         return self._loaded and self._files.looks_unchanged() and self._shared.looks_unchanged()
 
+    def looks_the_same(self) -> bool:
+        return self._loaded and self._shared.looks_the_same()
+
     def memento(self) -> "_PrivateMemento | None":
         shared, private = self._shared.memento(), self._files.memento()
         if shared is None or private is None or not self.looks_unchanged():
