@@ -18,6 +18,7 @@ from sharefs.errors import Code, SharingError
 from sharefs.flags import NO_FLAGS, FlagChange, FlagOp, FlagSet, System
 from sharefs.store.interface import Changes
 from sharefs.store.maildir import MaildirConfig, MaildirMailbox, MaildirStorage
+from sharefs.store.maildir import directory as directory_module
 from sharefs.store.maildir.directory import Directory
 from tests.store.contract import HELLO, INBOX, SEEN, add, message, refusal, uids
 
@@ -287,7 +288,7 @@ def test_a_change_in_the_tick_of_the_look_is_found_later(tmp_path: Path) -> None
     assert directory.needs_look()
     assert set(directory.look().files) == {"x"}
     assert not directory.needs_look()
-    assert directory.is_settled()
+    assert directory.settles_in() is None
 
 
 def test_a_coarse_clock_is_given_a_second(tmp_path: Path) -> None:
@@ -713,3 +714,29 @@ def test_flags_given_while_new(root: Path, inbox: MaildirMailbox) -> None:
     with pytest.raises(SharingError):
         inbox.read(2)
     assert inbox.flags_of(1) != NO_FLAGS
+
+
+def test_own_changes_need_no_second_look_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then sync() would do nothing, and looks_unchanged() says so, but not of others'."""
+    monkeypatch.setattr(directory_module, "LOOK_SHARE", 10**9)  # until LOOK_WAIT
+    for name in ("cur", "new", "tmp"):
+        (tmp_path / name).mkdir()
+    letter = tmp_path / "cur" / "1.M1P1.x:2,"
+    letter.write_bytes(b"\n")
+    with contextlib.closing(MaildirStorage(MaildirConfig(tmp_path)).open(("INBOX",))) as mailbox:
+        mailbox.sync()
+        while not mailbox.looks_unchanged():
+            time.sleep(0.01)
+            mailbox.sync()
+        assert mailbox.memento() is not None
+        assert mailbox.store_flags([1], FlagChange(FlagOp.ADD, FlagSet(System.SEEN))) == [1]
+        assert mailbox.settles_in() is not None
+        assert mailbox.looks_unchanged()
+        assert not mailbox.sync()
+        assert mailbox.memento() is None  # it could not tell what comes in the same tick
+        letter.with_name("1.M1P1.x:2,S").rename(letter)
+        assert not mailbox.looks_unchanged()
+        assert mailbox.sync()
+        assert mailbox.flags_of(1) == FlagSet()

@@ -68,10 +68,6 @@ class Directory:
             return True
         return not self._trusted and self._timer() >= self._own_until
 
-    def is_settled(self) -> bool:
-        """Whether what we know is certainly all there is."""
-        return self._trusted and _key_of(os.lstat(self.path)) == self._key
-
     def settles_in(self) -> float | None:
         """Seconds until another look makes sense though no event may come.  None: none does."""
         if self._trusted:

@@ -67,9 +67,6 @@ class Folders:
         infos = set(self.cur.files.values()) | set(self.new.files.values())
         return frozenset().union(*(parse_info(info).letters for info in infos))
 
-    def is_settled(self) -> bool:
-        return self.new.is_settled() and self.cur.is_settled()
-
     # --- listing ---------------------------------------------------------------------------
 
     def look(self, *, at_cur: bool, live: Collection[str], fresh: Collection[str]) -> Touched:

@@ -89,7 +89,7 @@ class MaildirMailbox(Mailbox):
         picture = self.picture
         directories = (picture.folders.new.path, picture.folders.cur.path)
         stamps = Stamps([*directories, os.fspath(picture.list.path), picture.keywords.path])
-        return stamps if picture.looks_unchanged() else None
+        return stamps if picture.is_settled() and picture.looks_unchanged() else None
 
     def uids(self) -> Sequence[int]:
         self.picture.load()

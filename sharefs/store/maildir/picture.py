@@ -120,15 +120,26 @@ class Picture:
         return sorted(found)
 
     def looks_unchanged(self) -> bool:
+        """Whether sync() would do nothing.  Also while it would let our own changes settle."""
         try:
             return (
                 self.loaded
-                and self.folders.is_settled()
+                and not self.folders.new.needs_look()
+                and not self.folders.cur.needs_look()
                 and self.list.looks_unchanged()
                 and self.keywords.looks_unchanged()
+                and (self.is_settled() or self._has_nothing_to_do())
             )
         except OSError:
             return False
+
+    def is_settled(self) -> bool:
+        """Whether another look will not be needed if nothing more happens."""
+        return self.folders.new.settles_in() is None and self.folders.cur.settles_in() is None
+
+    def _has_nothing_to_do(self) -> bool:
+        listed = self.list.version != self._looked_with
+        return not (listed or self._strays or self.folders.doubles)
 
     def looks_the_same(self) -> bool:
         """Nobody has touched anything since we last did, as far as mtimes tell."""
