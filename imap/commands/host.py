@@ -91,10 +91,10 @@ class Host(Protocol):
 
     async def recall(self, account: Account, name: str) -> Mapping[str, int]:
         """What remember() was told last of a mailbox that has certainly not changed since, by any
-        session, or nothing.  Short.  Raises SharingError without the right READ."""
+        session, or nothing.  Raises SharingError without the right READ."""
         ...
 
-    def remember(self, account: Account, name: str, handle: Handle, told: dict[str, int]) -> None:
+    def remember(self, handle: Handle, told: dict[str, int]) -> None:
         """Keep what STATUS tells of a mailbox as it is now."""
         ...
 

@@ -150,7 +150,7 @@ async def _find_status(session: Session, name: str, items: tuple[str, ...]) -> d
             counted["SIZE"] = await handle.run(mailbox.total_size)
         told = {item: _value(mailbox, item, counted) for item in {*items, *REMEMBERED}}
         lasting = {item: value for item, value in told.items() if item in LASTING}
-        session.host.remember(session.account, name, handle, lasting)
+        session.host.remember(handle, lasting)
     finally:
         handle.release()
     return told

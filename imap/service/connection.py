@@ -33,7 +33,7 @@ from imap.wire import (
     LiteralWanted,
     ProtocolError,
 )
-from sharefs.account import Account
+from sharefs.account import Account, Place
 from sharefs.errors import Code, SharingError
 from sharefs.rights import READ, Rights
 from sharefs.store.interface import Mailbox
@@ -97,28 +97,24 @@ class Connection:
     ) -> Handle:
         # Even a mailbox that is open here already is only for those with the right.  No thread for
         # what is in memory: changing to one takes longer than all the rest.
-        if account.knows_place(name):
-            place = account.place(name, right)
-        else:
-            place = await self.blocking(account.place, name, right)
+        place = await self._place(account, name, right)
         handle = nowait(place.key)
         if handle is not None:
             return handle
         return await self._pool.open(place.key, opener, place.index, name)
 
-    async def recall(self, account: Account, name: str) -> Mapping[str, int]:
-        recall = self._pool.recall
-        if recall and not account.knows_place(name):
-            # A new session has looked at nothing yet, and others may have asked.
-            await self.blocking(account.place, name, READ)
-        if not account.knows_place(name):
-            return {}
-        return recall.recall(account.place(name, READ).key)
+    async def _place(self, account: Account, name: str, right: Rights) -> Place:
+        if account.place_is_near(name):
+            return account.place(name, right)
+        return await self.blocking(account.place, name, right)
 
-    def remember(self, account: Account, name: str, handle: Handle, told: dict[str, int]) -> None:
-        if account.knows_place(name):
-            key = account.place(name, READ).key
-            self._pool.recall.remember(key, handle.mailbox, told)
+    async def recall(self, account: Account, name: str) -> Mapping[str, int]:
+        place = await self._place(account, name, READ)
+        return self._pool.recall.recall(place.key)
+
+    def remember(self, handle: Handle, told: dict[str, int]) -> None:
+        assert isinstance(handle, SharedHandle)
+        self._pool.recall.remember(handle.key, handle.mailbox, told)
 
     @contextlib.asynccontextmanager
     async def idling(self, handle: Handle | None) -> AsyncIterator["IdleWaiter"]:

@@ -120,6 +120,7 @@ class SharedHandle(Handle):
         self._seen = opened.hints
         self._released = False
         self.mailbox = opened.mailbox
+        self.key = opened.key
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         async with self._opened.lock:

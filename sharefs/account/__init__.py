@@ -3,7 +3,7 @@
 Account is what every door calls; Listed and Selection are the values of its list().
 """
 
-from sharefs.account.account import Account, NamespaceView
+from sharefs.account.account import Account, NamespaceView, Place
 from sharefs.account.shares import AclChange, MapReport, ShownAcl
 from sharefs.namespaces.listing import Listed, Selection
 
@@ -13,6 +13,7 @@ __all__ = [
     "Listed",
     "MapReport",
     "NamespaceView",
+    "Place",
     "Selection",
     "ShownAcl",
 ]

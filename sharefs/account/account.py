@@ -232,7 +232,7 @@ class Account:
     def place(self, name: str, *rights: Rights) -> Place:
         """Where an existing mailbox is.  Demands the rights, as demand() does.
 
-        Remembered, so asking again takes a few stat(2) calls only: see knows_place().
+        Remembered, so asking again takes a few stat(2) calls only: see place_is_near().
         """
         target = self._demanded(name, *rights)
         known = self._places.get(name)
@@ -246,9 +246,9 @@ class Account:
             self._places[name] = target.identity, place
         return place
 
-    def knows_place(self, name: str) -> bool:
-        """Whether place() was asked about this mailbox before: then it answers quickly."""
-        return name in self._places
+    def place_is_near(self, name: str) -> bool:
+        """Whether place() takes no more than a few stat(2) calls: nobody's home is to be found."""
+        return name in self._places or not self._context.namespaces.is_shared(name)
 
     def uses_private_seen(self, name: str) -> bool:
         """Whether \\Seen of this mailbox is the viewer's own."""

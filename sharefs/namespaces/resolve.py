@@ -134,6 +134,10 @@ class Namespaces:
             self._owned.popitem(last=False)
         return namespace
 
+    def is_shared(self, name: str) -> bool:
+        """Whether a name may be that of another user's mailbox, whose home must be looked up."""
+        return any(self._is_below(space, name) for space in self.shared)
+
     def separator_of(self, name: str) -> str:
         """The hierarchy separator in force for a name: its namespace's, else the INBOX's."""
         for space in self.shared:

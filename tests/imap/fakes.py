@@ -362,9 +362,7 @@ class MemoryHost:
     async def recall(self, account: object, name: str) -> dict[str, int]:
         return {}
 
-    def remember(
-        self, account: object, name: str, handle: object, told: dict[str, int]
-    ) -> None: ...
+    def remember(self, handle: object, told: dict[str, int]) -> None: ...
 
     @contextlib.asynccontextmanager
     async def idling(self, handle: object) -> AsyncIterator["MemoryHost"]:
