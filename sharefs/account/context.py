@@ -162,7 +162,7 @@ class Context:
                 why = explain_refusal(file.path, Want.READ)
                 log.error("%s cannot be used: %s", target.name, why)
                 raise SharingError(Code.UNAVAILABLE, f"{target.name} cannot be used: {why}")
-        self.policy.demand(self.viewer, mailbox, *rights)
+        self.policy.judge(self.viewer, mailbox, target.effective, *rights)
 
     def target(self, name: str) -> Target:
         """A mailbox and the viewer's rights on it, whether or not it exists.

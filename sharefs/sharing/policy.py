@@ -119,7 +119,12 @@ class Policy:
 
         NONEXISTENT, exactly that of a missing mailbox, without the lookup right; NO_PERMISSION.
         """
-        found = self.rights_of(viewer, mailbox)
+        return self.judge(viewer, mailbox, self.rights_of(viewer, mailbox), *rights)
+
+    def judge(
+        self, viewer: Viewer, mailbox: AclMailbox, found: Effective, *rights: Rights
+    ) -> Effective:
+        """demand() with the answer of rights_of() that the caller has just had."""
         required = NONE
         for right in rights:
             required |= right

@@ -140,7 +140,7 @@ def test_a_swap_between_judging_and_acting_is_noticed(
     trap: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The ACL was alice's when it was read; what would be written to is carol's."""
-    judge = Policy.demand
+    judge = Policy.judge
 
     def judge_then_swap(self: Policy, *args: object, **kwargs: object) -> object:
         found = judge(self, *args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
@@ -150,7 +150,7 @@ def test_a_swap_between_judging_and_acting_is_noticed(
 
     before = picture_of(trap.maildir("carol"))
     bob = trap.account("bob")
-    monkeypatch.setattr(Policy, "demand", judge_then_swap)
+    monkeypatch.setattr(Policy, "judge", judge_then_swap)
     for door in ("append", "set acl"):
         with pytest.raises(SharingError) as refused:
             DOORS[door](bob, "shared/alice/Work")
