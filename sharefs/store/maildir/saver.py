@@ -72,6 +72,7 @@ class MaildirSaver(Saver):
         self._done: list[Pending] = []
         self._temp: str | None = None
         self._fd = -1
+        self._tmp_fd = -1  # of tmp/, once it was needed
         self._unsynced: list[int] = []  # descriptors of finished messages
         self._flags = FlagSet()
         self._internaldate: int | None = None
@@ -85,12 +86,18 @@ class MaildirSaver(Saver):
         if self._temp is not None:
             raise RuntimeError("begin() before finish() of the last message")
         temp = unique_names.next()
-        with self._folders.tmp() as tmp_fd:
-            self._fd = fsops.create_file(temp, self._creation, dir_fd=tmp_fd)
+        self._fd = fsops.create_file(temp, self._creation, dir_fd=self._tmp())
         self._temp = temp
         self._flags = flags
         self._internaldate = internaldate
         self._ends = LineEnds(keep_crlf=self._site.config.save_crlf)
+
+    def _tmp(self) -> int:
+        """A descriptor of tmp/, for all messages of this saver.  Raises as Folders.mailbox()."""
+        if self._tmp_fd < 0:
+            with self._folders.mailbox() as top:
+                self._tmp_fd = fsops.open_dir("tmp", dir_fd=top, search_only=True)
+        return self._tmp_fd
 
     def write(self, octets: bytes | memoryview) -> None:
         self._put(self._ends.feed(octets))
@@ -141,14 +148,13 @@ class MaildirSaver(Saver):
         Raises FileNotFoundError if the source is gone, with nothing added.
         """
         temp = unique_names.next()
-        with self._folders.tmp() as tmp_fd:
-            placed = fsops.link_or_copy(
-                source,
-                Entry(tmp_fd, temp),
-                self._creation,
-                alike=alike,
-                fsync=bool(self._site.config.fsync),
-            )
+        placed = fsops.link_or_copy(
+            source,
+            Entry(self._tmp(), temp),
+            self._creation,
+            alike=alike,
+            fsync=bool(self._site.config.fsync),
+        )
         self._done.append(Pending(temp, flags, sizes, base))
         return placed is fsops.Placed.LINKED
 
@@ -158,10 +164,12 @@ class MaildirSaver(Saver):
         self._sync()
         uids = self._commit(self._done)
         self._done = []
+        self._close_tmp()
         return uids
 
     def abort(self) -> None:
         self._close()
+        self._close_tmp()
         self._close_unsynced()
         self._buffer, self._buffered = [], 0
         names = [item.temp for item in self._done]
@@ -179,6 +187,11 @@ class MaildirSaver(Saver):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _close_tmp(self) -> None:
+        if self._tmp_fd >= 0:
+            os.close(self._tmp_fd)
+            self._tmp_fd = -1
 
 
 def sweep_tmp(tmp: str, *, dir_fd: int | None = None, now: float | None = None) -> None:
