@@ -1,20 +1,21 @@
 """The mount beside bindfs and beside the plain directory: the same calls, alternating, in one run.
 
-Prints a table of medians and, last, how much faster than bindfs the mount is (above 1) or slower.
-Needs root and Debian's bindfs, rsync, mutt and tmux.  See --help.
+Prints medians and, last, how much faster than bindfs the mirror and the view are (above 1) or
+slower.  --write puts the table into docs/mount.md.  Needs root and Debian's bindfs, rsync, mutt
+and tmux.  See --help.
 """
 
 import argparse
-import contextlib
+import datetime
+import functools
 import json
 import os
-import shutil
+import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,27 +25,29 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks.mail import make_maildir
+from benchmarks.mount_places import PLACES, UID, Mailbox, Places, as_owner, places
 from tests.interop.terminal import Terminal
-from tests.support.mount import is_mounted, mounted
 
-PLACES: Final = ("plain", "bindfs", "sharefs")
 CONTENT: Final = os.urandom(4096)
 LARGE: Final = 256 << 20  # octets
 CHUNK: Final = os.urandom(1 << 20)
-UID: Final = 7301
+SCANNED: Final = 10_000  # files in the listed directory
+DOCS: Final = Path(__file__).parent.parent / "docs" / "mount.md"
+BEGIN: Final = "<!-- made by: scripts/bench mount --write -->\n"
+END: Final = "<!-- end -->\n"
 
-Measure = Callable[[Path, Path], float]
+Measure = Callable[[Mailbox], float]
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing to measure.  measure(below, seen): seconds for one run, in a new directory that is
-    `below` in the file system and `seen` through the mount.  per: what one time is divided by."""
+    """One thing to measure.  measure(): seconds for one run, in a mailbox that nobody has looked
+    at yet.  per: what one time is divided by.  repeat: how many runs of each place."""
 
     name: str
     measure: Measure
     per: int = 1
-    repeat: int = 5
+    repeat: int = 9
 
 
 @dataclass(slots=True)
@@ -55,22 +58,43 @@ class Result:
     def median(self, place: str) -> float:
         return statistics.median(self.seconds[place])
 
-    @property
-    def ratio(self) -> float:
-        return self.median("bindfs") / self.median("sharefs")
+    def spread(self, place: str) -> float:
+        """Half the distance between the quartiles, as a part of the median."""
+        first, _, third = statistics.quantiles(self.seconds[place], n=4, method="inclusive")
+        return (third - first) / 2 / self.median(place)
+
+    def ratio(self, place: str) -> float:
+        return self.median("bindfs") / self.median(place)
+
+    def as_json(self) -> dict[str, object]:
+        return {
+            "name": self.name,
+            **{
+                place: {
+                    "median": self.median(place),
+                    "spread": self.spread(place),
+                    "ratio": self.ratio(place),
+                    "seconds": self.seconds[place],
+                }
+                for place in PLACES
+            },
+        }
 
 
 def timed(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    """As the owner of the mailbox."""
+    with as_owner():
+        start = time.perf_counter()
+        run()
+        return time.perf_counter() - start
 
 
 def fill(directory: Path, count: int) -> list[str]:
-    """count files.  Their names."""
+    """count messages of the owner's.  Their names."""
     names = [f"{1_700_000_000 + number}.M{number}P1.host:2,S" for number in range(count)]
     for name in names:
         (directory / name).write_bytes(CONTENT)
+        os.chown(directory / name, UID, UID)
     return names
 
 
@@ -78,13 +102,9 @@ def small(count: int) -> list[Row]:
     """Calls on many small files."""
 
     def each(call: Callable[[str], object], *, made: bool = True) -> Measure:
-        def measure(below: Path, seen: Path) -> float:
-            names = fill(below, count) if made else [str(number) for number in range(count)]
-            os.chdir(seen)
-            try:
-                return timed(lambda: [call(name) for name in names])
-            finally:
-                os.chdir("/")
+        def measure(box: Mailbox) -> float:
+            names = fill(box.below, count) if made else [f"{n}.M{n}P1.host" for n in range(count)]
+            return _inside(box, lambda: timed(lambda: [call(name) for name in names]))
 
         return measure
 
@@ -98,21 +118,21 @@ def small(count: int) -> list[Row]:
         os.read(fd, 8192)
         os.close(fd)
 
-    def stat_again(below: Path, seen: Path) -> float:
-        names = fill(below, count)
-        os.chdir(seen)
-        try:
+    def stat_again(box: Mailbox) -> float:
+        names = fill(box.below, count)
+
+        def run() -> float:
             for name in names:
                 os.stat(name)
             return timed(lambda: [os.stat(name) for name in names])
-        finally:
-            os.chdir("/")
 
-    def scan(below: Path, seen: Path) -> float:
-        fill(below, 10_000)
+        return _inside(box, run)
+
+    def scan(box: Mailbox) -> float:
+        fill(box.below, SCANNED)
 
         def run() -> None:
-            with os.scandir(seen) as entries:
+            with os.scandir(box.seen) as entries:
                 for entry in entries:
                     entry.stat()
 
@@ -123,57 +143,76 @@ def small(count: int) -> list[Row]:
         Row("open + read 4 KiB", each(read), count),
         Row("stat, first time", each(os.stat), count),
         Row("stat, again", stat_again, count),
-        Row("rename", each(lambda name: os.rename(name, f"{name}F")), count),
-        Row("link", each(lambda name: os.link(name, f"{name}L")), count),
+        Row("rename", each(lambda name: os.rename(name, name.replace(":2,S", ":2,FS"))), count),
+        Row("link", each(lambda name: os.link(name, f"L{name}")), count),
         Row("unlink", each(os.unlink), count),
-        Row("scandir + stat, 10,000 files", scan, repeat=3),
+        Row(f"scandir + stat, {SCANNED:,} files", scan, repeat=3),
     ]
+
+
+def _inside(box: Mailbox, run: Callable[[], float]) -> float:
+    os.chdir(box.seen)
+    try:
+        return run()
+    finally:
+        os.chdir("/")
 
 
 def large() -> list[Row]:
     """256 MiB in a row.  Reading is from the page cache of the file below, not of the mount."""
 
-    def write(below: Path, seen: Path) -> float:
+    def write_to(path: Path) -> None:
+        with path.open("wb", buffering=0) as file:
+            for _ in range(LARGE // len(CHUNK)):
+                file.write(CHUNK)
+
+    def write(box: Mailbox) -> float:
+        seconds = timed(lambda: write_to(box.seen / "large"))
+        (box.below / "large").unlink()
+        return seconds
+
+    def read(box: Mailbox) -> float:
+        write_to(box.below / "large")
+        os.chown(box.below / "large", UID, UID)
+
         def run() -> None:
-            with (seen / "large").open("wb", buffering=0) as file:
-                for _ in range(LARGE // len(CHUNK)):
-                    file.write(CHUNK)
-
-        return timed(run)
-
-    def read(below: Path, seen: Path) -> float:
-        write(below, below)
-
-        def run() -> None:
-            with (seen / "large").open("rb", buffering=0) as file:
+            with (box.seen / "large").open("rb", buffering=0) as file:
                 while file.read(len(CHUNK)):
                     pass
 
-        return timed(run)
+        seconds = timed(run)
+        (box.below / "large").unlink()
+        return seconds
 
     return [
-        Row("write 256 MiB", write, repeat=3),
-        Row("read 256 MiB", read, repeat=3),
+        Row("write 256 MiB", write, repeat=5),
+        Row("read 256 MiB", read, repeat=5),
     ]
 
 
-def jobs(maildir: Path, count: int) -> list[Row]:
-    """What people do.  maildir: a Maildir with count messages."""
+def jobs(make: Callable[[], Path], count: int) -> list[Row]:
+    """What people do.  make: where a Maildir with count messages lies."""
 
-    def rsync_in(below: Path, seen: Path) -> float:
-        return timed(lambda: _rsync(maildir, seen))
+    def rsync_in(box: Mailbox) -> float:
+        return timed(lambda: _rsync(make(), box.seen.parent))
 
-    def rsync_out(below: Path, seen: Path) -> float:
-        _rsync(maildir, below / "Maildir")
-        return timed(lambda: _rsync(seen / "Maildir", below / "copy"))
+    def rsync_out(box: Mailbox) -> float:
+        _rsync(make(), box.below.parent)
+        copy = box.below.parent / "copy"
+        copy.mkdir()
+        os.chown(copy, UID, UID)
+        return timed(lambda: _rsync(box.seen.parent, copy, "--exclude=/copy"))
 
-    def mutt(below: Path, seen: Path) -> float:
-        _rsync(maildir, below / "Maildir")
-        settings = f"set folder='{seen}'\nset read_inc=0\nset sleep_time=0\n"
-        (below / "rc").write_text(f"{settings}set status_format=Msgs:%m\n")
-        command = ["mutt", "-n", "-R", "-F", str(below / "rc"), "-f", "=Maildir"]
+    def mutt(box: Mailbox) -> float:
+        _rsync(make(), box.below.parent)
+        rc = box.below.parent / "rc"
+        rc.write_text("set read_inc=0\nset sleep_time=0\nset status_format=Msgs:%m\n")
+        words = ["setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", "mutt", "-n",
+                 "-R", "-F", str(rc), "-f", str(box.seen.parent)]  # fmt: skip
+        rc.chmod(0o644)
+        os.chown(rc, UID, UID)
         start = time.perf_counter()
-        with Terminal(command, {"HOME": str(below)}) as terminal:
+        with Terminal(words, {"HOME": str(box.below.parent)}) as terminal:
             terminal.wait(f"Msgs:{count}")
             return time.perf_counter() - start
 
@@ -185,68 +224,88 @@ def jobs(maildir: Path, count: int) -> list[Row]:
     ]
 
 
-def _rsync(source: Path, target: Path) -> None:
-    subprocess.run(["rsync", "-a", f"{source}/", f"{target}/"], check=True)
-
-
-@contextlib.contextmanager
-def bound(top: Path) -> Iterator[Path]:
-    """bindfs on a directory of its own."""
-    point = top / "bindfs-mnt"
-    for path in (point, top / "bindfs"):
-        path.mkdir()
-    subprocess.run(["bindfs", str(top / "bindfs"), str(point)], check=True)
-    try:
-        yield point
-    finally:
-        subprocess.run(["umount", str(point)], check=True)
-        assert not is_mounted(point)
+def _rsync(source: Path, target: Path, *options: str) -> None:
+    """As whoever the file system takes us for."""
+    words = ["rsync", "-a", *options, f"{source}/", f"{target}/"]
+    subprocess.run(words, check=True, user=os.geteuid(), group=os.getegid(), extra_groups=[])
 
 
 def run(only: str, files: int, messages: int, progress: Progress) -> list[Result]:
     """Measure every row whose name contains `only` at all places, alternating."""
-    top = Path(tempfile.mkdtemp(prefix="sharefs-bench-"))
-    try:
-        (top / "plain").mkdir()
-        (top / "sharefs").mkdir()
-        maildir = top / "Maildir"
-        rows = [*small(files), *large(), *jobs(maildir, messages)]
+    with places() as where:
+
+        @functools.cache
+        def made() -> Path:
+            maildir = where.top / "messages"
+            make_maildir(maildir, messages, uid=UID, gid=UID)
+            return maildir
+
+        rows = [*small(files), *large(), *jobs(made, messages)]
         rows = [row for row in rows if only in row.name]
-        make_maildir(maildir, messages, uid=UID, gid=UID)
-        with bound(top) as bindfs, mounted(top, ["--mirror", top / "sharefs"]) as mount:
-            tops = {"plain": top / "plain", "bindfs": bindfs, "sharefs": mount.top}
-            task = progress.add_task("measuring", total=sum(row.repeat for row in rows))
-            results = []
-            for row in rows:
-                progress.update(task, description=row.name)
-                result = Result(row.name)
-                for turn in range(row.repeat):
-                    for place, seen in tops.items():
-                        name = f"{row.name}-{turn}".replace("/", "")
-                        (top / place / name).mkdir()
-                        seconds = row.measure(top / place / name, seen / name)
-                        result.seconds[place].append(seconds / row.per)
-                        shutil.rmtree(top / place / name)
-                    progress.advance(task)
-                results.append(result)
-            return results
-    finally:
-        shutil.rmtree(top)
+        if any("messages" in row.name for row in rows):
+            made()
+        task = progress.add_task("measuring", total=sum(row.repeat for row in rows))
+        results = []
+        for index, row in enumerate(rows):
+            progress.update(task, description=row.name)
+            results.append(_measure(where, row, index, lambda: progress.advance(task)))
+        return results
+
+
+def _measure(where: Places, row: Row, index: int, advance: Callable[[], None]) -> Result:
+    result = Result(row.name)
+    for turn in range(row.repeat):
+        for step in range(len(PLACES)):
+            place = PLACES[(step + turn) % len(PLACES)]  # nobody is always behind the same one
+            box = where.mailbox(place, f"{index}t{turn}{place}")
+            result.seconds[place].append(row.measure(box) / row.per)
+        advance()
+    return result
 
 
 def shown(seconds: float) -> str:
     return f"{seconds * 1e6:.1f} µs" if seconds < 0.002 else f"{seconds * 1000:.0f} ms"
 
 
+def cells_of(result: Result) -> list[str]:
+    cells = [f"{shown(result.median(place))} ±{result.spread(place):.0%}" for place in PLACES]
+    return [*cells, f"{result.ratio('mirror'):.2f}", f"{result.ratio('view'):.2f}"]
+
+
+HEAD: Final = ("", *PLACES, "bindfs / mirror", "bindfs / view")
+
+
 def print_table(results: list[Result]) -> None:
-    table = Table(title="median, and how much faster than bindfs")
-    for name in ("", *PLACES, "bindfs / sharefs"):
+    table = Table(title="median ± half the quartile distance, and how much faster than bindfs")
+    for name in HEAD:
         table.add_column(name, justify="right" if name else "left")
     for result in results:
-        colour = "green" if result.ratio >= 1 else "red"
-        cells = [shown(result.median(place)) for place in PLACES]
-        table.add_row(result.name, *cells, f"[{colour}]{result.ratio:.2f}[/]")
-    Console().print(table)
+        *times, mirror, view = cells_of(result)
+        ratios = [f"[{'green' if float(cell) >= 1 else 'red'}]{cell}[/]" for cell in (mirror, view)]
+        table.add_row(result.name, *times, *ratios)
+    Console(width=140 if not sys.stdout.isatty() else None).print(table)
+
+
+def markdown(results: list[Result]) -> str:
+    """The table for docs/mount.md, with when and where it was measured."""
+    lines = [f"| {' | '.join(HEAD)} |", f"|---|{'--:|' * (len(HEAD) - 1)}"]
+    lines += [f"| {result.name} | {' | '.join(cells_of(result))} |" for result in results]
+    today = datetime.datetime.now(datetime.UTC).date()
+    load = os.getloadavg()[2]
+    where = f"{os.cpu_count()} cores, Linux {platform.release()}, load {load:.1f} around it"
+    return (
+        "\n".join(lines) + f"\n\nMeasured on {today}: {where}. Times are of one call or one job.\n"
+    )
+
+
+def write_docs(text: str) -> None:
+    """Raises ValueError if docs/mount.md has no place for it."""
+    page = DOCS.read_text()
+    before, _, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"{DOCS} has no lines {BEGIN!r} and {END!r}")
+    DOCS.write_text(f"{before}{BEGIN}{text}{END}{after}")
 
 
 def main() -> int:
@@ -255,13 +314,18 @@ def main() -> int:
     parser.add_argument("--messages", type=int, default=10_000, metavar="N", help="in the jobs")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows with this in their name")
     parser.add_argument("--json", action="store_true", help="medians and every run, as JSON")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/mount.md")
     options = parser.parse_args()
+    if options.write and options.only:
+        parser.error("--write wants all rows")
     with Progress(console=Console(stderr=True), transient=True) as progress:
         results = run(options.only, options.files, options.messages, progress)
     if options.json:
-        json.dump([{"name": r.name, "ratio": r.ratio, **r.seconds} for r in results], sys.stdout)
+        json.dump([result.as_json() for result in results], sys.stdout, indent=1)
     else:
         print_table(results)
+    if options.write:
+        write_docs(markdown(results))
     return 0
 
 

@@ -137,6 +137,9 @@ def allocate(fd: int, mode: int, offset: int, length: int) -> None:
 
 def rename_flags(source: Entry, dest: Entry, flags: int) -> None:
     """renameat2(2) with its flags: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2.  No substitutes."""
+    if not flags:
+        os.rename(source.name, dest.name, src_dir_fd=source.dir_fd, dst_dir_fd=dest.dir_fd)
+        return
     result = libc.renameat2(
         AT_FDCWD if source.dir_fd is None else source.dir_fd, os.fsencode(source.name),
         AT_FDCWD if dest.dir_fd is None else dest.dir_fd, os.fsencode(dest.name), flags,

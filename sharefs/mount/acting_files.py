@@ -36,27 +36,33 @@ class FileActions(Tree):
             # checked anybody's rights to the file itself: let it look again and open.
             raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from None
         try:
-            node = self.node_of(parent, name, os.fstat(fd))
+            status = os.fstat(fd)
+            node = self.node_of(parent, name, status)
         except BaseException:
             os.close(fd)
             raise
-        return Handle(fd, node, caller, flags & KEPT_FLAGS, created=True)
+        handle = Handle(fd, node, caller, flags & KEPT_FLAGS, created=True)
+        handle.status = status
+        return handle
 
     def open_file(self, node: Node, flags: int, caller: Caller) -> Handle:
         self.may_open(node, flags, caller)
         kept = flags & KEPT_FLAGS
         if flags & os.O_TRUNC and kept & os.O_ACCMODE == os.O_RDONLY:
             kept |= os.O_RDWR  # open(2) truncates even so
-        fd = self.gate.open_file(node, kept)
+        fd, status = self.gate.open_verified(node, kept)
+        handle = Handle(fd, node, caller, flags & KEPT_FLAGS)
+        handle.status = status
         try:
             if flags & os.O_TRUNC:
+                handle.status = None
                 os.ftruncate(fd, 0)
                 if not caller.is_superuser:
                     take_set_id(fd)
         except BaseException:
             os.close(fd)
             raise
-        return Handle(fd, node, caller, flags & KEPT_FLAGS)
+        return handle
 
     def make_node(self, parent: Node, name: str, kind: int, device: int, caller: Caller) -> Node:
         """mknod(2), of regular files too."""
@@ -97,7 +103,10 @@ class FileActions(Tree):
 
     def flushes(self, handle: Handle) -> bool:
         """Whether close(2) could fail below, so that the kernel must ask (FLUSH)."""
-        return handle.writable and not self.devices.is_local(os.fstat(handle.fd).st_dev)
+        if not handle.writable:
+            return False
+        status = handle.status or os.fstat(handle.fd)
+        return not self.devices.is_local(status.st_dev)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
         """fallocate(2).  In a thread: the file system below may have to write zeros."""
@@ -118,9 +127,8 @@ class FileActions(Tree):
         if handle.writable:
             os.close(os.dup(handle.fd))
 
-    def stamp_of(self, handle: Handle) -> tuple[int, ...]:
+    def stamp_of(self, status: os.stat_result) -> tuple[int, ...]:
         """Equal stamps: cached pages are what is in the file."""
-        status = os.fstat(handle.fd)
         return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

@@ -13,7 +13,7 @@ from sharefs.mount.acting_directories import DirectoryActions
 from sharefs.mount.caller import Caller
 from sharefs.mount.copying import COPY_MAX, IN_LINE, Copy, copy_as_link, copy_as_rename, may_read
 from sharefs.mount.creation import link_or_copy
-from sharefs.mount.nodes import Node
+from sharefs.mount.nodes import Found, Node
 
 RENAME_NOREPLACE: Final = 1  # linux/fs.h
 RENAME_EXCHANGE: Final = 2
@@ -24,7 +24,7 @@ Work = Callable[[], None]
 class LinkActions(DirectoryActions):
     """See the module.  Each asks may_* first."""
 
-    async def link(self, node: Node, parent: Node, name: str, caller: Caller) -> Node:
+    async def link(self, node: Node, parent: Node, name: str, caller: Caller) -> Found:
         self.may_link(node, (parent, name), caller)
         dir_fd = self.gate.directory(parent)
         source_fd, source_name = self.gate.locate(node)
@@ -38,7 +38,7 @@ class LinkActions(DirectoryActions):
             if copy is None:
                 raise OSError(errno.EACCES, "a copy would disclose what a link does not")
             await self._carry_out(copy, lambda: copy_as_link(copy), caller)
-        return self.find(parent, name, caller)[0]
+        return self.find(parent, name, caller)
 
     async def rename(
         self, old: tuple[Node, str], new: tuple[Node, str], flags: int, caller: Caller

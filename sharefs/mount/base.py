@@ -2,8 +2,9 @@
 
 import errno
 import os
+import sys
 from collections.abc import Coroutine
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from sharefs.mount.caller import Caller
 from sharefs.mount.entries import Entry
@@ -18,7 +19,12 @@ Octets = bytes | memoryview
 # The reply behind its header; None: there is none; or what becomes a reply after long work.
 Answer = Octets | None | Coroutine[Pause[Any], Any, Octets]
 
-DONE = b""  # success, with nothing to tell
+NAME_MAX: Final = 255  # limits.h
+_ENCODING: Final = sys.getfilesystemencoding()
+_ERRORS: Final = sys.getfilesystemencodeerrors()
+_NO_NAMES: Final = frozenset({"", ".", ".."})
+
+DONE: Final = b""  # success, with nothing to tell
 
 
 class Handler(Protocol):
@@ -68,10 +74,15 @@ class Base:
         return entry
 
 
-def name_in(octets: Octets) -> str:
-    """The name in a request, behind what is fixed.  Raises OSError(ENAMETOOLONG) as the file
-    system below would, (EINVAL) for what is no name."""
-    return demand_name(bytes(octets).removesuffix(b"\0"))
+def name_in(octets: memoryview) -> str:
+    """The name at the end of a request.  Raises OSError(ENAMETOOLONG) as the file system below
+    would, (EINVAL) for what is no name."""
+    if len(octets) > NAME_MAX + 1:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    name = str(octets[:-1], _ENCODING, _ERRORS)
+    if "/" in name or name in _NO_NAMES:
+        raise OSError(errno.EINVAL, "not a name")
+    return name
 
 
 def names_in(octets: Octets) -> tuple[bytes, bytes]:
@@ -81,8 +92,5 @@ def names_in(octets: Octets) -> tuple[bytes, bytes]:
 
 
 def demand_name(name: bytes) -> str:
-    if len(name) > 255:
-        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-    if b"/" in name or name in (b"", b".", b".."):
-        raise OSError(errno.EINVAL, "not a name")
-    return os.fsdecode(name)
+    """name_in(), for one that came with another."""
+    return name_in(memoryview(name + b"\0"))

@@ -4,6 +4,7 @@ The mode argument and the umask never matter.  A mailbox's own directory decides
 for cur, new and tmp; elsewhere it is the directory in which something is made.
 """
 
+import functools
 import stat
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +37,7 @@ def group_of(place: Place, egid: int) -> int:
     return place.holder.gid if place.holder.setgid else egid
 
 
+@functools.lru_cache(1024)
 def ownership(place: Place, uid: int, egid: int, *, directory: bool) -> Ownership:
     """What a new file or directory gets.  New directories keep a setgid bit that is handed down,
     unless the rules chose another group than the one handed down."""
@@ -57,6 +59,7 @@ def owner_in_view(place: Place, uid: int) -> int:
     return uid if group_writes or uid == place.source.uid else place.source.uid
 
 
+@functools.lru_cache(1024)
 def link_or_copy(source: Place, dest: Place, egid: int) -> LinkDecision:
     """Whether one inode may serve both places (docs/permissions.md, "Copying messages")."""
     if source.source == dest.source:

@@ -16,7 +16,7 @@ from sharefs.mount.acting_files import FileActions
 from sharefs.mount.acting_links import LinkActions
 from sharefs.mount.caller import Caller
 from sharefs.mount.handles import Handle
-from sharefs.mount.nodes import ROOT, Node
+from sharefs.mount.nodes import ROOT, Found, Node
 from sharefs.permissions.access import Inode, Want, check
 from sharefs.permissions.posix_acl import ACCESS, parse_posix_acl
 
@@ -49,7 +49,7 @@ class DotLocks(FileActions, LinkActions):
     async def remove_file(self, parent: Node, name: str, caller: Caller) -> None:
         await super().remove_file(*self._place_of_lock(parent, name, caller, change=True), caller)
 
-    async def link(self, node: Node, parent: Node, name: str, caller: Caller) -> Node:
+    async def link(self, node: Node, parent: Node, name: str, caller: Caller) -> Found:
         place = self._place_of_lock(parent, name, caller, change=True)
         return await super().link(node, *place, caller)
 

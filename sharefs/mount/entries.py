@@ -1,5 +1,6 @@
 """From stat(2) to what the kernel caches, and for how long."""
 
+import functools
 import os
 import stat
 from typing import Final, cast
@@ -47,20 +48,22 @@ class Entry:
 
     def entry_fields(self) -> tuple[int, ...]:
         """fuse_entry_out: nodeid generation, timeouts, attributes."""
-        name, attr = self.entry_timeout, self.attr_timeout
-        whole, attr_whole = int(name), int(attr)
-        return (
-            self.st_ino, 0, whole, attr_whole, int((name - whole) * _SECOND),
-            int((attr - attr_whole) * _SECOND), *self.attributes(),
-        )  # fmt: skip
+        name, name_part = _parts(self.entry_timeout)
+        attr, attr_part = _parts(self.attr_timeout)
+        return self.st_ino, 0, name, attr, name_part, attr_part, *self.attributes()
 
     def entry_out(self) -> bytes:
         return ENTRY_OUT.pack(*self.entry_fields())
 
     def attr_out(self) -> bytes:
-        attr = self.attr_timeout
-        whole = int(attr)
-        return ATTR_OUT.pack(whole, int((attr - whole) * _SECOND), 0, *self.attributes())
+        return ATTR_OUT.pack(*_parts(self.attr_timeout), 0, *self.attributes())
+
+
+@functools.cache
+def _parts(timeout: float) -> tuple[int, int]:
+    """Seconds and nanoseconds.  There are two timeouts altogether."""
+    whole = int(timeout)
+    return whole, int((timeout - whole) * _SECOND)
 
 
 def entry_of(node: Node, status: os.stat_result, timeout: float = TIMEOUT) -> Entry:

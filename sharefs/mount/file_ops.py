@@ -26,6 +26,7 @@ from sharefs.mount.protocol import (
     Fopen,
 )
 
+KEEP_CACHE, NOFLUSH, DIRECT_IO = map(int, (Fopen.KEEP_CACHE, Fopen.NOFLUSH, Fopen.DIRECT_IO))
 STORED: Final = 1 << 15  # octets; files up to this size come along with the answer to open(2)
 
 
@@ -38,8 +39,7 @@ class FileOperations(Base):
         self.handles.demand_room(caller)
         handle = self.tree.create_file(parent, name, flags, caller)
         self.handles.add(handle)
-        status = os.fstat(handle.fd) if handle.content is None else None
-        entry = self.known(handle.node, self.tree.entry(handle.node, caller, status))
+        entry = self.known(handle.node, self.tree.entry(handle.node, caller, handle.status))
         return CREATE_OUT.pack(*entry.entry_fields(), handle.fd, self._how(handle), 0)
 
     def open(self, ino: int, caller: Caller, body: Body) -> bytes:
@@ -55,15 +55,15 @@ class FileOperations(Base):
         Cached pages stay when nothing changed since they were read.  Who only writes needs no
         pages: without them the kernel does not ask for security.capability at every write.
         """
-        stamp = self.tree.stamp_of(handle)
-        flags = Fopen.KEEP_CACHE.value if stamp == handle.node.stamp else 0
+        stamp = self.tree.stamp_of(handle.status or os.fstat(handle.fd))
+        flags = KEEP_CACHE if stamp == handle.node.stamp else 0
         if handle.content is None:
             if not self.tree.flushes(handle):
-                flags |= Fopen.NOFLUSH.value
+                flags |= NOFLUSH
             if handle.flags & os.O_ACCMODE == os.O_WRONLY:
-                flags |= Fopen.DIRECT_IO.value
+                flags |= DIRECT_IO
             elif not handle.node.stamp and self._bring_along(handle, stamp):
-                flags |= Fopen.KEEP_CACHE.value
+                flags |= KEEP_CACHE
         handle.node.stamp = stamp
         return flags
 
@@ -103,7 +103,7 @@ class FileOperations(Base):
         (fh,) = FH_IN.unpack_from(body)
         handle = self.handles[fh]
         if handle.writable:
-            handle.node.stamp = self.tree.stamp_of(handle)
+            handle.node.stamp = self.tree.stamp_of(os.fstat(fh))
         self.handles.close(fh)
         return DONE
 

@@ -102,7 +102,7 @@ class Gate:
                     os.close(fd)
                 fd, borrowed = below, False
                 status = os.fstat(fd)
-                if (status.st_dev, status.st_ino) != here.identity:
+                if not here.is_same(status):
                     raise stale()
         except BaseException as error:
             if not borrowed:
@@ -122,7 +122,7 @@ class Gate:
             raise stale()
         fd = node.opener()
         status = os.fstat(fd)
-        if (status.st_dev, status.st_ino) != node.identity:
+        if not node.is_same(status):
             os.close(fd)
             raise stale()
         return fd, False
@@ -153,7 +153,7 @@ class Gate:
                 status = os.stat(name, dir_fd=self.directory(parent), follow_symlinks=False)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if (status.st_dev, status.st_ino) == node.identity:
+            if node.is_same(status):
                 if key != next(reversed(node.names)):
                     node.name_is(parent, name)
                 return status
@@ -169,7 +169,7 @@ class Gate:
             yield self.directory(node)
             return
         try:
-            fd = self._open_verified(node, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+            fd, _ = self._open_verified(node, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             if error.errno != errno.ESTALE or not node.handles:
                 raise
@@ -188,7 +188,7 @@ class Gate:
         """
         if node.fd >= 0 or node.is_dir or node.handles:
             return
-        self.adopt(node, self._open_verified(node, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC))
+        self.adopt(node, self._open_verified(node, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)[0])
         self._lost[node] = None
         if len(self._lost) > self._max_lost:
             self.drop(next(iter(self._lost)))
@@ -198,17 +198,23 @@ class Gate:
 
         A device or FIFO in its place raises before its open could do anything.
         """
+        return self.open_verified(node, flags)[0]
+
+    def open_verified(self, node: Node, flags: int) -> tuple[int, os.stat_result]:
+        """open_file(), and what fstat(2) said of it."""
         flags |= os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
         if node.fd >= 0:
-            return os.open(f"/proc/self/fd/{node.fd}", flags)
+            fd = os.open(f"/proc/self/fd/{node.fd}", flags)
+            return fd, os.fstat(fd)
         try:
             return self._open_verified(node, flags | os.O_NOFOLLOW)
         except OSError as error:
             if error.errno != errno.ESTALE or not node.handles:
                 raise
-            return os.open(f"/proc/self/fd/{next(iter(node.handles))}", flags)
+            fd = os.open(f"/proc/self/fd/{next(iter(node.handles))}", flags)
+            return fd, os.fstat(fd)
 
-    def _open_verified(self, node: Node, flags: int) -> int:
+    def _open_verified(self, node: Node, flags: int) -> tuple[int, os.stat_result]:
         for parent, name in reversed(node.names):
             try:
                 fd = os.open(name, flags, dir_fd=self.directory(parent))
@@ -219,8 +225,8 @@ class Gate:
                     continue  # a symbolic link or a FIFO was put in its place
                 raise
             status = os.fstat(fd)
-            if (status.st_dev, status.st_ino) == node.identity:
-                return fd
+            if node.is_same(status):
+                return fd, status
             os.close(fd)
         raise stale()
 

@@ -17,9 +17,12 @@ class Handle:
 
     names: a directory's, as of the last time somebody read it from the start.
     content: what is written to a file whose new content is looked at before it counts.
+    status: what fstat(2) said when it was opened.
     """
 
-    __slots__ = ("caller", "changed", "content", "created", "fd", "flags", "names", "node")
+    __slots__ = (
+        "caller", "changed", "content", "created", "fd", "flags", "names", "node", "status",
+    )  # fmt: skip
 
     def __init__(
         self, fd: int, node: Node, caller: Caller, flags: int, *, created: bool = False
@@ -32,6 +35,7 @@ class Handle:
         self.names: list[str] | None = None
         self.content: bytearray | None = None
         self.changed = False
+        self.status: os.stat_result | None = None
 
     @property
     def writable(self) -> bool:

@@ -11,8 +11,8 @@ class LinkOperations(Base):
     async def link(self, ino: int, caller: Caller, body: Body) -> bytes:
         (target,) = LINK_IN.unpack_from(body)
         name, parent = name_in(body[LINK_IN.size :]), self.node(ino)
-        node = await self.tree.link(self.node(target), parent, name, caller)
-        return self.known(node, self.tree.entry(node, caller)).entry_out()
+        node, status = await self.tree.link(self.node(target), parent, name, caller)
+        return self.known(node, self.tree.entry(node, caller, status)).entry_out()
 
     async def rename(self, ino: int, caller: Caller, body: Body) -> bytes:
         (above,) = RENAME_IN.unpack_from(body)

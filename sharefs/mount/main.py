@@ -1,5 +1,6 @@
 """Runs a mounted file system until it is unmounted or told to end."""
 
+import gc
 import logging
 import os
 import resource
@@ -26,6 +27,9 @@ log: Final = logging.getLogger(__name__)
 
 DESCRIPTORS: Final = 1 << 18  # wanted; what the hard limit allows otherwise
 FUSE: Final = "/dev/fuse"
+# A node for each file that the kernel knows makes collections long, and there are no cycles to
+# find: they are a fence against leaks alone.
+GARBAGE: Final = (50_000, 50, 100)
 ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SWITCH: Final = 0.001  # seconds; a thread with long work in Python keeps requests waiting
 
@@ -136,6 +140,8 @@ def _answer(session: Session, on_ready: Callable[[], None]) -> None:
                     os.write(writer, b"\0")
 
         sys.setswitchinterval(SWITCH)
+        gc.freeze()
+        gc.set_threshold(*GARBAGE)
         threading.Thread(target=answer, name="session", daemon=True).start()
         on_ready()
         number = os.read(reader, 1)[0]

@@ -6,6 +6,7 @@ uses one compares device and inode (`gate`).
 """
 
 import os
+import stat
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ class Node:
     """
 
     __slots__ = (
-        "fd", "handles", "identity", "ino", "is_dir", "lookups", "names", "opener", "place",
+        "fd", "handles", "identity", "ino", "is_dir", "kind", "lookups", "names", "opener", "place",
         "scope", "stamp",
     )  # fmt: skip
 
@@ -41,6 +42,7 @@ class Node:
         self.identity = identity
         self.scope = scope
         self.is_dir = is_dir
+        self.kind = stat.S_IFDIR if is_dir else stat.S_IFREG  # S_IFMT
         self.names: dict[tuple[Node, str], None] = {}
         self.lookups = 0
         self.fd = -1
@@ -48,6 +50,12 @@ class Node:
         self.stamp: tuple[int, ...] = ()  # what the kernel's cached pages were read from
         self.opener: Callable[[], int] | None = None
         self.place: Any = None
+
+    def is_same(self, status: os.stat_result) -> bool:
+        """Whether stat(2) tells of this very file.  Inode numbers are used again, and the kernel
+        gives a file up for good (EIO) that becomes one of another kind."""
+        same = (status.st_dev, status.st_ino) == self.identity
+        return same and stat.S_IFMT(status.st_mode) == self.kind
 
     def name_is(self, parent: "Node", name: str) -> None:
         """Remember where it was seen last."""
@@ -60,6 +68,9 @@ class Node:
         elif len(names) >= MAX_NAMES:
             del names[next(iter(names))]
         names[key] = None
+
+
+Found = tuple[Node, os.stat_result | None]  # and what stat(2) said, if asked
 
 
 class NodeTable:
@@ -90,9 +101,11 @@ class NodeTable:
         """The node of a file below, made if the kernel does not know it yet."""
         identity = (status.st_dev, status.st_ino)
         node = self._by_identity.get((scope, identity))
-        if node is not None and node.is_dir == is_dir:
+        kind = stat.S_IFMT(status.st_mode)
+        if node is not None and node.kind == kind:
             return node
         node = Node(self._number(scope, identity), identity, scope, is_dir)
+        node.kind = kind
         self._by_identity[scope, identity] = node
         return node
 

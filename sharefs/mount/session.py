@@ -128,7 +128,8 @@ class Session:
                 return
             try:
                 answer: Answer = handler(ino, self._caller(request), request[IN_HEADER_SIZE:])
-                if isinstance(answer, Coroutine):
+                # The first says nothing new, but quickly.
+                if type(answer) is not bytes and isinstance(answer, Coroutine):
                     answer = self._drive(Reply(opcode, unique), answer)
             except Exception as error:
                 if opcode in _NO_REPLY:
@@ -225,7 +226,10 @@ class Session:
     def _reply(self, unique: int, octets: Octets) -> None:
         header = OUT_HEADER.pack(16 + len(octets), 0, unique)
         try:
-            os.writev(self._fd, (header, octets))
+            if type(octets) is bytes and len(octets) < PAGE:
+                os.write(self._fd, header + octets)
+            else:
+                os.writev(self._fd, (header, octets))
         except OSError as error:
             if error.errno in _NOBODY_THERE:
                 return
@@ -233,8 +237,10 @@ class Session:
             self._refuse(unique, errno.EIO)
 
     def _refuse(self, unique: int, code: int) -> None:
-        with contextlib.suppress(OSError):
+        try:
             os.write(self._fd, OUT_HEADER.pack(16, -code, unique))
+        except OSError:
+            return  # nobody there any more, or nobody can be helped
 
     def store(self, ino: int, octets: bytes) -> None:
         """See base.Kernel.  What the kernel does not take it asks for."""

@@ -22,7 +22,7 @@ from sharefs.fsops import Ownership
 from sharefs.mount.acting_files import KEPT_FLAGS
 from sharefs.mount.caller import Caller
 from sharefs.mount.handles import Handle
-from sharefs.mount.nodes import Node
+from sharefs.mount.nodes import Found, Node
 from sharefs.mount.policy import ACL_FILE, KEYWORDS_FILE, Act, Need, Spot, need_of
 from sharefs.mount.view_tree import Box, Seat, ViewTree
 from sharefs.rights import WRITE
@@ -194,7 +194,7 @@ class ControlFiles(ViewTree):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))  # the owner's stays
         await super().remove_file(holder, name, caller)
 
-    async def link(self, node: Node, parent: Node, name: str, caller: Caller) -> Node:
+    async def link(self, node: Node, parent: Node, name: str, caller: Caller) -> Found:
         return await super().link(node, self._place_for_copy(parent, name), name, caller)
 
     async def rename(
