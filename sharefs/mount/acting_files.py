@@ -86,6 +86,11 @@ class FileActions(Tree):
             self._page = memoryview(bytearray(size))
         return self._page[: os.preadv(handle.fd, [self._page[:size]], offset)]
 
+    def may_bring_along(self, handle: Handle) -> bool:
+        """Whether what open(2) allowed is allowed as long as the file is open: then the kernel may
+        have the content without asking for it."""
+        return True
+
     def write(
         self, handle: Handle, offset: int, octets: bytes | memoryview, *, drop_set_id: bool
     ) -> int:

@@ -75,6 +75,8 @@ class FileOperations(Base):
         file was cached before, so that no old page remains.
         """
         size = stamp[1]
+        if not self.tree.may_bring_along(handle):
+            return False
         if handle.writable or handle.created or not 0 < size <= STORED or self.kernel is None:
             return False
         if len(handle.node.handles) != 1:

@@ -364,6 +364,10 @@ class ViewTree(Acting):
         if not handle.created:
             self.demand_act(Act.OPEN, handle.node, handle.caller)
 
+    def may_bring_along(self, handle: Handle) -> bool:
+        """Not what is somebody else's: the right to read may go before the file is read."""
+        return self.seat(handle.node).box.is_own
+
     def may_write(self, handle: Handle) -> None:
         seat = self.seat(handle.node)
         if handle.created and seat.spot in (Spot.MESSAGE, Spot.TEMPORARY):
