@@ -7,6 +7,7 @@ EPERM: nothing that a program has in mind for a Maildir would ask for it.
 
 import enum
 import errno
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -172,7 +173,12 @@ def need_of(act: Act, spot: Spot, name: str = "") -> Need:
 
 
 def _unless_deleted(name: str) -> tuple[Rights, str]:
-    if parse_info(split(name)[1]).system & System.DELETED:
+    return _unless_marked(split(name)[1])
+
+
+@functools.lru_cache(1024)
+def _unless_marked(info: str) -> tuple[Rights, str]:
+    if parse_info(info).system & System.DELETED:
         return NONE, ""
     return DELETED, "it is not marked as deleted"
 
@@ -185,6 +191,7 @@ def need_of_new(folder: Spot, name: str) -> Need:
     return need.and_also(rights_for_flags("", split(name)[1]), "for the flags in its name")
 
 
+@functools.lru_cache(1024)
 def rights_for_flags(old: str, new: str) -> Rights:
     """What turning one info (":2,FS") into another needs: just the letters that change."""
     before, after = parse_info(old), parse_info(new)
@@ -239,10 +246,14 @@ def needs_of_link(old: Named, new: Named, *, same_mailbox: bool) -> Iterator[tup
     yield "dest", need_of_new(new.folder, new.name)
 
 
+_GO_AHEAD: Final = Decision(0, "")
+
+
 def decide(rights: Rights, need: Need) -> Decision:
     """Whether these rights suffice.  Without lookup a mailbox is not there at all."""
-    if any(rights.covers(one) for one in need.any_of):
-        return Decision(0, "")
+    for one in need.any_of:
+        if rights.covers(one):
+            return _GO_AHEAD
     if need.any_of and not rights.covers(LOOKUP):
         return Decision(errno.ENOENT, "the right lookup is missing, so there is no such mailbox")
     wanted = " or ".join("+".join(one.long_names()) for one in need.any_of) or "nothing"

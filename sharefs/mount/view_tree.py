@@ -11,6 +11,7 @@ import errno
 import logging
 import os
 import stat
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
@@ -33,7 +34,7 @@ from sharefs.mount.policy import Act, Spot
 from sharefs.mount.questions import NotYet
 from sharefs.mount.tree import Waiting
 from sharefs.mount.trusted import open_mailbox
-from sharefs.mount.viewers import Linked, Viewer, Viewers
+from sharefs.mount.viewers import FRESH, Linked, Viewer, Viewers
 from sharefs.namespaces.patterns import INBOX
 from sharefs.rights import ALL, LOOKUP, Rights
 
@@ -53,9 +54,12 @@ class Box:
 
     link: whose mailbox it is, if the viewer has a symbolic link to it in his own tree.
     copies: the directory of the viewer's own control files, once it is in use.
+    home, home_until: an INBOX's node was this number, and will not be looked for before then.
     """
 
-    __slots__ = ("__weakref__", "copies", "is_own", "link", "mailbox", "viewer")
+    __slots__ = (
+        "__weakref__", "copies", "home", "home_until", "is_own", "link", "mailbox", "viewer",
+    )  # fmt: skip
 
     def __init__(self, viewer: Viewer, mailbox: str, link: Linked | None = None) -> None:
         self.viewer = viewer
@@ -63,6 +67,8 @@ class Box:
         self.link = link
         self.is_own = viewer.owns(mailbox) and link is None
         self.copies: Node | None = None
+        self.home = 0
+        self.home_until = 0.0
 
     @property
     def is_home(self) -> bool:
@@ -229,10 +235,17 @@ class ViewTree(Acting):
     def _inbox_node(self, viewer: Viewer, *, make: bool) -> Node:
         """The home's.  make: whoever comes for the first time finds an INBOX, as after a login."""
         box = self.box(viewer, INBOX)
+        known = self.table.get(box.home)
+        if known is not None and time.monotonic() < box.home_until:
+            seat = known.place
+            if isinstance(seat, Seat) and seat.box is box and seat.spot is Spot.MAILBOX:
+                return known
         if make and not viewer.has_inbox():
             self.viewers.make_inbox(viewer)
         try:
-            return self._box_node(box)
+            node = self._box_node(box)
+            box.home, box.home_until = node.ino, time.monotonic() + FRESH
+            return node
         except FileNotFoundError as error:
             log.info("%s has no INBOX: %s", viewer.user.name, error)
         except (OSError, SharingError) as error:
