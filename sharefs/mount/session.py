@@ -97,7 +97,7 @@ class Session:
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.EAGAIN, errno.EINTR):
                     continue  # it was given up before it was read
-                if error.errno != errno.ENODEV:
+                if error.errno not in (errno.ENODEV, errno.ECONNABORTED):
                     log.error("cannot read from the kernel: %s", error.strerror)
                 return
             if size < IN_HEADER_SIZE:
