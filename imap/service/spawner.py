@@ -26,6 +26,7 @@ from imap.service.settings import ServiceSettings
 from imap.service.tickets import TicketBook
 from sharefs.identity.model import MailUser
 from sharefs.identity.privileges import become
+from sharefs.message import load_charsets
 
 log = logging.getLogger(__name__)
 
@@ -373,6 +374,7 @@ def _address(host: str, port: int) -> str:
 def main(control_fd: int, settings: ServiceSettings, run_worker: Callable[[int, str], int]) -> int:
     """Serve until told to end.  The caller has imported what workers need.  Exit status."""
     start_logging("spawner", debug=settings.debug)
+    load_charsets()
     settle_memory()
     try:
         Spawner(Channel(socket.socket(fileno=control_fd)), settings, run_worker).run()

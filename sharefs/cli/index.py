@@ -15,6 +15,7 @@ from sharefs.cli._common.output import echo, format_options, printable
 from sharefs.errors import Code, SharingError
 from sharefs.index import MailboxIndex, drop
 from sharefs.index.place import Unusable, existing
+from sharefs.message import load_charsets
 from sharefs.namespaces.listing import NO_SELECT
 from sharefs.store.interface import Mailbox
 
@@ -36,6 +37,7 @@ def index() -> None:
       sharefs index verify -u alice INBOX 'shared/*'
       sharefs index drop -u alice INBOX
     """
+    load_charsets()  # before becoming a user
 
 
 @index.command()

@@ -5,6 +5,7 @@ Everything takes the message in CRLF form (crlf()), and nothing raises on odd in
 
 from sharefs.message.binary import BadData, UnknownEncoding, decoded, encoded
 from sharefs.message.dates import parse_date, sent_day
+from sharefs.message.decode import load_charsets
 from sharefs.message.envelope import envelope, envelope_of
 from sharefs.message.header import field_picker, header_fields
 from sharefs.message.lines import crlf, find_header_end, virtual_size
@@ -33,6 +34,7 @@ __all__ = [
     "find_header_end",
     "header_fields",
     "header_texts",
+    "load_charsets",
     "matches_body",
     "matches_header",
     "matches_text",

@@ -23,11 +23,26 @@ _SUPERSETS: Final = {
     "euc_kr": "cp949",
     "shift_jis": "cp932",
 }
+# What mail is written in, but for what every Python has at hand.
+_LOADED_EARLY: Final = (
+    *_SUPERSETS,
+    "ascii", "utf-7", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "koi8-r", "koi8-u", "gb18030",
+    "big5", "big5hkscs", "euc-jp", "cp932", "cp949", "iso-2022-jp", "iso-2022-kr", "hz", "tis-620",
+    *(f"iso8859-{part}" for part in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 14, 15, 16)),
+    *(f"cp{page}" for page in (437, 850, 852, 866, 874, *range(1250, 1259))),
+)  # fmt: skip
 _ENCODED_WORD: Final = re.compile(rb"=\?([^?*\s]{1,64})(?:\*[^?\s]*)?\?([bBqQ])\?([^?]*)\?=")
 _NOT_BASE64: Final = bytes(
     set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 )
 _FOLD: Final = re.compile(r"[ \t\r\n]+")
+
+
+def load_charsets() -> None:
+    """Load the usual ones now: for processes that fork, and become users who may not be able to
+    read Python's own files."""
+    for name in _LOADED_EARLY:
+        _codec(name)
 
 
 @lru_cache(maxsize=256)

@@ -1,5 +1,7 @@
 """Tables for each reader in sharefs.message, for hosts without a Dovecot to compare with."""
 
+import subprocess
+import sys
 from datetime import date
 
 import pytest
@@ -323,3 +325,15 @@ def test_header_search() -> None:
     assert matches_header(header, "x-a", "")
     assert not matches_header(header, "x-b", "")
     assert not matches_header(header, "x-a", "three")
+
+
+def test_charsets_are_loaded_before_privileges_go() -> None:
+    """A worker's user may be unable to read Python's files: unknown charsets read as UTF-8."""
+    code = (
+        "from sharefs.message import load_charsets, parse, header_texts\n"
+        "load_charsets()\n"
+        "import sys; sys.path.clear(); sys.path_importer_cache.clear(); sys.meta_path.clear()\n"
+        "print(header_texts(b'Subject: =?koi8-r?Q?=D0=D2?= =?shift_jis?B?k/o=?=\\r\\n', 'subject'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['пр日']\n"
