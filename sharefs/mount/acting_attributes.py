@@ -56,6 +56,10 @@ class AttributeActions(Tree):
                     raise OSError(errno.EPERM, os.strerror(errno.EPERM))
                 take_set_id(fd, pinned=True)
 
+    def what_counts(self, change: Change, caller: Caller) -> Change:
+        """What is done of it."""
+        return change
+
     def prepare_change(self, node: Node) -> None:
         """The last moment before a file's attributes change."""
 

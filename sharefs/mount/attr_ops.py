@@ -55,6 +55,7 @@ class AttributeOperations(Base):
         else:
             self.tree.may_change(node, change, caller)
             self.tree.prepare_change(node)
+            change = self.tree.what_counts(change, caller)
             self.tree.change(node, change, self.handles[fh] if valid & Fattr.FH else None)
         return self.tree.entry(node, caller).attr_out()
 

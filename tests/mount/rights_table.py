@@ -298,11 +298,12 @@ ROWS: Final = [
 ]  # fmt: skip
 
 
-def picture(top: Path) -> dict[str, tuple[int, int, bytes]]:
-    """What is in a mailbox below: mode, size and content of each file."""
-    found = {}
+def picture(top: Path) -> dict[str, tuple[object, ...]]:
+    """What is in a mailbox below: mode, owner, group and content of each file."""
+    found: dict[str, tuple[object, ...]] = {}
     for path in sorted(top.rglob("*")):
         status = path.lstat()
         content = path.read_bytes() if stat.S_ISREG(status.st_mode) else b""
-        found[str(path.relative_to(top))] = (status.st_mode, status.st_mtime_ns * 0, content)
+        ids = status.st_uid, status.st_gid
+        found[str(path.relative_to(top))] = (status.st_mode, *ids, content)
     return found

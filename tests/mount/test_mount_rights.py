@@ -98,12 +98,37 @@ def test_each_operation_needs_its_rights(place: tuple[World, Mount], number: int
     got = BOB.run(outcome, lambda: row.do(shown))
     if allowed:
         assert got == "done"
+        if row.name.startswith(("chmod", "chgrp")):
+            assert picture(below) == before  # modes belong to the mailbox
         return
     assert got == row.refusal
     assert picture(below).keys() - {"tmp/2000.M1P1.host", "tmp/2001.M1P1.host"} == before.keys()
     changed = {name for name in before if picture(below)[name] != before[name]}
     assert not changed
     assert picture(world.maildir("bob", "cur")) == own
+
+
+def test_modes_and_groups_stay_whoever_copies_them(place: tuple[World, Mount]) -> None:
+    """As cp -a and rsync -a do it in one's own mailbox, and with open files; root alone can."""
+    world, mount = place
+    box = make_box(world, "Modes", "lr")
+    own = mount.top / "alice" / ".Modes"
+    before = picture(box)
+
+    def change() -> None:
+        for path in (own, own / "cur", own / READ_ME, own / "dovecot-acl"):
+            os.chmod(path, 0o777)
+            os.chown(path, -1, ALICE + 1)
+            os.chown(path, ALICE, -1)
+        fd = os.open(own / READ_ME, os.O_RDONLY)
+        os.fchmod(fd, 0o666)
+        os.close(fd)
+
+    Identity(ALICE, ALICE, (ALICE + 1,)).run(change)
+    assert picture(box) == before
+    assert box.stat().st_mode & 0o777 == 0o700
+    os.chmod(own / READ_ME, 0o640)
+    assert (box / READ_ME).stat().st_mode & 0o777 == 0o640
 
 
 def test_strangers_find_nothing(place: tuple[World, Mount]) -> None:
