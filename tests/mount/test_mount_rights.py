@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from sharefs.rights import CANONICAL
-from tests.account.world import UIDS, World, world_in_tmp
+from tests.account.world import SHARED_GID, UIDS, World, world_in_tmp
 from tests.mount.rights_table import BODY, MESSAGES, READ_ME, ROWS, Row, opened, picture
 from tests.support.become import Child, Identity, start_as
 from tests.support.mount import Mount, mounted
@@ -178,3 +179,69 @@ def test_a_revoked_mailbox_is_gone_within_a_second(place: tuple[World, Mount]) -
     while BOB.run(outcome, lambda: os.stat(shown)) != "ENOENT":
         assert time.monotonic() < deadline + 0.2
     assert BOB.run(outcome, lambda: opened(os.O_RDONLY)(shown / READ_ME)) == "ENOENT"
+
+
+UMASKS = [0o000, 0o022, 0o077, 0o777]
+MODES = [0o000, 0o400, 0o644, 0o777, 0o7777]
+
+
+@pytest.mark.parametrize("umask", UMASKS, ids=oct)
+@pytest.mark.parametrize("mode", MODES, ids=oct)
+def test_what_is_made_gets_the_mailboxs_mode_and_group(
+    rules: tuple[World, Mount], umask: int, mode: int
+) -> None:
+    """Whatever the caller's umask and mode argument, by open, mknod and mkdir; setgid is kept."""
+    world, mount = rules
+    name = f"{umask:o}.{mode:o}"
+
+    def make(home: Path) -> None:
+        os.umask(umask)
+        os.close(os.open(home / "new" / f"open{name}", os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
+        os.mknod(home / "new" / f"mknod{name}", stat.S_IFREG | mode & 0o777)
+        (home / "tmp" / f"moved{name}").touch(mode & 0o777)
+        os.rename(home / "tmp" / f"moved{name}", home / "new" / f"moved{name}")
+
+    for owner, box, shown in (
+        ("bob", world.maildir("alice", ".Open"), mount.top / "bob" / ".shared.alice.Open"),
+        ("alice", world.maildir("alice", ".Shut"), mount.top / "bob" / ".shared.alice.Shut"),
+    ):
+        BOB.run(make, shown)
+        want = 0o660 if owner == "bob" else 0o600
+        for how in ("open", "mknod", "moved"):
+            status = (box / "new" / f"{how}{name}").stat()
+            assert oct(status.st_mode & 0o7777) == oct(want), how
+            assert status.st_uid == UIDS[owner], how
+            if owner == "bob":
+                assert status.st_gid == SHARED_GID, how
+    below = mount.top / "bob" / f".shared.alice.Open.m{umask:o}x{mode:o}"
+
+    def make_mailbox() -> None:
+        os.umask(umask)
+        os.mkdir(below, mode)
+        os.mkdir(below / "cur", mode)
+
+    BOB.run(make_mailbox)
+    made = world.maildir("alice", below.name.removeprefix(".shared.alice"))
+    for path in (made, made / "cur"):
+        status = path.stat()
+        assert (oct(status.st_mode & 0o7777), status.st_gid) == ("0o2770", SHARED_GID)
+
+
+@pytest.fixture(scope="module")
+def rules() -> Iterator[tuple[World, Mount]]:
+    """alice's mail root is the shared group's, with setgid; Open follows it, Shut is hers alone."""
+    with world_in_tmp() as world:
+        root = world.maildir("alice")
+        world.as_user("alice", lambda account: account.create("Own"))
+        os.chown(root, ALICE, SHARED_GID)
+        root.chmod(0o2770)
+        for name in ("Open", "Shut"):
+            box = make_box(world, name, "lrswipk")
+            for path in (box, box / "cur", box / "new", box / "tmp"):
+                if name == "Open":
+                    os.chown(path, ALICE, SHARED_GID)
+                    path.chmod(0o2770)
+        with mounted(
+            world.top, ["--state", world.top / "state"], config=world.config_path
+        ) as mount:
+            yield world, mount
