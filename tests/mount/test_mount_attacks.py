@@ -387,3 +387,129 @@ def test_an_acl_that_is_a_link_tells_nothing_of_its_target(view: tuple[World, Mo
         assert "SECRET" not in str(got)
         assert "user=bob" not in str(got)
     assert ALICE.run(get, lambda: (shown / "dovecot-acl").read_text()) != secret.read_text()
+
+
+def test_a_huge_directory_and_a_slow_reader_hold_nobody_up(view: tuple[World, Mount]) -> None:
+    """bob lists 20,000 files a little at a time, and never finishes; alice works meanwhile."""
+    world, mount = view
+    cur = world.maildir("bob", ".Own", "cur")
+    for number in range(20_000):
+        os.close(os.open(cur / f"{number}.host:2,", os.O_CREAT | os.O_WRONLY, 0o600))
+    shown = mount.top / "bob" / ".Own" / "cur"
+    reader, writer = os.pipe()
+
+    def read_slowly() -> None:
+        scans = [os.scandir(shown) for _ in range(50)]
+        for scan in scans:
+            next(scan)
+        os.write(writer, b"x")
+        time.sleep(60)
+
+    with start_as(BOB.uid, BOB.gid, (), read_slowly):
+        os.read(reader, 1)
+        own = mount.top / "alice" / ".Own"
+        for number in range(50):
+            ALICE.run((own / "tmp" / str(number)).write_text, "x")
+        assert len(ALICE.run(os.listdir, own / "tmp")) == 50
+        assert len(BOB.run(os.listdir, shown)) == 20_000
+    os.close(reader)
+    os.close(writer)
+
+
+def test_odd_names_in_the_view(view: tuple[World, Mount]) -> None:
+    """Newlines, octets that are no UTF-8, what looks like an option: names of messages alone."""
+    world, mount = view
+    new = mount.top / "bob" / ".Own" / "new"
+    names = [b"new\nline", b"\xff\xfe", b" ", b"-rf", b"a" * 255, b"\x01\x7f"]
+
+    def use() -> list[bytes]:
+        for name in names:
+            path = os.fsencode(new) + b"/" + name
+            with open(path, "wb") as file:
+                file.write(name)
+            os.rename(path, path[:-1] + b"~")
+            os.rename(path[:-1] + b"~", path)
+        for name in (
+            b".a\nb",
+            b".\xff",
+            b".." + b"x" * 300,
+            b".a..b",
+            b".&AC4-.x",
+            b"." + b"y" * 254,
+        ):
+            with contextlib.suppress(OSError):
+                os.mkdir(os.fsencode(mount.top) + b"/bob/" + name)
+        return sorted(os.listdir(os.fsencode(new)))
+
+    assert BOB.run(use) == sorted(names)
+    assert {os.fsencode(path.name) for path in world.maildir("bob", ".Own", "new").iterdir()} == (
+        set(names)
+    )
+    assert "Traceback" not in mount.log()
+    assert ALICE.run(os.listdir, mount.top / "alice")
+
+
+TRAPS: Final = (
+    "cur/1.host:2,", "new/1.host", "tmp/secret", "cur/2.host:2,", "dovecot-uidlist",
+    "dovecot.index.log",
+)  # fmt: skip
+
+
+def test_what_lies_beside_in_a_mailbox_leads_nowhere(view: tuple[World, Mount]) -> None:
+    """Links, FIFOs and devices that a hostile owner puts where a viewer's programs look."""
+    world, mount = view
+    box = make_box(world, "Trap", "lrswite")
+    secret = world.top / "secret"
+    secret.write_bytes(SECRET)
+    secret.chmod(0o600)
+    for name in ("cur/1.host:2,", "new/1.host", "tmp/1.host", "dovecot-uidlist"):
+        os.symlink(secret, box / name)
+    os.mkfifo(box / "dovecot.index.log", 0o666)
+    os.mkfifo(box / "cur" / "2.host:2,", 0o666)
+    os.rename(box / "tmp", box / "away")
+    os.symlink(world.top, box / "tmp")
+    shown = mount.top / "bob" / ".shared.alice.Trap"
+
+    def poke() -> list[str]:
+        got = []
+        for name in TRAPS:
+            for flags in (os.O_RDONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_CREAT):
+                try:
+                    fd = os.open(shown / name, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+                except OSError:
+                    continue
+                with contextlib.suppress(OSError):
+                    got.append(os.read(fd, 100).decode())
+                with contextlib.suppress(OSError):
+                    os.write(fd, b"overwritten")
+                os.close(fd)
+            with contextlib.suppress(OSError):
+                os.rename(shown / name, shown / "new" / "moved")
+            with contextlib.suppress(OSError):
+                os.link(shown / name, mount.top / "bob" / "cur" / "linked")
+        with contextlib.suppress(OSError):
+            (shown / "tmp" / "planted").write_text("x")
+        return got
+
+    assert not any("secret" in text for text in BOB.run(poke))
+    assert secret.read_bytes() == SECRET
+    assert not (world.top / "planted").exists()
+    assert ALICE.run(os.listdir, mount.top / "alice")
+
+
+def test_handles_by_number_open_nothing(view: tuple[World, Mount]) -> None:
+    """open_by_handle_at(2) needs a capability that bob has not, and root's are no way around."""
+    _, mount = view
+    handle = ctypes.create_string_buffer(8 + 128)
+    ctypes.memmove(handle, (128).to_bytes(4, "little"), 4)
+    mount_id = ctypes.c_int()
+    path = os.fsencode(mount.top / "bob" / ".Own")
+
+    def try_it() -> tuple[int, int]:
+        made = _libc.name_to_handle_at(-100, path, handle, ctypes.byref(mount_id), 0)
+        fd = os.open(mount.top / "bob", os.O_RDONLY)
+        opened = _libc.open_by_handle_at(fd, handle, os.O_RDONLY)
+        return made, opened
+
+    _, opened = BOB.run(try_it)
+    assert opened == -1

@@ -1,13 +1,16 @@
 """Control files, rights as attributes, mailboxes that programs make: the view under real uids."""
 
+import contextlib
 import errno
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import xattr
 
 from tests.account.world import UIDS, World, world_in_tmp
 from tests.mount.test_mount_rights import make_box
@@ -268,3 +271,66 @@ def test_cutting_an_acl_short_is_changing_it(place: tuple[World, Mount]) -> None
     ALICE.run(os.unlink, file)
     assert not (box / "dovecot-acl").exists()
     assert "user/dave/alice" not in world.map_path.read_text()
+
+
+def as_alice(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    ids = ["--reuid", str(ALICE.uid), "--regid", str(ALICE.gid), "--clear-groups"]
+    return subprocess.run(
+        ["setpriv", *ids, *map(str, words)],
+        capture_output=True, text=True, check=False, timeout=30, cwd="/",
+    )  # fmt: skip
+
+
+def test_rights_by_the_commands_for_attributes(place: tuple[World, Mount]) -> None:
+    """getfattr(1) and setfattr(1): a dump can be put back as it is."""
+    box, _ = shared(place, "Commands", "lr")
+    own = place[1].top / "alice" / ".Commands"
+    assert as_alice("setfattr", "-n", "user.sharefs.acl.group=ops", "-v", "l", own).returncode == 0
+    assert as_alice("setfattr", "-n", "user.sharefs.acl.-user=dave", "-v", "l", own).returncode == 0
+    dump = as_alice("getfattr", "-d", "-m", "user.sharefs.acl", own).stdout.replace("\\075", "=")
+    for line in ('acl.user=bob="lr"', 'acl.group=ops="l"', 'acl.-user=dave="l"'):
+        assert f"user.sharefs.{line}" in dump, dump
+    text = (box / "dovecot-acl").read_text()
+    assert as_alice("setfattr", "-x", "user.sharefs.acl.user=bob", own).returncode == 0
+    assert "user=bob" not in (box / "dovecot-acl").read_text()
+    whole = as_alice("setfattr", "-n", "user.sharefs.acl", "-v", text, own)
+    assert (whole.returncode, (box / "dovecot-acl").read_text()) == (0, text)
+    for name, value in (
+        ("acl", "user=bob lrz\n"),
+        ("acl.user=bob", "lr?"),
+        ("acl.nobody", "l"),
+        ("acl.anyone", "l"),
+    ):
+        bad = as_alice("setfattr", "-n", f"user.sharefs.{name}", "-v", value, own)
+        assert "Invalid argument" in bad.stderr, name
+    for name in ("myrights", "owner", "explain", "other"):
+        bad = as_alice("setfattr", "-n", f"user.sharefs.{name}", "-v", "x", own)
+        assert "Operation not permitted" in bad.stderr, name
+    assert (box / "dovecot-acl").read_text() == text
+    missing = as_alice("getfattr", "-n", "user.sharefs.acl.user=carol", own)
+    assert "No such attribute" in missing.stderr
+    why = as_alice("getfattr", "--only-values", "-n", "user.sharefs.explain", own).stdout
+    assert "alice has the rights: lookup" in why
+
+
+def test_rights_by_pyxattr(place: tuple[World, Mount]) -> None:
+    box, seen = shared(place, "Pyxattr", "lrs")
+    own = place[1].top / "alice" / ".Pyxattr"
+
+    def use() -> list[tuple[bytes, bytes]]:
+        xattr.set(own, "sharefs.acl.user=carol", b"lr", namespace=xattr.NS_USER)
+        with contextlib.suppress(OSError):
+            xattr.set(own, "user.sharefs.acl.user=carol", b"bad value")
+        xattr.set(own, "user.sharefs.acl.user=dave", b"l", xattr.XATTR_CREATE)
+        xattr.remove(own, "user.sharefs.acl.user=dave")
+        return list(xattr.get_all(own))
+
+    found = dict(ALICE.run(use))
+    assert found[b"user.sharefs.acl.user=carol"] == b"lr"
+    assert found[b"user.sharefs.acl"] == (box / "dovecot-acl").read_bytes()
+    assert found[b"user.sharefs.owner"] == b"alice"
+    assert (
+        b"user=bob gives lrs"
+        in dict(BOB.run(lambda: list(xattr.get_all(seen))))[b"user.sharefs.explain"]
+    )
+    assert BOB.run(outcome, lambda: xattr.set(seen, "user.sharefs.acl", b"")) == "EACCES"
