@@ -44,6 +44,7 @@ T = TypeVar("T")
 
 BoxKey = tuple[str, str, Linked | None]
 
+_OURS_TO_MEND: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 TOP_MODE: Final = 0o755
 HOME_MODE: Final = 0o700
 _STICKY: Final = stat.S_ISVTX  # the kernel would judge by it; here rights do
@@ -271,7 +272,8 @@ class ViewTree(Acting):
             log.info("%s of %s is not shown: %s", mailbox, viewer.user.name, refusal.detail)
             raise missing() from refusal
         except OSError as error:
-            if error.errno not in (errno.ELOOP, errno.EXDEV, errno.ENOTDIR):
+            # Whatever an owner does to his directory, it must not spoil his sharees' listings.
+            if error.errno in _OURS_TO_MEND:
                 raise
             log.warning("%s of %s is not shown: %s", mailbox, viewer.user.name, error)
             raise missing() from error

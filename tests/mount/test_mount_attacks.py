@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,10 @@ from typing import Any, Final
 
 import pytest
 
+from sharefs.account import Account
+from sharefs.acl import Mode
+from sharefs.identifiers import user
+from sharefs.rights import Rights
 from tests.account.world import UIDS, World, world_in_tmp
 from tests.mount.test_mount_control import outcome
 from tests.mount.test_mount_rights import make_box
@@ -513,3 +518,36 @@ def test_handles_by_number_open_nothing(view: tuple[World, Mount]) -> None:
 
     _, opened = BOB.run(try_it)
     assert opened == -1
+
+
+def test_a_dead_mount_over_a_shared_mailbox_spoils_nobodys_listing(
+    view: tuple[World, Mount], open_tmp: Path
+) -> None:
+    world, mount = view
+
+    def prepare(account: Account) -> None:
+        for name in ("Good", "Dead"):
+            account.create(name)
+            account.set_acl(name, user("bob"), Mode.REPLACE, Rights.parse("lr"))
+
+    world.as_user("alice", prepare)
+    dead = world.maildir("alice", ".Dead")
+    home = mount.top / "bob"
+    source = open_tmp / "source"
+    source.mkdir()
+    with mounted(open_tmp, ["--mirror", source]) as other:
+        other.died = True
+        subprocess.run(["mount", "--bind", other.top, dead], check=True)
+        try:
+            other.process.kill()
+            other.process.wait()
+            with pytest.raises(OSError, match="not connected"):
+                os.listdir(dead)
+            time.sleep(0.5)
+            assert "cur" in BOB.run(os.listdir, home / ".shared.alice.Good")
+            shown = BOB.run(os.listdir, home)
+            assert {".Own", ".shared.alice.Good"} <= set(shown)
+            assert ".shared.alice.Dead" not in shown
+            assert BOB.run(get, lambda: os.stat(home / ".shared.alice.Dead")) == "ENOENT"
+        finally:
+            subprocess.run(["umount", "-l", dead], check=True)
