@@ -1,6 +1,7 @@
 """`sharefs audit`: everything about permissions and sharing that is wrong on this host."""
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from sharefs.identity.userdb import UserDatabase
 
 COULD_NOT_RUN = 2
 NEVER = "never"
+GARBAGE = 50_000  # objects that are made between two looks for garbage
 
 
 @click.command()
@@ -79,6 +81,9 @@ def audit(
     """
     options = ctx.find_root().obj or {}
     path = options.get("config_path")
+    # Objects of an audit live for one user's mail and have no cycles: looking for some is rarely
+    # worth the time.
+    gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
     try:
         config = examine(Path(path) if path else None, overrides=options.get("overrides", ()))
         database = UserDatabase(identity_settings(config))

@@ -7,6 +7,7 @@ line, userdb fields.  A namespace's own value beats a global one of any layer.
 import ipaddress
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,7 +129,10 @@ class Resolver:
         )
 
     def folded(self, name: str, kind: Kind[Any], scopes: Iterable[Scope]) -> Folded | None:
-        values = (value for scope in scopes for value in scope.values.get(name, ()))
+        found = [scope.values[name] for scope in scopes if name in scope.values]
+        if not found:
+            return None  # as most settings of most users
+        values = chain.from_iterable(found)
         return fold_list(values) if kind.is_list else fold_text(values)
 
     def expanded(self, name: str, kind: Kind[Any], folded: Folded) -> str:
