@@ -200,6 +200,13 @@ class Resyncing(RuleBasedStateMachine):
         if client.online and len(client.session.session.current().view):
             client.say(b"FETCH 1:* (UID FLAGS MODSEQ)")
 
+    @rule(who=who, at=at, flag=flag)
+    def fetch_while_expunges_are_held(self, who: int, at: int, flag: bytes) -> None:
+        """It is shown numbers above those of expunges that it may not hear of yet."""
+        self.others_expunge(at)
+        self.others_store(at + 1, flag, True)
+        self.fetch_by_number(who)
+
     @rule(who=who)
     def search(self, who: int) -> None:
         if self.clients[who].online:
