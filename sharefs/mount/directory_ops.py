@@ -33,10 +33,14 @@ class DirectoryOperations(Base):
     def readdirplus(self, ino: int, caller: Caller, body: Body) -> Octets:
         fh, offset, size = READ_IN.unpack_from(body)
         handle = self.handles[fh]
-        if handle.names is None or offset == 0:
+        names = handle.names
+        if names is None or offset == 0:
             self.tree.may_list(handle.node, handle.caller)
-            handle.names = [".", "..", *self.tree.names(handle)]
-        return self._listed(handle, handle.names, offset, size)
+            names = [".", "..", *self.tree.names(handle)]
+            self.handles.hold_names(handle, names)
+        if offset >= len(names):
+            self.handles.hold_names(handle, [])  # read to the end
+        return self._listed(handle, names, offset, size)
 
     def _listed(self, handle: Handle, names: list[str], start: int, size: int) -> memoryview:
         """Entries from a list made at the start: whatever changes meanwhile, none comes twice."""
@@ -59,10 +63,10 @@ class DirectoryOperations(Base):
                     entry = tree.entry(node, caller, status)
                 except FileNotFoundError:
                     continue  # removed since
-                except NotYet:
+                except (NotYet, OSError):
                     if not used:
                         raise
-                    break  # with what there is so far; the kernel asks on from here
+                    break  # with what the kernel is told of so far; it asks on from here
                 DIRENTPLUS.pack_into(
                     page, used, *entry.entry_fields(), node.ino, position + 1, len(octets),
                     entry.st_mode >> 12 & 15,

@@ -9,6 +9,7 @@ from typing import Final
 from sharefs.mount.caller import Caller
 from sharefs.mount.nodes import Node
 
+MAX_NAMES: Final = 500_000  # in unfinished listings of one uid; a single one may be longer
 SHARE: Final = 4  # one uid may have this part of all handles; the superuser is not limited
 
 
@@ -49,6 +50,7 @@ class Handles:
         self._limit = limit
         self._open: dict[int, Handle] = {}
         self._count: Counter[int] = Counter()
+        self._names: Counter[int] = Counter()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -73,8 +75,23 @@ class Handles:
         handle.node.handles.add(handle.fd)
         return handle.fd
 
+    def hold_names(self, handle: Handle, names: list[str]) -> None:
+        """The names of a directory, for as long as they are being read; [] lets go of them.
+
+        Raises OSError(ENOMEM) if the opener holds too many others: that is memory of the daemon's.
+        """
+        uid = handle.caller.uid
+        held = self._names[uid] - len(handle.names or ())
+        if held and names and uid and held + len(names) > MAX_NAMES:
+            raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        handle.names = names or None
+        self._names[uid] = held + len(names)
+        if not self._names[uid]:
+            del self._names[uid]
+
     def close(self, number: int) -> None:
         handle = self._open.pop(number)
+        self.hold_names(handle, [])
         handle.node.handles.discard(number)
         self._count[handle.caller.uid] -= 1
         if not self._count[handle.caller.uid]:

@@ -404,7 +404,7 @@ def test_a_huge_directory_and_a_slow_reader_hold_nobody_up(view: tuple[World, Mo
     reader, writer = os.pipe()
 
     def read_slowly() -> None:
-        scans = [os.scandir(shown) for _ in range(50)]
+        scans = [os.scandir(shown) for _ in range(20)]
         for scan in scans:
             next(scan)
         os.write(writer, b"x")
@@ -551,3 +551,42 @@ def test_a_dead_mount_over_a_shared_mailbox_spoils_nobodys_listing(
             assert BOB.run(get, lambda: os.stat(home / ".shared.alice.Dead")) == "ENOENT"
         finally:
             subprocess.run(["umount", "-l", dead], check=True)
+
+
+def test_unfinished_listings_take_only_so_much_memory(open_tmp: Path) -> None:
+    """Each is a list of names in the daemon; bob begins hundreds and finishes none."""
+    source = open_tmp / "source"
+    source.mkdir()
+    for number in range(5000):
+        (source / f"{number:0200}").touch()
+    with mounted(open_tmp, ["--mirror", source]) as mount:
+
+        def memory() -> int:
+            return int(Path(f"/proc/{mount.process.pid}/statm").read_text().split()[1])
+
+        def hoard(scans: list[Iterator[os.DirEntry[str]]]) -> str:
+            try:
+                for _ in range(1000):
+                    scans.append(os.scandir(mount.top))
+                    next(scans[-1])
+            except OSError as error:
+                return f"{errno.errorcode[error.errno or 0]} after {len(scans)}"
+            return "never"
+
+        def hoard_and_wait(writer: int) -> None:
+            scans: list[Iterator[os.DirEntry[str]]] = []
+            told = hoard(scans)
+            os.write(writer, told.encode())
+            time.sleep(60)
+
+        assert len(ALICE.run(os.listdir, mount.top)) == 5000
+        before = memory()
+        reader, writer = os.pipe()
+        with start_as(BOB.uid, BOB.gid, (), lambda: hoard_and_wait(writer)):
+            assert os.read(reader, 100) == b"ENOMEM after 100"
+            assert (memory() - before) * 4096 < 300 << 20
+            assert len(ALICE.run(os.listdir, mount.top)) == 5000
+        os.close(reader)
+        os.close(writer)
+        for _ in range(3):
+            assert BOB.run(lambda: len(os.listdir(mount.top))) == 5000
