@@ -3,7 +3,6 @@
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,7 +71,7 @@ def test_umasks_that_do_not_matter(start: Start) -> None:
 def test_our_own_server_by_its_command_line(start: Start) -> None:
     pid = start(
         "sharefs", UIDS["bob"], (), 0o077,
-        sys.executable, "-c", "import time; time.sleep(60)", "sharefs", "serve",
+        "/usr/bin/python3", "-c", "import time; time.sleep(60)", "sharefs", "serve",
     )  # fmt: skip
     assert [each.name for each in seen(pid)] == ["sharefs serve"]
 
