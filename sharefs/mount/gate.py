@@ -163,11 +163,15 @@ class Gate:
     def pinned(self, node: Node) -> Iterator[int]:
         """A descriptor for /proc/self/fd, of the node itself: a symbolic link is not followed.
 
-        O_PATH, but for a file without a name that is open: then one of its handles.
+        O_PATH, but for a file that is open: then one of its handles.
         """
         if node.fd >= 0 or node.is_dir:
             yield self.directory(node)
             return
+        for handle in node.handles:
+            if node.is_same(os.fstat(handle)):  # not so after a copy took the file's place
+                yield handle
+                return
         try:
             fd, _ = self._open_verified(node, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
