@@ -411,14 +411,14 @@ def test_a_huge_directory_and_a_slow_reader_hold_nobody_up(view: tuple[World, Mo
         time.sleep(60)
 
     with start_as(BOB.uid, BOB.gid, (), read_slowly):
-        os.read(reader, 1)
+        os.close(writer)
+        assert os.read(reader, 1) == b"x"
         own = mount.top / "alice" / ".Own"
         for number in range(50):
             ALICE.run((own / "tmp" / str(number)).write_text, "x")
         assert len(ALICE.run(os.listdir, own / "tmp")) == 50
         assert len(BOB.run(os.listdir, shown)) == 20_000
     os.close(reader)
-    os.close(writer)
 
 
 def test_odd_names_in_the_view(view: tuple[World, Mount]) -> None:
@@ -583,10 +583,10 @@ def test_unfinished_listings_take_only_so_much_memory(open_tmp: Path) -> None:
         before = memory()
         reader, writer = os.pipe()
         with start_as(BOB.uid, BOB.gid, (), lambda: hoard_and_wait(writer)):
+            os.close(writer)
             assert os.read(reader, 100) == b"ENOMEM after 100"
             assert (memory() - before) * 4096 < 300 << 20
             assert len(ALICE.run(os.listdir, mount.top)) == 5000
         os.close(reader)
-        os.close(writer)
         for _ in range(3):
             assert BOB.run(lambda: len(os.listdir(mount.top))) == 5000
