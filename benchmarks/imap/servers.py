@@ -32,7 +32,6 @@ UIDS: Final = {
     name: 7301 + number for number, name in enumerate((USER, MANY, UNSYNCED, OWNER, FRIEND, *CROWD))
 }
 
-_QUIET: Final = 0.1  # seconds without any use of the processor
 _PATIENCE: Final = 1800.0  # seconds for a server to become quiet
 _CONNECTIONS: Final = 5000
 
@@ -123,6 +122,7 @@ class Side(abc.ABC):
     """One running server.  top: below it are the users' homes."""
 
     name: str
+    quiet: float = 0.1  # seconds without use of the processor after which nothing is left to do
 
     def __init__(self, top: Path, port: int, tls_port: int) -> None:
         self.top = top
@@ -170,7 +170,7 @@ class Side(abc.ABC):
         deadline = time.monotonic() + _PATIENCE
         before = self._used()
         while True:
-            time.sleep(_QUIET)
+            time.sleep(self.quiet)
             now = self._used()
             if now - before < 0.02:
                 return
@@ -240,6 +240,7 @@ class DovecotSide(Side):
 
 class SharefsSide(Side):
     name = "sharefs"
+    quiet = 0.7  # its indexer begins half a second after the last new message
 
     def __init__(self, top: Path, server: Server) -> None:
         super().__init__(top, server.port, server.tls_port)
