@@ -252,9 +252,12 @@ class SharefsSide(Side):
 
     def forget(self, user: str) -> None:
         """End his workers; the next login gets a new one."""
-        workers = [p for p in self.processes() if UIDS[user] in p.uids()]
-        for worker in workers:
-            worker.terminate()
+        workers = []
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):  # login processes come and go
+                if UIDS[user] in process.uids():
+                    process.terminate()
+                    workers.append(process)
         psutil.wait_procs(workers, 10)
 
     def _index(self, user: str) -> Path:
