@@ -99,7 +99,7 @@ async def _fetch(session: Session, command: Command, *, by_uid: bool) -> Reply:
                 marked = sorted(renderer.marked)
                 renderer.number(await selected.handle.run(numbers_if_any, selected.handle, marked))
             await _stream(session, renderer, batch)
-        await session.tell_updates(may_expunge=False, silent=renderer.told)
+        await session.tell_updates(may_expunge=False, told=renderer.told)
     selected.shown = max(selected.shown, renderer.shown)
     if renderer.undecodable is not None:
         return renderer.undecodable
@@ -204,7 +204,8 @@ class _Renderer:
     """Renders the responses of one FETCH.  Knows which sources its items need.
 
     marked: UIDs that this command set \\Seen on; their responses carry FLAGS even unasked.
-    told: UIDs whose flags went out.  missing: a message was gone when its turn came.
+    told: the flags that went out, by UID, if this command changes any.
+    missing: a message was gone when its turn came.
     undecodable: what to answer because a message has a part that cannot be decoded.
     shown: the highest modification sequence that goes out.
     """
@@ -220,7 +221,8 @@ class _Renderer:
         self._modseqs: Mapping[int, int] = {}
         self.shown = 0
         self.marked: set[int] = set()
-        self.told: set[int] = set()
+        self.told: dict[int, FlagSet] = {}
+        self._changes_flags = request.sets_seen
         self.missing = False
         self.undecodable: Reply | None = None
         self._out = bytearray()
@@ -273,8 +275,10 @@ class _Renderer:
         if not self._bulk.usable or not self.marked.isdisjoint(some):
             return until
         known, responses = self._bulk.render(some)
-        if Item.FLAGS in self._items:
-            self.told.update(known)
+        if self._changes_flags and Item.FLAGS in self._items:
+            for uid, flags in zip(known, self._mailbox.flags_of_each(known), strict=True):
+                if flags is not None:
+                    self.told[uid] = flags
         if len(known) == len(some):
             self._all_rendered = True
             self._out += b"".join(responses)
@@ -323,8 +327,9 @@ class _Renderer:
         return b"MODSEQ (%d)" % self._modseqs[uid]
 
     def _flags(self, uid: int) -> bytes:
-        self.told.add(uid)
         flags = self._mailbox.flags_of(uid)
+        if self._changes_flags:
+            self.told[uid] = flags
         return b"FLAGS " + render_flags(flags, uid in self._view.recent)
 
     def _value(self, message_: _Message, item: FetchItem) -> bytes:

@@ -5,9 +5,10 @@ Rule: only synchronous code changes the session's state; after an `await` look a
 
 import enum
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from imap.commands.host import Handle, Host
@@ -19,6 +20,7 @@ from sharefs.account import Account
 from sharefs.errors import Code, SharingError
 from sharefs.flags import NAMES, FlagFilter, FlagSet, System
 from sharefs.rights import Rights
+from sharefs.store.interface import Mailbox
 
 if TYPE_CHECKING:
     from imap.commands.append import Appending
@@ -142,12 +144,22 @@ class Session:
         self.enabled.add("CONDSTORE")
         selected = self.selected
         if selected is not None and selected.numbered and self._may_hear():
-            await self._hear_numbered(selected, may_expunge=False, silent=())
+            await self._hear_numbered(selected, may_expunge=False)
             selected.told = selected.highest
             self.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % selected.told)
 
-    async def tell_updates(self, *, may_expunge: bool, silent: Iterable[int] = ()) -> None:
-        """Queue what the client must hear of.  silent: UIDs whose new flags it knows already."""
+    async def tell_updates(
+        self,
+        *,
+        may_expunge: bool,
+        silent: Iterable[int] = (),
+        told: Mapping[int, FlagSet] = MappingProxyType({}),
+    ) -> None:
+        """Queue what the client must hear of.
+
+        silent: UIDs whose new flags it knows already.  told: flags by UID as it was told them a
+        while ago; others may have changed them since.
+        """
         selected = self.selected
         if selected is None:
             return
@@ -164,7 +176,7 @@ class Session:
         if not self._may_hear():
             return
         if self.condstore and selected.numbered:
-            await self._hear_numbered(selected, may_expunge=may_expunge, silent=silent)
+            await self._hear_numbered(selected, may_expunge=may_expunge, silent=silent, told=told)
             return
         recent: Iterable[int] = ()
         if mailbox.changes_since(view.generation).added:
@@ -172,31 +184,34 @@ class Session:
         # Asked again after waiting: another session may have changed the mailbox meanwhile, and
         # the generation that the view hears of must be that of the changes.
         changes = mailbox.changes_since(view.generation)
-        quiet = set(silent)
         updates = view.hear(
             mailbox.generation,
             added=changes.added,
             expunged=changes.expunged,
-            flags=[uid for uid in changes.flags if uid not in quiet],
+            flags=_unknown(mailbox, changes.flags, set(silent), told),
             recent=recent,
             may_expunge=may_expunge,
         )
         self._queue(updates, {})
 
     async def _hear_numbered(
-        self, selected: Selected, *, may_expunge: bool, silent: Iterable[int]
+        self,
+        selected: Selected,
+        *,
+        may_expunge: bool,
+        silent: Iterable[int] = (),
+        told: Mapping[int, FlagSet] = MappingProxyType({}),
     ) -> None:
         handle, view = selected.handle, selected.view
         before = handle.mailbox.generation
         news = await handle.run(look, handle, view, not selected.examined)
         if news.generation != before:
             handle.announce()
-        quiet = set(silent)
         updates = view.hear(
             news.generation,
             added=news.changes.added,
             expunged=news.changes.expunged,
-            flags=[uid for uid in news.changes.flags if uid not in quiet],
+            flags=_unknown(handle.mailbox, news.changes.flags, set(silent), told),
             recent=news.recent,
             may_expunge=may_expunge,
         )
@@ -328,6 +343,17 @@ class Session:
         names = [name for flag, name in NAMES.items() if flag & allowed.mask]
         star = ("\\*",) if invent else ()
         return b"[PERMANENTFLAGS %b]" % wire.flags((*names, *keywords, *star))
+
+
+def _unknown(
+    mailbox: Mailbox, changed: Iterable[int], silent: Container[int], told: Mapping[int, FlagSet]
+) -> list[int]:
+    """Of messages whose flags changed, those whose flags the client does not know as they are."""
+    rest = [uid for uid in changed if uid not in silent]
+    if not told:
+        return rest
+    now = mailbox.flags_of_each(rest)
+    return [uid for uid, flags in zip(rest, now, strict=True) if told.get(uid) != flags]
 
 
 @lru_cache(maxsize=4096)

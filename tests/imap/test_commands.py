@@ -11,7 +11,7 @@ from imap.commands.replies import REFUSALS
 from imap.commands.session import State
 from imap.commands.table import BEFORE_LOGIN, COMMANDS, capability
 from sharefs.errors import Code
-from sharefs.flags import NAMES, FlagSet, System
+from sharefs.flags import NAMES, FlagChange, FlagOp, FlagSet, System
 from sharefs.rights import Rights
 from tests.imap.fakes import Client, MemoryAccount, MemoryMailbox
 
@@ -250,6 +250,28 @@ async def test_store(letters: str, command: bytes, before: System, after: str, w
     assert got[-1].startswith(b"OK ")
     names = {name[1:] for flag, name in NAMES.items() if flag in inbox.flags_of(1).system}
     assert names | inbox.flags_of(1).keywords == set(after.split())
+
+
+async def test_what_others_change_while_a_fetch_goes_on_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The flags of 1 have gone out when another session changes them; those of 2 are as told."""
+    client = make_client()
+    await client.say(b"SELECT INBOX")
+    mailbox = client.session.current().handle.mailbox
+    read = MemoryMailbox.read
+
+    def changed_meanwhile(self: MemoryMailbox, uid: int) -> bytes:
+        if uid == 3:
+            self.store_flags([1], FlagChange(FlagOp.ADD, FlagSet(System.FLAGGED)))
+        return read(self, uid)
+
+    monkeypatch.setattr(MemoryMailbox, "read", changed_meanwhile)
+    *got, done = await client.say(b"FETCH 1:3 (FLAGS BODY[])")
+    assert done.startswith(b"OK")
+    told = [line for line in got if b"FLAGS" in line and b"BODY" not in line]
+    assert told == [rb"* 1 FETCH (UID 1 FLAGS (\Flagged \Seen \Recent))"]
+    assert mailbox.flags_of(1).system == System.FLAGGED | System.SEEN
 
 
 async def test_strict_rights_refuse_instead_of_dropping_silently() -> None:
