@@ -7,6 +7,7 @@ import os
 import pwd
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import click
 
 from sharefs import fsops
 from sharefs.account import Account
+from sharefs.audit.people import login_accounts
 from sharefs.cli._common.acting import run_as
 from sharefs.cli._common.mail import Host, Who, user_options
 from sharefs.cli._common.output import printable
@@ -192,6 +194,10 @@ class _Planning:
         self._notes = notes
         self._people = _people(host, notes)
         self._group_names = {entry.gr_gid: entry.gr_name for entry in grp.getgrall()}
+        self._accounts: dict[int, dict[str, int]] = {}
+        for account in login_accounts():
+            for number in {account.who.gid, *account.who.groups}:
+                self._accounts.setdefault(number, {})[account.name] = account.who.uid
 
     def of_owners(self, owners: list[MailUser]) -> Iterator[Change]:
         """Of everybody's private mail, one after the other."""
@@ -221,6 +227,7 @@ class _Planning:
 
     def _of_home(self, home: Home) -> Iterator[Change]:
         nodes = walk(home.root, self._notes)
+        home = replace(home, accounts=self._accounts)
         return plan_home(self._strategy, home, nodes, self._options, self._notes)
 
     @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import enum
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sharefs.acl import Acl, AclViewer, effective
@@ -90,6 +90,7 @@ class Home:
 
     owner: whose it is; of public mail, the uid that its root belongs to.  people: everybody on the
     host, by name.  group_names: for notes.  inner: roots of other namespaces below this one.
+    accounts: by gid, uids of the login accounts in that group, by name.
     """
 
     owner: Person
@@ -99,6 +100,7 @@ class Home:
     people: Mapping[str, Person]
     group_names: Mapping[int, str]
     inner: frozenset[str] = frozenset()
+    accounts: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
     def is_root(self, path: str) -> bool:
         """Whether mailboxes lie here, so that whoever is let into one must pass."""

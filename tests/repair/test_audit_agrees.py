@@ -1,15 +1,28 @@
 """After apply the audit no longer finds what the changes were to cure."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from sharefs.audit.facts import Account
+from sharefs.permissions.access import Credentials
 from sharefs.repair.strategies import Finding
-from tests.account.world import World
+from tests.account.world import UIDS, World, append, messages
 from tests.cli.command import Shell
-from tests.repair.test_plan_commands import in_team, listed, plan_and_apply, plans, shared, undo
+from tests.repair.test_plan_commands import (
+    TEAM,
+    in_team,
+    kernel,
+    listed,
+    plan_and_apply,
+    plans,
+    shared,
+    undo,
+)
+from tests.repair.trees import picture
 
 pytestmark = pytest.mark.superuser
 
@@ -49,3 +62,59 @@ def test_the_audit_agrees(shared: World, shell: Shell, plans: Path, strategy: st
     assert not found(shell) & {Finding.DENIED, Finding.SETGID}
     undo(shell, plan)
     assert found(shell) == before
+
+
+GRAY = Account("gray", Credentials(61999, 61999, frozenset({61999, TEAM})))
+
+
+@pytest.fixture(params=["dave", ""], ids=["a-mail-user-too", "a-login-account-alone"])
+def grouped(
+    request: pytest.FixtureRequest, shared: World, monkeypatch: pytest.MonkeyPatch
+) -> World:
+    """All of alice's mail belongs to a group with the login account gray in it, and maybe dave,
+    and lets the group do everything: what a home in a common group is like."""
+    in_team(shared, "alice", request.param)
+    shells = [
+        Account(name, Credentials(uid, uid, frozenset({uid, *([TEAM] * (name == request.param))})))
+        for name, uid in UIDS.items()
+    ]
+    home = shared.home("alice")
+    for path in (home, *home.rglob("*")):
+        os.chown(path, -1, TEAM, follow_symlinks=False)
+        path.chmod(0o2770 if path.is_dir() else 0o660)
+    monkeypatch.setattr("sharefs.cli.plan.login_accounts", lambda: [GRAY])
+    monkeypatch.setattr("sharefs.audit.audit.login_accounts", lambda: [GRAY, *shells])
+    return shared
+
+
+def test_groups_of_the_files_get_no_more_than_the_acl_says(
+    grouped: World, shell: Shell, plans: Path
+) -> None:
+    leaks = {Finding.LEAK, "readers-beyond-sharees"}
+    assert leaks & found(shell)
+    before = picture(grouped.top)
+    plan = plan_and_apply(shell, plans, "-u alice posix-acl")
+    assert not found(shell) & {*leaks, Finding.DENIED, Finding.SETGID, "owner-locked-out"}
+    work = grouped.maildir("alice", ".Work")
+    assert not kernel(grouped, "dave", work / "cur", os.R_OK)
+    assert kernel(grouped, "dave", grouped.maildir("alice", ".Team", "cur"), os.W_OK)
+    assert shell.run("plan -u alice posix-acl").out == "", "a plan leaves nothing to plan"
+    undo(shell, plan)
+    assert picture(grouped.top) == before
+
+
+def test_what_is_made_later_is_the_owners_and_the_sharees(
+    grouped: World, shell: Shell, plans: Path
+) -> None:
+    plan_and_apply(shell, plans, "-u alice posix-acl")
+    grouped.as_user("carol", lambda a: append(a, "shared/alice/Work"))
+    work = grouped.maildir("alice", ".Work")
+    made = [path for path in work.glob("*/*") if path.is_file()]
+    assert {path.stat().st_uid for path in made} == {UIDS["alice"], UIDS["carol"]}
+    for path in made:
+        assert kernel(grouped, "alice", path, os.R_OK | os.W_OK)
+        assert kernel(grouped, "bob", path, os.R_OK)
+        assert not kernel(grouped, "dave", path, os.R_OK)
+    for name, mailbox in (("alice", "Work"), ("bob", "shared/alice/Work")):
+        assert grouped.as_user(name, lambda a, box=mailbox: messages(a, box)) == [1, 2]  # type: ignore[misc]  # a default argument, which no Callable type can tell
+    assert not found(shell) & {Finding.LEAK, Finding.DENIED, "owner-locked-out"}

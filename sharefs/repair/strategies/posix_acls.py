@@ -4,6 +4,7 @@ Whom a mailbox is shared with may list the mail root: LIST shows nothing where n
 the list cache can be read, and the cache is written anew with the root's own permissions.
 """
 
+import os
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -21,16 +22,18 @@ from sharefs.repair.strategies.base import (
     some,
 )
 from sharefs.repair.wish import Node, Wish, masked, with_users
+from sharefs.sharing.list_cache import FILE_NAME
 
 # Users that an ACL and a default ACL can name, both together in one block of ext4 (4 KiB).
 MOST_USERS: Final = 200
 
 
 class PosixAcls(Strategy):
-    """See the module.  Entries of people to whom the ACL gives nothing go."""
+    """See the module.  What gives something to people to whom the ACL gives nothing goes."""
 
     def __init__(self, home: Home, options: Options) -> None:
         super().__init__(home, options)
+        self._others: dict[int, list[str]] = {}
         self._crowded = frozenset(one.path for one in home.mailboxes if len(one.needs) > MOST_USERS)
         for mailbox in home.mailboxes:
             if mailbox.path in self._crowded:
@@ -72,7 +75,11 @@ class PosixAcls(Strategy):
         else:
             bits = {Need.READ: 5, Need.WRITE: 7}
         entries = [AclEntry(Tag.USER, bits[need], self._uid(n)) for n, need in needs.items()]
-        base = others_closed(node)
+        closed = self._groups_closed(placed, others_closed(node))
+        base = closed
+        if Need.WRITE in needs.values() and not self._owner_gets(node, closed):
+            owner = self.home.owner.uid  # what others make here is his by no other entry
+            entries.append(AclEntry(Tag.USER, bits[Need.WRITE], owner))
         passing: list[AclEntry] = []
         if is_root and len(everybody) > MOST_USERS:
             base = _let_pass(base)
@@ -89,7 +96,7 @@ class PosixAcls(Strategy):
         mode = node.mode
         if node.inode.is_directory:
             # What is made here later gets the same; who only passes through gets nothing more.
-            handed = with_users(others_closed(node), entries, drop) if entries else ()
+            handed = with_users(closed, entries, drop) if entries else ()
             default = handed if mailbox is not None or node.inode.default_acl else None
             if Need.WRITE in needs.values():
                 mode |= stat.S_ISGID  # the owner's group is not one of the writers'
@@ -103,15 +110,48 @@ class PosixAcls(Strategy):
             finding = Finding.DENIED
         return Wish(finding, mode=mode, acl=acl, default_acl=default)
 
+    def _groups_closed(self, placed: Placed, acl: PosixAcl) -> PosixAcl:
+        """Without what groups give in a mailbox: whom its ACL means has an entry of his own.
+
+        A group that only the owner is in is left alone, and so is a mailbox with more sharees than
+        entries fit.  A public root stays, because whoever makes public mailboxes is no owner.
+        """
+        mailbox, node = placed.mailbox, placed.node
+        crowded = mailbox is not None and mailbox.path in self._crowded
+        is_cache = bool(self._crowded) and os.path.basename(node.path) == FILE_NAME
+        if mailbox is None or crowded or is_cache:
+            return acl
+        kept: list[AclEntry] = []
+        for entry in acl:
+            if entry.tag is Tag.GROUP_OBJ and self._others_in(node.inode.gid):
+                kept.append(replace(entry, bits=0))
+            elif entry.tag is not Tag.GROUP or not self._others_in(entry.qualifier or 0):
+                kept.append(entry)
+        return masked(tuple(kept))
+
+    def _owner_gets(self, node: Node, acl: PosixAcl) -> bool:
+        """Whether the owning group gives the owner of the tree the files that others make here."""
+        owner = self.home.owner
+        group = next((entry.bits for entry in acl if entry.tag is Tag.GROUP_OBJ), 0)
+        return not owner.uid or bool(group) or not self._others_in(node.inode.gid)
+
+    def _others_in(self, gid: int) -> list[str]:
+        """Mail users and login accounts in a group, without the owner."""
+        if gid not in self._others:
+            owner, people = self.home.owner, self.home.people.values()
+            accounts = self.home.accounts.get(gid, {})
+            names = {name for name, uid in accounts.items() if uid != owner.uid}
+            names |= {one.name for one in people if one.in_group(gid) and one.uid != owner.uid}
+            self._others[gid] = sorted(names)
+        return self._others[gid]
+
     def _warn_of_group(self, root: Node) -> None:
         """The mask shows as the group's bits of the mode, which new mailboxes copy."""
         gid, owner = root.inode.gid, self.home.owner.name
-        others = sorted(
-            one.name for one in self.home.people.values() if one.in_group(gid) and one.name != owner
-        )
-        if others:
+        if self._others_in(gid):
             text = (
-                f"belongs to group {self.home.group_text(gid)}, which has {some(others)} in it:"
+                f"belongs to group {self.home.group_text(gid)}, which has"
+                f" {some(self._others_in(gid))} in it:"
                 " new mailboxes copy mode and group from here, so they could read those; chgrp it"
                 f" to a group that only {owner} is in"
             )
