@@ -32,7 +32,7 @@ from sharefs.namespaces.namespace import Found
 from sharefs.permissions.inherit import Creation
 from sharefs.rights import ADMIN, INSERT, LOOKUP, READ, Rights
 from sharefs.sharing.keys import ShareKey
-from sharefs.sharing.policy import Viewer, nonexistent
+from sharefs.sharing.policy import AclMailbox, Viewer, nonexistent
 from sharefs.store import private_seen
 from sharefs.store.interface import Existence, Mailbox
 
@@ -158,6 +158,12 @@ class Account:
         if target.mailbox.ignored or not self.settings.acl_enabled:
             raise nonexistent(target.name)
         return self._context.policy.rights_of(linker, target.mailbox)
+
+    def is_shown_at(self, path: Path) -> bool:
+        """Whether the ACL file of the mailbox in a directory, in whosever tree, shows it to the
+        viewer as to one who is not its owner."""
+        mailbox = AclMailbox(namespace_type="shared", name=str(path), acl_dir=path)
+        return self._context.policy.rights_of(self._context.viewer, mailbox).rights.covers(LOOKUP)
 
     @property
     def acl_viewer(self) -> Viewer:

@@ -14,6 +14,7 @@ from sharefs.audit.scan import ScannedBox
 from sharefs.audit.viewing import ViewerContext
 from sharefs.names import Layout, Levels
 from sharefs.namespaces.namespace import Found, Namespace
+from sharefs.rights import LOOKUP
 from sharefs.sharing.files import AclReader, acl_path
 from sharefs.sharing.policy import AclMailbox
 
@@ -70,8 +71,16 @@ class Links:
         for child in sorted(names):
             if child.startswith(f"{name}.") and os.path.isdir(os.path.join(above, child, "cur")):
                 linked = f"{box.path}{child.removeprefix(name)}"
-                if not os.path.lexists(linked):
+                target = Path(above, child)
+                if not os.path.lexists(linked) and self._is_shown(target):
                     yield child
+
+    def _is_shown(self, target: Path) -> bool:
+        """Whether the linker should have a link to it: it is his own, or its ACL shows it."""
+        if self._owner_of(target) == self.namespace.owner:
+            return True
+        mailbox = AclMailbox(namespace_type="shared", name=str(target), acl_dir=target)
+        return self.context.policy.rights_of(self.context.viewer, mailbox).rights.covers(LOOKUP)
 
     def _is_named(self, real: str) -> bool:
         """Whether the ACL behind the link has an entry for the linker."""

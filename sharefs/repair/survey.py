@@ -6,6 +6,7 @@ believes nothing of it that would let him touch what is not the owner's.
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from sharefs.account import Account
@@ -90,9 +91,15 @@ def describe_stores(account: Account) -> dict[str, Any]:
         if link.state in (State.DANGLING, State.LOOP):
             described["links"].append([str(root / link.stored), link.target, link.state.value])
         elif link.state is State.GOOD and layout is Layout.MAILDIRPP:
-            missing = missing_children(link, names_beside(link) or (), present)
+            own = link.owner_uid == account.user.uid
+            shown = _always if own else account.is_shown_at
+            missing = missing_children(link, names_beside(link) or (), present, shown)
             described["unlinked"] += [[str(root / one.stored), one.target] for one in missing]
     return described
+
+
+def _always(path: Path) -> bool:
+    return True
 
 
 def _acl_of(account: Account, name: str) -> Iterable[Entry]:

@@ -11,7 +11,7 @@ import contextlib
 import enum
 import errno
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,11 +75,16 @@ def wanted_links(
 
 
 def missing_children(
-    link: ShareLink, names: Iterable[str], present: frozenset[str]
+    link: ShareLink,
+    names: Iterable[str],
+    present: frozenset[str],
+    is_shown: Callable[[Path], bool],
 ) -> list[Wanted]:
     """Links that a linked Maildir++ mailbox lacks for the mailboxes below it.
 
     names: of the directories beside the link's end.  present: stored names taken in the tree.
+    is_shown: whether the ACL of the mailbox there shows it to the linker.  Others get no link,
+    since Dovecot takes whoever has one for the owner.
     """
     directory, own = os.path.split(link.real)
     found = []
@@ -87,7 +92,7 @@ def missing_children(
         if not name.startswith(own + ".") or not own.startswith("."):
             continue
         stored = link.stored + name[len(own) :]
-        if stored not in present:
+        if stored not in present and is_shown(Path(directory, name)):
             found.append(Wanted(stored, os.path.join(directory, name)))
     return found
 

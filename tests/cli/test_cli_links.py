@@ -32,9 +32,9 @@ def test_linking_a_tree(shell: Shell, host: World) -> None:
     again = shell.run("share link -u bob --with-children alice Work linked/alice")
     assert [line.split(":")[0] for line in again.lines] == ["was there"] * 2
     assert shell.ok("share list -u bob --links --json").records == [
-        {"link": str(root / ".linked.alice"), "state": "good", "owner": "alice", "missing": 1,
+        {"link": str(root / ".linked.alice"), "state": "good", "owner": "alice", "missing": 0,
          "target": str(host.maildir("alice", ".Work"))},
-        {"link": str(root / ".linked.alice.Sub"), "state": "good", "owner": "alice", "missing": 1,
+        {"link": str(root / ".linked.alice.Sub"), "state": "good", "owner": "alice", "missing": 0,
          "target": str(host.maildir("alice", ".Work.Sub"))},
     ]  # fmt: skip
     shell.ok("share unlink -u bob --with-children linked/alice")
@@ -72,6 +72,28 @@ def test_repair(shell: Shell, host: World) -> None:
     assert not (host.maildir("bob") / ".dead").is_symlink()
     assert (host.maildir("bob") / ".linked.alice.Sub.Deep").is_symlink()
     assert shell.ok("share repair -u bob").out == ""
+
+
+def test_repair_links_only_what_is_shared(shell: Shell, host: World) -> None:
+    """Dovecot would take bob for the owner of whatever he has a link to."""
+    shell.ok("share link -u bob alice Work linked/alice")
+    shell.ok("share remove -u alice Work/Sub/Deep bob")
+    shell.ok("mailbox create -u alice Work/Own Work/Own/Deep")
+    shell.ok("share remove -u alice Work/Own bob")
+    host.maildir("alice", ".Work.Own.Deep", "dovecot-acl").write_text("nonsense\nuser=bob lr\n")
+    (link,) = shell.ok("share list -u bob --links --json").records
+    assert link["missing"] == 1
+    planned = shell.run("plan -u bob stores").out
+    assert ".linked.alice.Sub:" in planned
+    shell.ok("share repair -u bob --yes")
+    root = host.maildir("bob")
+    links = sorted(path.name for path in root.iterdir() if path.is_symlink())
+    assert links == [".linked.alice", ".linked.alice.Sub"]
+    for name in ("Deep", "Own"):
+        assert name not in planned
+    audited = shell.run("audit --format json --user bob").out
+    assert "link-without-children" not in audited
+    assert "link-without-acl" not in audited
 
 
 # --- by whom, to whom ------------------------------------------------------------------------

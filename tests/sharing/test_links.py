@@ -40,10 +40,21 @@ def test_maildirpp_needs_a_link_for_every_mailbox() -> None:
 def test_children_that_were_made_since() -> None:
     link = ShareLink(".shared.alice", "/a/.Work", State.GOOD, "/a/.Work")
     names = [".Work", ".Work.Sub", ".Work.New", ".Workshop", ".Other", "cur"]
-    got = missing_children(link, names, frozenset({".shared.alice", ".shared.alice.Sub"}))
+    got = missing_children(link, names, frozenset({".shared.alice", ".shared.alice.Sub"}), always)
     assert got == [Wanted(".shared.alice.New", "/a/.Work.New")]
     inbox = ShareLink(".shared.alice", "/a", State.GOOD, "/home/a")
-    assert missing_children(inbox, ["a.b"], frozenset()) == []
+    assert missing_children(inbox, ["a.b"], frozenset(), always) == []
+
+
+def test_children_that_the_acl_does_not_show() -> None:
+    link = ShareLink(".shared.alice", "/a/.Work", State.GOOD, "/a/.Work")
+    shown = Path("/a/.Work.Sub")
+    got = missing_children(link, [".Work.Sub", ".Work.New"], frozenset(), shown.__eq__)
+    assert got == [Wanted(".shared.alice.Sub", str(shown))]
+
+
+def always(path: Path) -> bool:
+    return True
 
 
 def test_states(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def listed(account: Account) -> list[dict[str, Any]]:
             "State": one.state.value,
             "Target": one.target,
             "uid": one.owner_uid,
-            "Missing": len(_missing(root, namespace, one)),
+            "Missing": len(_missing(account, root, namespace, one)),
         }
         for root, namespace in _roots(account)
         for one in links.links_in(root, namespace.naming.layout)
@@ -137,7 +137,7 @@ def repair(account: Account, dry: bool) -> list[list[str]]:
                 state = "would unlink" if dry else "unlinked"
                 done.append([state, str(root / one.stored), one.target])
                 continue
-            for wanted in _missing(root, namespace, one):
+            for wanted in _missing(account, root, namespace, one):
                 if not dry:
                     links.make_link(root, wanted, creation)
                 state = "would link" if dry else "linked"
@@ -145,14 +145,19 @@ def repair(account: Account, dry: bool) -> list[list[str]]:
     return done
 
 
-def _missing(root: Path, namespace: Namespace, link: links.ShareLink) -> list[Wanted]:
+def _missing(
+    account: Account, root: Path, namespace: Namespace, link: links.ShareLink
+) -> list[Wanted]:
     if namespace.naming.layout is not Layout.MAILDIRPP or link.state is not State.GOOD:
         return []
     beside = links.names_beside(link)
     if beside is None:
         return []
     present = frozenset(entry.name for entry in root.iterdir())
-    return links.missing_children(link, beside, present)
+    is_own = link.owner_uid == account.user.uid
+    return links.missing_children(
+        link, beside, present, lambda path: is_own or account.is_shown_at(path)
+    )
 
 
 def _roots(account: Account) -> list[tuple[Path, Namespace]]:
