@@ -8,9 +8,14 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sharefs.account.context import Target
 from sharefs.acl import Acl, AclViewer, Change, Entry, Mode, Update, effective
+from sharefs.audit import layers
+from sharefs.audit.viewing import ViewerContext
+from sharefs.config import Form
 from sharefs.identifiers import OWNER, Identifier, Kind, user
 from sharefs.rights import NONE, Rights
+from sharefs.sharing.acl_text import format_acl
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +96,32 @@ def _identifiers(acl: Acl, viewer: AclViewer) -> Iterator[Identifier]:
     for entry in acl.entries:
         if entry.identifier.kind is Kind.GROUP_OVERRIDE and viewer.matches(entry.identifier):
             yield entry.identifier
+
+
+def configured_change(
+    context: ViewerContext, target: Target, missing: Rights
+) -> layers.Change | None:
+    """Where there is no place for an ACL file only the configuration can give rights: in the form
+    of 2.3 its global ACL file, since that knows no entries in namespaces."""
+    who = context.viewer.acl_user
+    if who is None or not context.settings.acl_enabled:
+        return None
+    if context.form is Form.V23:
+        granted = Entry(user(who), target.rights | missing)
+        entry = f"{_quoted(target.name)} {format_acl(Acl((granted,))).decode().rstrip()}"
+        path = context.settings.acl_global_path
+        if path:
+            text = f"as a line of {path}: {entry}"
+        else:
+            text = f"in the configuration: plugin {{ acl = vfile:FILE }}, and in FILE: {entry}"
+        return layers.Change(text, (f"nothing else: only {who} gains by it",))
+    rights = (target.rights | missing).letters
+    name = target.namespace.settings.name
+    text = f"in the configuration: namespace {name} {{ acl user={who} {{ rights = {rights} }} }}"
+    return layers.Change(text, (f"{who} gains the same on every mailbox of that namespace",))
+
+
+def _quoted(name: str) -> str:
+    """A mailbox's name as the pattern of a line of the global ACL file."""
+    text = name.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{text}"'

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sharefs.account.changes import parent_of
 from sharefs.account.context import Target
 from sharefs.acl import Effect
-from sharefs.audit.acl_change import acl_remedy
+from sharefs.audit.acl_change import acl_remedy, configured_change
 from sharefs.audit.kernel import People, ask_kernel
 from sharefs.audit.layers import Change, Explained, Kind, Layer, Verdict
 from sharefs.audit.mounts import is_grpid
@@ -27,6 +27,7 @@ from sharefs.audit.places import acl_questions, creation_as, files_of, map_quest
 from sharefs.audit.questions import Question
 from sharefs.audit.viewing import ViewerContext, credentials_of
 from sharefs.audit.visibility import listing_layers
+from sharefs.config import Form
 from sharefs.errors import SharingError
 from sharefs.identity.model import MailUser
 from sharefs.names import flaw_of
@@ -232,7 +233,7 @@ def _acl_change(context: ViewerContext, target: Target, missing: Rights) -> Chan
         return None  # a malformed file: what to do stands in its own layer
     viewer = context.policy.acl_viewer(context.viewer, mailbox)
     if mailbox.acl_dir is None:
-        return _configured_change(context, target, missing)
+        return configured_change(context, target, missing)
     nobody = not any(viewer.matches(entry.identifier) for entry in acl.entries)
     defaults = target.rights if nobody else NONE
     remedy = acl_remedy(acl, viewer, defaults, missing)
@@ -253,20 +254,11 @@ def _derived_change(
     if not any(layer.kind in derived and layer.verdict is Verdict.NO for layer in layers):
         return None
     if context.share_map is None and target.namespace.type == "shared":
+        if context.form is Form.V23:
+            return Change("in the configuration: plugin { acl_shared_dict = file:... }")
         return Change("in the configuration: acl_sharing_map { dict file { path = ... } }")
     command = f"sharefs acl recalc -u {target.namespace.owner or context.user.name}"
     return Change(command, ("nothing else: it only lists what the ACL files grant",))
-
-
-def _configured_change(context: ViewerContext, target: Target, missing: Rights) -> Change | None:
-    """Where there is no place for an ACL file only the configuration can give rights."""
-    who = context.viewer.acl_user
-    if who is None or not context.settings.acl_enabled:
-        return None
-    rights = (target.rights | missing).letters
-    name = target.namespace.settings.name
-    text = f"in the configuration: namespace {name} {{ acl user={who} {{ rights = {rights} }} }}"
-    return Change(text, (f"{who} gains the same on every mailbox of that namespace",))
 
 
 def administered_as(context: ViewerContext, found: Found) -> tuple[str, str]:

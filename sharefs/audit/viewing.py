@@ -7,7 +7,7 @@ may not read gives him nothing, whatever the superuser could read there.
 from pathlib import Path
 
 from sharefs.account.context import Context
-from sharefs.config import Config
+from sharefs.config import Config, Form
 from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
 from sharefs.permissions.access import Credentials, Want
@@ -39,7 +39,8 @@ class ReaderAs(AclReader):
 class ViewerContext(Context):
     """The account of another user, for looking at only.
 
-    who: his credentials.  unhindered: the policy if he could read every ACL file.
+    who: his credentials.  form: which form the configuration is written in.  unhindered: the
+    policy if he could read every ACL file.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class ViewerContext(Context):
         """Raises SharingError if the user's settings cannot work."""
         super().__init__(config, user, homes, protocol=protocol)
         self.who = credentials_of(user)
+        self.form = config.forms.get(config.root.place.file, Form.V24)
         self.unhindered = self.policy
         self.policy = Policy(
             ReaderAs(self.who),

@@ -163,6 +163,51 @@ def test_operations(host: World, shell: Shell, words: str, status: int, layer: s
     assert (denied and denied["layer"]) == layer
 
 
+OLD_FORM = """
+mail_location = maildir:~/Maildir
+mail_plugins = acl
+first_valid_uid = 1
+userdb {{
+  driver = passwd-file
+  args = {top}/users
+}}
+namespace inbox {{
+  inbox = yes
+  separator = /
+}}
+namespace shared {{
+  type = shared
+  separator = /
+  prefix = shared/%%u/
+  location = maildir:%%h/Maildir
+}}
+plugin {{
+  acl = vfile{globals}
+}}
+"""
+
+
+def test_what_is_changed_in_a_configuration_is_in_its_form(host: World, shell: Shell) -> None:
+    """Dovecot 2.3 knows no entries in namespaces; its global ACL file says the same."""
+    share(host)
+    words = "bob shared/alice/New create"
+    (change, *_) = explained(shell, words, 1)["changes"]
+    assert change["change"].startswith("in the configuration: namespace shared { acl user=bob")
+    host.config_path.write_text(OLD_FORM.format(top=host.top, globals=""))
+    entry = '"shared/alice" user=bob k'
+    (change, *_) = explained(shell, words, 1)["changes"]
+    assert change["change"] == (
+        f"in the configuration: plugin {{ acl = vfile:FILE }}, and in FILE: {entry}"
+    )
+    path = host.top / "global-acls"
+    path.write_text("")
+    host.config_path.write_text(OLD_FORM.format(top=host.top, globals=f":{path}"))
+    (change, *_) = explained(shell, words, 1)["changes"]
+    assert change["change"] == f"as a line of {path}: {entry}"
+    path.write_text(f"{entry}\n")
+    assert explained(shell, words, 0)["allowed"]
+
+
 def test_paths_ask_the_kernel_alone(host: World, shell: Shell) -> None:
     share(host)
     box = host.maildir("alice", ".Work")
