@@ -93,11 +93,12 @@ def _csv(findings: Sequence[Finding]) -> str:
             finding.severity.word, finding.rule, finding.subject, finding.mailbox, finding.user,
             "; ".join(finding.evidence), finding.remedy, "; ".join(finding.commands), finding.key,
         )  # fmt: skip
-        writer.writerow([_harmless(plain(cell)) for cell in row])
+        writer.writerow([harmless(plain(cell)) for cell in row])
     return out.getvalue()
 
 
-def _harmless(cell: str) -> str:
+def harmless(cell: str) -> str:
+    """A cell of CSV that no spreadsheet takes for a formula."""
     return "'" + cell if cell[:1] in ("=", "+", "-", "@") and cell else cell
 
 

@@ -13,6 +13,7 @@ from sharefs import fsops
 from sharefs.audit.audit import Audit, Progress
 from sharefs.audit.facts import RootFacts
 from sharefs.audit.report.collect import Collector
+from sharefs.audit.report.data import FORMATS, data_lines
 from sharefs.audit.report.html import render
 from sharefs.audit.report.matrix import Matrix
 from sharefs.audit.report.model import ReportModel, headline, summary_of
@@ -32,6 +33,8 @@ STDOUT = "-"
               help="Write an HTML report there; - is standard output.")  # fmt: skip
 @click.option("--matrix", "table", is_flag=True,
               help="Print a table of mailboxes by users instead of the findings.")  # fmt: skip
+@click.option("--format", "-f", "form", type=click.Choice(FORMATS), default="text",
+              show_default=True, help="With --matrix: how to print it.")  # fmt: skip
 @click.option("--user", "-u", "users", metavar="USER", multiple=True,
               help="Look only at this user's mailboxes.  May be repeated.")  # fmt: skip
 @click.option("--viewer", "viewers", metavar="USER", multiple=True,
@@ -45,6 +48,7 @@ def report(
     ctx: click.Context,
     output: str | None,
     table: bool,
+    form: str,
     jobs: int,
     users: tuple[str, ...],
     viewers: tuple[str, ...],
@@ -56,13 +60,19 @@ def report(
     works from disk, on paper and on a phone; only its owner may read it, for it names what others
     may not even list.  Without -o the report is text.
 
+    With --matrix, JSON and CSV have a record for each user and mailbox that are not strangers to
+    each other: what the ACL grants, what of it works, what the kernel refuses, what leaks, and why.
+
     Exit status: 0 the report was made, 2 it could not be.
 
     \b
     Examples:
       sharefs report -o report.html
       sharefs report --matrix --user alice --viewer bob --viewer carol
+      sharefs report --matrix --format csv > who-reads-what.csv
     """
+    if form != "text" and (not table or output is not None):
+        raise click.UsageError("--format goes with --matrix, and not with --output", ctx)
     options = ctx.find_root().obj or {}
     path = options.get("config_path")
     try:
@@ -77,6 +87,9 @@ def report(
         ctx.exit(COULD_NOT_RUN)
     if output not in (None, STDOUT):
         click.echo(f"{headline(summary_of(model))}.  Open {output} in a browser.")
+    elif output is None and form != "text":
+        for line in data_lines(model.matrix, form, _columns(ctx, model.matrix, viewers)):
+            click.echo(line, nl=False)
     elif output is None and table:
         for line in matrix_lines(model.matrix, users=_columns(ctx, model.matrix, viewers)):
             click.echo(line)

@@ -1,5 +1,6 @@
 """`sharefs report` on a host with three uids: what it says of real trees."""
 
+import csv
 import json
 import os
 import stat
@@ -8,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from sharefs.audit.report.data import data_lines
+from sharefs.audit.report.matrix import UNKNOWN, Mailbox, MatrixBuilder, User
 from tests.account.world import World, picture_of
 from tests.audit.auditing import share
 from tests.audit_report.test_html import Shape
@@ -40,6 +43,37 @@ def test_what_the_kernel_refuses_is_told_apart(host: World, shell: Shell) -> Non
     done = shell.ok("report")
     assert done.lines[0] == "1 grant that cannot work."
     assert any(line.startswith("  bob  alice/Work  ls-r  r: ") for line in done.lines)
+
+
+def test_the_matrix_for_programs(host: World, shell: Shell) -> None:
+    share(host, "Work", "bob", "lrs")
+    host.maildir("alice", ".Work", "cur").chmod(0o700)
+    path = str(host.maildir("alice", ".Work"))
+    found = shell.ok("report --matrix --format json").records
+    (of_bob,) = [one for one in found if (one["mailbox"], one["user"]) == ("alice/Work", "bob")]
+    assert f"{path}/cur" in of_bob["why"]
+    assert {**of_bob, "why": ""} == {
+        "mailbox": "alice/Work", "owner": "alice", "path": path, "user": "bob", "acl": "lrs",
+        "works": "ls", "refused": "r", "leaked": "", "known": True,
+        "why": "",
+    }  # fmt: skip
+    assert not [one for one in found if (one["mailbox"], one["user"]) == ("alice/Work", "dave")]
+    rows = list(csv.DictReader(shell.ok("report --matrix --format csv").lines))
+    assert [{**row, "known": row["known"] == "yes"} for row in rows] == found
+    of_two = shell.ok("report --matrix --format json --viewer bob").records
+    assert of_two == [one for one in found if one["user"] == "bob"]
+
+
+def test_empty_and_unknown_cells_for_programs() -> None:
+    build = MatrixBuilder([User("=1+1"), User("x\x1b")])
+    assert "".join(data_lines(build.build(), "json")) == "[]\n"
+    build.add(Mailbox("box"), {0: UNKNOWN})
+    made = build.build()
+    (record,) = json.loads("".join(data_lines(made, "json")))
+    assert (record["user"], record["known"], record["acl"]) == ("=1+1", False, "")
+    heading, line = data_lines(made, "csv")
+    assert heading.startswith("mailbox,owner,path,user,")
+    assert line == "box,,,'=1+1,,,,,no,\r\n"
 
 
 def test_the_file_is_whole_private_and_says_the_same(
@@ -81,6 +115,8 @@ def test_nothing_is_changed(host: World, shell: Shell) -> None:
     [
         (["report", "-o", "/nonexistent/report.html"], "No such file or directory"),
         (["report", "--matrix", "--viewer", "nobody-there"], "no user nobody-there"),
+        (["report", "--format", "csv"], "--format goes with --matrix"),
+        (["report", "--matrix", "--format", "csv", "-o", "x"], "--format goes with --matrix"),
     ],
 )
 def test_what_cannot_be_made(shell: Shell, words: list[str], says: str) -> None:
