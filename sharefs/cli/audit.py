@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -123,19 +124,22 @@ def _fails(findings: list[Finding], fail_on: str) -> bool:
 
 @contextlib.contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[Done], None] | None]:
-    """A bar on standard error, if somebody watches it."""
+    """A bar on standard error, if somebody watches it: users, entries, rate and time left."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     console = Console(stderr=True)
     with Progress(
         TextColumn("users"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[entries]} entries"), TimeRemainingColumn(),
+        TextColumn("{task.fields[entries]:,} entries, {task.fields[rate]:,}/s"),
+        TimeRemainingColumn(),
         console=console, transient=True,
     ) as bar:  # fmt: skip
-        task = bar.add_task("audit", total=None, entries=0)
+        task = bar.add_task("audit", total=None, entries=0, rate=0)
+        began = time.monotonic()
 
         def report(done: Done) -> None:
-            bar.update(task, total=done.of, completed=done.owners, entries=done.entries)
+            rate = round(done.entries / max(time.monotonic() - began, 0.001))
+            bar.update(task, total=done.of, completed=done.owners, entries=done.entries, rate=rate)
 
         yield report

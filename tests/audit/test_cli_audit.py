@@ -1,9 +1,14 @@
 """`sharefs audit` as a command: formats, exit statuses, and the page that lists its rules."""
 
+import contextlib
 import csv
 import io
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,6 +41,27 @@ def test_statuses(host: World, shell: Shell) -> None:
     assert shell.run("audit --user alice --fail-on critical").status == 0
     assert shell.run("audit --fail-on sometimes").status == 2
     assert shell.run("-c /nonexistent/file audit").status == 2
+
+
+def test_who_watches_sees_how_far_it_is(host: World) -> None:
+    share(host)
+    watched, errors = pty.openpty()
+    command = [sys.executable, "-m", "sharefs", "-c", str(host.config_path), "audit", "-u", "alice"]
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=errors, check=False, timeout=60,
+        env={**os.environ, "COLUMNS": "160", "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(errors)
+    told = b""
+    with contextlib.suppress(OSError):  # what a terminal says that nobody else has open any more
+        while part := os.read(watched, 65536):
+            told += part
+    os.close(watched)
+    assert done.returncode == 0
+    assert re.search(rb"users .* 1/1 .*[1-9][\d,]* entries, [1-9][\d,]*/s .*\d:\d\d:\d\d", told), (
+        told
+    )
+    assert b"entries, " not in done.stdout
 
 
 def test_text_groups_by_rule(host: World, shell: Shell) -> None:
