@@ -103,6 +103,24 @@ def test_groups_of_the_files_get_no_more_than_the_acl_says(
     assert picture(grouped.top) == before
 
 
+def test_with_groups_what_is_unshared_is_nobody_elses(
+    grouped: World, shell: Shell, plans: Path
+) -> None:
+    before = picture(grouped.top)
+    told = shell.run(f"plan -u alice groups --group {TEAM}").err
+    fits = TEAM in grouped.user("dave").gids  # else the group is not taken at all
+    assert ("lets gray in as well, to whom the ACL of Team gives nothing" in told) == fits
+    plan = plan_and_apply(shell, plans, "-u alice groups")
+    for name in (".Private", "cur", "new"):
+        box = grouped.maildir("alice", name)
+        assert not kernel(grouped, "dave", box, os.R_OK)
+        assert kernel(grouped, "alice", box, os.R_OK | os.W_OK)
+    assert kernel(grouped, "dave", grouped.maildir("alice", ".Team", "cur"), os.W_OK)
+    assert shell.run("plan -u alice groups").out == "", "a plan leaves nothing to plan"
+    undo(shell, plan)
+    assert picture(grouped.top) == before
+
+
 def test_what_is_made_later_is_the_owners_and_the_sharees(
     grouped: World, shell: Shell, plans: Path
 ) -> None:

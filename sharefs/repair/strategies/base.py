@@ -41,6 +41,7 @@ class Strategy(abc.ABC):
         self.home = home
         self.options = options
         self.notes: list[Note] = []
+        self._others: dict[int, list[str]] = {}
 
     def begin(self) -> Iterator[tuple[Node, Wish]]:
         """Wishes for the directories above the root; asked for first."""
@@ -104,6 +105,16 @@ class Strategy(abc.ABC):
                 )
                 continue
             yield node, self._open_passage(node, stuck)
+
+    def others_in(self, gid: int) -> list[str]:
+        """Mail users and login accounts in a group, without the owner."""
+        if gid not in self._others:
+            owner, people = self.home.owner, self.home.people.values()
+            accounts = self.home.accounts.get(gid, {})
+            names = {name for name, uid in accounts.items() if uid != owner.uid}
+            names |= {one.name for one in people if one.in_group(gid) and one.uid != owner.uid}
+            self._others[gid] = sorted(names)
+        return self._others[gid]
 
     def _stuck(self, inode: Inode, needs: Mapping[str, Need]) -> list[Person]:
         people = (self.home.people[name] for name in sorted(needs))

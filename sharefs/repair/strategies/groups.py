@@ -31,6 +31,10 @@ class Groups(Strategy):
         for person in home.people.values():
             for gid in {person.gid, *person.groups}:
                 self._members.setdefault(gid, []).append(person.name)
+        known = {person.uid for person in home.people.values()}
+        for gid, accounts in home.accounts.items():
+            names = (name for name, uid in accounts.items() if uid not in known)
+            self._members.setdefault(gid, []).extend(names)
         for mailbox in home.mailboxes:
             if mailbox.is_shared:
                 self._circle[mailbox.path] = self._circle_of(mailbox)
@@ -99,7 +103,7 @@ class Groups(Strategy):
             if is_root and self._reachable:
                 return self._root_wish(placed.node)
             if mailbox is not None:
-                return closed_to_others(placed.node)
+                return self._unshared(placed.node)
             return None
         if gid is None:
             return closed_to_others(placed.node)
@@ -114,6 +118,13 @@ class Groups(Strategy):
         if is_root and self._stuck_at(mode, gid):
             mode |= 0o011  # INBOX is shared with some; others only pass through its directory
         return Wish(finding, gid=gid, mode=mode, acl=minimal_acl(mode), default_acl=())
+
+    def _unshared(self, node: Node) -> Wish | None:
+        """What is shared with nobody is neither for the world nor for the members of a group."""
+        if is_extended(node.acl) or not node.mode & 0o070 or not self.others_in(node.inode.gid):
+            return closed_to_others(node)
+        keep = 0o001 if node.inode.is_directory else 0
+        return Wish(Finding.LEAK, mode=node.mode & (0o7700 | keep))
 
     def _stuck_at(self, mode: int, gid: int) -> bool:
         inode = Inode("", stat.S_IFDIR | mode, self.home.owner.uid, gid)

@@ -33,7 +33,6 @@ class PosixAcls(Strategy):
 
     def __init__(self, home: Home, options: Options) -> None:
         super().__init__(home, options)
-        self._others: dict[int, list[str]] = {}
         self._crowded = frozenset(one.path for one in home.mailboxes if len(one.needs) > MOST_USERS)
         for mailbox in home.mailboxes:
             if mailbox.path in self._crowded:
@@ -123,9 +122,9 @@ class PosixAcls(Strategy):
             return acl
         kept: list[AclEntry] = []
         for entry in acl:
-            if entry.tag is Tag.GROUP_OBJ and self._others_in(node.inode.gid):
+            if entry.tag is Tag.GROUP_OBJ and self.others_in(node.inode.gid):
                 kept.append(replace(entry, bits=0))
-            elif entry.tag is not Tag.GROUP or not self._others_in(entry.qualifier or 0):
+            elif entry.tag is not Tag.GROUP or not self.others_in(entry.qualifier or 0):
                 kept.append(entry)
         return masked(tuple(kept))
 
@@ -133,25 +132,15 @@ class PosixAcls(Strategy):
         """Whether the owning group gives the owner of the tree the files that others make here."""
         owner = self.home.owner
         group = next((entry.bits for entry in acl if entry.tag is Tag.GROUP_OBJ), 0)
-        return not owner.uid or bool(group) or not self._others_in(node.inode.gid)
-
-    def _others_in(self, gid: int) -> list[str]:
-        """Mail users and login accounts in a group, without the owner."""
-        if gid not in self._others:
-            owner, people = self.home.owner, self.home.people.values()
-            accounts = self.home.accounts.get(gid, {})
-            names = {name for name, uid in accounts.items() if uid != owner.uid}
-            names |= {one.name for one in people if one.in_group(gid) and one.uid != owner.uid}
-            self._others[gid] = sorted(names)
-        return self._others[gid]
+        return not owner.uid or bool(group) or not self.others_in(node.inode.gid)
 
     def _warn_of_group(self, root: Node) -> None:
         """The mask shows as the group's bits of the mode, which new mailboxes copy."""
         gid, owner = root.inode.gid, self.home.owner.name
-        if self._others_in(gid):
+        if self.others_in(gid):
             text = (
                 f"belongs to group {self.home.group_text(gid)}, which has"
-                f" {some(self._others_in(gid))} in it:"
+                f" {some(self.others_in(gid))} in it:"
                 " new mailboxes copy mode and group from here, so they could read those; chgrp it"
                 f" to a group that only {owner} is in"
             )
