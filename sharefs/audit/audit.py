@@ -3,15 +3,14 @@
 Only reads.  Findings are yielded as they are found; what they were found in is forgotten.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final, NoReturn
 
 from sharefs.audit.facts import Account, HostFacts, Known, ProcessFacts, RootFacts, UserFacts
 from sharefs.audit.findings import Finding
 from sharefs.audit.gather import Gatherer, Selection
+from sharefs.audit.mboxes import linked_mboxes
 from sharefs.audit.people import KnownHomes, login_accounts, mail_processes, users_of
 from sharefs.audit.probing import Probed
 from sharefs.audit.resuming import Outcome, ResumeFile
@@ -25,7 +24,6 @@ from sharefs.identity import groups
 from sharefs.identity.userdb import UserDatabase
 
 MIN_OWNERS: Final = 8  # for each process; fewer are not worth starting one
-DEFAULT_MBOX_LOCKS: Final = "dotlock fcntl"  # Dovecot's mbox_write_locks
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +77,10 @@ class Audit:
         """Every finding.
 
         Raises ConfigError if the configuration has errors and therefore nobody's mail is found;
-        SharingError(UNAVAILABLE) if no user can be listed.
+        SharingError(UNAVAILABLE) if no user can be listed, (NONEXISTENT) if there is no such
+        namespace: nothing would be found in it, which reads as if all were well.
         """
+        self._demand_namespaces()
         accounts = login_accounts() if self.accounts is None else self.accounts
         bad: dict[str, str] = {}
         with groups.remembering():
@@ -99,6 +99,9 @@ class Audit:
             processes=tuple(mail_processes() if self.processes is None else self.processes),
             known=self._known(users),
             probes=tuple(self.probes),
+            mbox=tuple(linked_mboxes(
+                self.config, (user.user for user in chosen), self.database
+            )),
             unlisted=() if self.only else tuple(
                 database.label for database in self.database.unlisted
             ),
@@ -116,6 +119,13 @@ class Audit:
         if not self.namespaces:
             crossing = tuple(gatherer.crossing)
             yield from judge_host(replace(facts, bad_users=bad, crossing=crossing))
+
+    def _demand_namespaces(self) -> None:
+        present = {space.name for space in self.config.settings().namespaces}
+        for name in sorted(self.namespaces - present):
+            listed = ", ".join(sorted(present)) or "none"
+            text = f"the configuration has no namespace {name!r}; it has {listed}"
+            raise SharingError(Code.NONEXISTENT, text)
 
     def _private(
         self, gatherer: Gatherer, chosen: list[UserFacts], facts: HostFacts
@@ -213,10 +223,7 @@ class Audit:
                 context = ViewerContext(self.config, user.user, self.database)
             except SharingError:
                 continue
-            facts = replace(
-                facts, allow_anyone=context.settings.imap_acl_allow_anyone,
-                mbox=tuple(_mbox(context)),
-            )  # fmt: skip
+            facts = replace(facts, allow_anyone=context.settings.imap_acl_allow_anyone)
             if context.share_map is None:
                 return facts
             place = str(context.settings.sharing_map and context.settings.sharing_map.path)
@@ -257,18 +264,3 @@ def _access_groups(config: Config, users: Iterable[UserFacts]) -> dict[int, str]
         for gid, where in user.access_groups.items():
             found.setdefault(gid, where)
     return found
-
-
-def _mbox(context: ViewerContext) -> Iterator[tuple[str, str]]:
-    """mbox files behind symbolic links, where only dotlocks are taken."""
-    texts = context.settings.texts
-    locks = texts.get("mbox_write_locks", DEFAULT_MBOX_LOCKS).replace(",", " ").split()
-    if set(locks) - {"dotlock", "dotlock_try"}:
-        return
-    for namespace in context.namespaces.fixed:
-        location = namespace.location
-        if location.driver != "mbox":
-            continue
-        for path in (location.path, location.inbox_path or Path("/")):
-            if os.path.islink(path):
-                yield str(path), f"a link to {os.readlink(path)}, mbox_write_locks = {locks}"

@@ -13,6 +13,7 @@ from sharefs.config import legacy
 from sharefs.config.grammar import BLOCKS, PAIRS, WITHOUT_EFFECT, setting_of
 from sharefs.config.kinds import STRING, Kind
 from sharefs.config.known import (
+    AUDITED,
     KNOWN_BLOCKS,
     PROTOCOLS,
     is_known,
@@ -193,6 +194,8 @@ class Builder:
         found = setting_of(scope.kind, scope.name, item.name)
         if found is None:
             self.writer.unknown(item.name, scope, item.place)
+            if item.name in AUDITED and (kept := self.writer.expander.value(item, item.name)):
+                scope.put(item.name, kept)
             return
         canonical, kind = found
         if kind.is_list and canonical in ("mail_plugins",):

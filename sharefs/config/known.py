@@ -91,6 +91,8 @@ stats health-check anvil config dsync
 
 FAMILIES: Final = tuple(_FAMILIES.split())
 KNOWN_SETTINGS: Final = frozenset(_SETTINGS.split())
+# Those of them that have no effect here but are kept, for the audit of a host that runs Dovecot.
+AUDITED: Final = frozenset({"mbox_write_locks"})
 KNOWN_BLOCKS: Final = frozenset(_BLOCKS.split())
 KNOWN_SERVICES: Final = frozenset(_SERVICES.split())
 PROTOCOLS: Final = frozenset(_PROTOCOLS.split())

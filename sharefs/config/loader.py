@@ -65,6 +65,12 @@ class Config:
             layers.append(self._fields_scope(fields))
         return Resolver(layers, variables).settings()
 
+    def audited(self, name: str) -> str | None:
+        """What a setting of known.AUDITED is for IMAP, as text; None: nothing in the file."""
+        layers = [*layers_of(self.root, "imap", None), *layers_of(self.overrides, "imap", None)]
+        found = [value for scope in layers if (value := scope.last(name)) is not None]
+        return found[-1].text if found else None
+
     def _fields_scope(self, fields: Mapping[str, str]) -> Scope:
         problems = Problems()
         builder = Builder(problems, {}, self.root)

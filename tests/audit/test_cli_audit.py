@@ -93,6 +93,10 @@ def test_one_namespace(host: World, shell: Shell) -> None:
     host.maildir("alice", ".Work", "cur").chmod(0o2700)
     assert "acl-without-access" in shell.run("audit --namespace inbox").out
     assert "acl-without-access" not in shell.run("audit --namespace public").out
+    for command in ("audit", "report"):
+        done = shell.run(f"{command} --namespace inbox --namespace publik")
+        assert done.status == 2
+        assert "no namespace 'publik'; it has inbox, public, shared" in done.err
 
 
 @pytest.mark.parametrize("form", FORMATS)

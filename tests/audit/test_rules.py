@@ -495,6 +495,36 @@ def test_flaws_of_the_configuration_and_mbox_links() -> None:
     assert one(found, "configuration").subject == "/f:3 some-check"
 
 
+@pytest.mark.parametrize(
+    ("locks", "found"),
+    [("", False), ("mbox_write_locks = dotlock fcntl\n", False),
+     ("mbox_write_locks = dotlock\n", True),
+     ("protocol imap {\n mbox_write_locks = dotlock_try\n}\n", True)],
+    ids=["default", "both", "dotlock", "for-imap"],
+)  # fmt: skip
+def test_mbox_behind_links(locks: str, found: bool) -> None:
+    """Every user's: INBOX, and mailboxes in the mail directory."""
+    with world_in_tmp() as host:
+        path = host.config_path
+        text = path.read_text().replace("mail_driver = maildir", f"{locks}mail_driver = mbox")
+        text = text.replace("mail_path = ~/Maildir", "mail_path = ~/mail", 1)
+        path.write_text(text.replace("  inbox = yes\n", "  inbox = yes\n mail_inbox_path = ~/in\n"))
+        host.config = examine(path)
+        spool = host.top / "spool"
+        spool.write_bytes(b"")
+        links = [host.home("carol") / "in", host.home("bob") / "mail" / "team" / "list"]
+        for link in links:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(spool)
+        (host.home("bob") / "mail" / "plain").write_bytes(b"")
+        (host.home("bob") / "mail" / "up").symlink_to("..")
+        told = [each for each in audited(host) if each.rule == "mbox-link-dotlock"]
+        assert {each.subject for each in told} == (
+            {str(link) for link in links} if found else set()
+        )
+        assert all(str(spool) in each.evidence[0] for each in told)
+
+
 def test_other_formats_are_told_once_and_not_read() -> None:
     """Debian's Dovecot keeps mail as mbox if nobody says otherwise."""
     with world_in_tmp() as host:
