@@ -336,6 +336,20 @@ def test_messages_on_their_way_are_not_judged() -> None:
         assert audited(host) == []
 
 
+@pytest.mark.parametrize(
+    ("line", "rule", "column"),
+    [("user=bob lrZ", "acl-malformed", 12), ("user=bob\tlr", "acl-doubtful", 9),
+     ("user=bob  lr", "acl-doubtful", 10)],
+    ids=["unknown-letter", "tab", "double-space"],
+)  # fmt: skip
+def test_lines_and_columns(line: str, rule: str, column: int) -> None:
+    with world_in_tmp() as host:
+        share(host)
+        box(host, "dovecot-acl").write_text(f"# a comment\n{line}\n")
+        found = one(audited(host), rule)
+        assert f"{box(host, 'dovecot-acl')}:2:{column}" in found.subject
+
+
 def test_a_line_is_named_with_its_column() -> None:
     with world_in_tmp() as host:
         share(host)
@@ -417,11 +431,27 @@ def test_a_deliverer_that_runs_with_a_bad_umask() -> None:
         assert audited(host, processes=[good]) == []
 
 
-def test_places_that_cannot_be_used() -> None:
-    with world_in_tmp("namespace inbox {\n mail_control_path = /proc/none/%{user}\n}\n") as host:
+@pytest.mark.parametrize("setting", ["mail_control_path", "mail_index_path"])
+def test_places_that_cannot_be_used(setting: str) -> None:
+    with world_in_tmp(f"namespace inbox {{\n {setting} = /proc/none/%{{user}}\n}}\n") as host:
         found = [each for each in audited(host) if each.rule == "place-unusable"]
         assert {each.user for each in found} >= set(UIDS)
-        assert all("mail_control_path" in each.subject for each in found)
+        assert all(setting in each.subject for each in found)
+
+
+@pytest.mark.parametrize(
+    ("closed", "users"),
+    [("db", {"alice", "bob", "carol", "dave"}), ("db/shared.db", {"bob", "carol", "dave"})],
+    ids=["directory", "file"],
+)
+def test_a_sharing_map_that_processes_cannot_use(closed: str, users: set[str]) -> None:
+    with world_in_tmp() as host:
+        share(host)
+        os.chown(host.map_path, UIDS["alice"], -1)
+        (host.top / closed).chmod(0o600)
+        found = [each for each in audited(host) if each.rule == "place-unusable"]
+        assert {each.subject for each in found} == {f"{name}: acl_sharing_map" for name in users}
+        assert all(f"{host.top}/{closed} lacks " in each.evidence[0] for each in found)
 
 
 def test_users_that_cannot_be_used() -> None:
