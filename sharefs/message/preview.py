@@ -75,7 +75,11 @@ def _text_of(octets: bytes, leaf: Part) -> str:
 
 def _tidy(text: str) -> str:
     """One line without what cannot be seen, cut at the limit between two words."""
-    line = _SPACES.sub(" ", text.translate(_DROPPED)).strip(" " + _INVISIBLE)
+    text = text.translate(_DROPPED)
+    if text.isascii():  # split() knows the same white space; so many words are always enough
+        line = " ".join(text.split(None, LENGTH)[:LENGTH])
+    else:
+        line = _SPACES.sub(" ", text).strip(" " + _INVISIBLE)
     if len(line) <= LENGTH:
         return line
     cut = line.rfind(" ", LENGTH * 3 // 4, LENGTH + 1)
@@ -89,8 +93,11 @@ def _of_plain(text: str) -> tuple[str, str]:
     """What the author wrote, and what he quoted."""
     own: list[str] = []
     quoted: list[str] = []
+    length = 0
     lines = iter(text.splitlines())
     for line in lines:
+        if length >= _ENOUGH:
+            break
         if line.startswith(">"):
             if not quoted:
                 _drop_attribution(own)
@@ -103,8 +110,9 @@ def _of_plain(text: str) -> tuple[str, str]:
             for header in lines:  # of the armour, up to an empty line
                 if not header.strip():
                     break
-        elif line.strip() and not _RULE.fullmatch(line):
+        elif (written := line.strip()) and not _RULE.fullmatch(line):
             own.append(line)
+            length += len(written)
     return "\n".join(own), "\n".join(quoted)
 
 
