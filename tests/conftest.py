@@ -10,12 +10,17 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import hypothesis
 import pytest
 
 from tests.support.dovecot import Dovecot, MailUser, private_dovecot
 
 OPEN_TMP_PREFIX: Final = "sharefs-test-"
 CLIENTS: Final = ("mbsync", "mutt", "neomutt", "tmux", "curl", "offlineimap", "getmail")
+# Machines are busy, and a slow example says nothing of what a law says.
+hypothesis.settings.register_profile("sharefs", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("sharefs")
+
 BROWSERS: Final = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 
 

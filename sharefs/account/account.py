@@ -20,6 +20,7 @@ from sharefs.account.opening import (
     own_index_root,
     private_seen_dir,
 )
+from sharefs.account.others import as_others, as_shared
 from sharefs.account.shares import AclChange, MapReport, ShownAcl
 from sharefs.acl import Acl, Change, Effective, Mode, Update
 from sharefs.config import Config, Settings
@@ -342,6 +343,24 @@ class Account:
             raise nonexistent(target.name)
         changes.make_if_automatic(self._context, target)
         return shares.change_acl(self._context, target, update, force=force)
+
+    def given(self, viewers: Sequence[Viewer]) -> Iterator[tuple[str, Sequence[Rights] | None]]:
+        """The viewer's own mailboxes, and what each of these others may do with them: the same
+        as they would be told themselves.  None: nothing is asked, since ACLs are ignored there.
+        """
+        for namespace in self._context.namespaces.fixed:
+            if namespace.type != "private" or namespace.settings.alias_for:
+                continue
+            theirs = as_shared(self._context, namespace)
+            for seen in tree.mailboxes_of(self._context, namespace):
+                if seen.mailbox.true_owner is not None:
+                    continue
+                mailbox = as_others(self._context, seen.found, theirs)
+                if mailbox.ignored or not self.settings.acl_enabled:
+                    yield seen.name, None
+                    continue
+                each = self._context.policy.rights_of_each(viewers, mailbox)
+                yield seen.name, [found.rights for found in each]
 
     def own_acls(self) -> Iterator[tuple[str, Acl]]:
         """The viewer's own mailboxes that have entries; unreadable files are left out."""

@@ -6,11 +6,11 @@ Only reads.
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sharefs.account.context import default_acl_dir
+from sharefs.account.others import as_others, as_shared
 from sharefs.acl import Acl
 from sharefs.audit.alike import Alike, Compared, likeness
 from sharefs.audit.compare import Comparison, Mentioned, mentioned, readable_by_everybody
@@ -28,12 +28,11 @@ from sharefs.audit.viewing import ViewerContext
 from sharefs.errors import SharingError
 from sharefs.names import Layout, Levels, levels_of
 from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace
-from sharefs.namespaces.templates import Owner
 from sharefs.permissions.access import Credentials, Inode
 from sharefs.permissions.inherit import Creation, Facts
 from sharefs.sharing import list_cache
 from sharefs.sharing.files import MAX_SIZE, acl_path
-from sharefs.sharing.policy import AclMailbox, Policy, configured_entries
+from sharefs.sharing.policy import AclMailbox, Policy
 
 _SUPERUSER: Final = Credentials(0, 0, superuser=True)
 
@@ -80,7 +79,7 @@ class Boxes:
         )
         self._device = device
         self._world = world
-        self._theirs = self._as_shared()
+        self._theirs = as_shared(context, namespace)
         self._alike = Alike()
         spaces = [namespace, *([] if self._theirs is None else [self._theirs])]
         by_name = any(rule.acl for space in spaces for rule in space.settings.mailboxes)
@@ -171,7 +170,7 @@ class Boxes:
     ) -> Compared:
         by = self._mentioned(box, acl, self._namespace.owner or "")
         comparison = self._around.comparison
-        theirs = self._as_others(found, own)
+        theirs = as_others(self._context, found, self._theirs)
         judged = tuple(comparison.judged(files, own, theirs, self._policy, by, self._world))
         if own.ignored or not self._context.settings.acl_enabled:
             # Nothing is granted to others but by the kernel, so the two cannot disagree.
@@ -227,33 +226,6 @@ class Boxes:
             cache = self._namespace.location.control_dir / list_cache.FILE_NAME
             inodes.append(self._world.look(str(cache)))
         return mentioned(acl, owner, inodes, [(kind.uid, kind.gid) for kind in box.kinds])
-
-    def _as_others(self, found: Found, own: AclMailbox) -> AclMailbox:
-        """How another user's account describes this mailbox to the policy."""
-        namespace = self._namespace
-        if namespace.type != "private":
-            return own
-        if self._theirs is not None:
-            found = Found(self._theirs, found.levels)
-            return self._context.acl_mailbox(found, resolve_link=False)
-        settings = self._context.settings
-        return replace(
-            own,
-            namespace_type="shared",
-            settings=configured_entries(settings.acl, namespace.settings.acl),
-            default_acl_dir=default_acl_dir(namespace, settings.acl_defaults_from_inbox),
-        )
-
-    def _as_shared(self) -> Namespace | None:
-        """The shared namespace in which others see this root."""
-        namespace = self._namespace
-        if namespace.type != "private":
-            return None
-        for space in self._context.namespaces.shared:
-            theirs = self._context.namespaces.of_owner(space, Owner(namespace.owner or ""))
-            if theirs.location.path == namespace.location.path:
-                return theirs
-        return None
 
     def _remember(self, box: ScannedBox) -> None:
         """What the scan has seen of a mailbox is not looked at a second time."""

@@ -20,6 +20,7 @@ from sharefs.cli._common.acting import run_as
 from sharefs.cli._common.mail import Host, Who, user_options
 from sharefs.cli._common.output import printable
 from sharefs.errors import Code, SharingError
+from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
 from sharefs.permissions.inherit import DEFAULTS
 from sharefs.repair.change import Change
@@ -203,10 +204,9 @@ class _Planning:
         """Of everybody's private mail, one after the other."""
         for user in owners:
             with self._noted(user.name):
-                described = _described(self._host, user, self.wanted)
+                described = _described(self._host, user, self._people, self.wanted, self._notes)
                 if self.wanted and not described["roots"]:
                     continue
-                _know(self._host, described, self._people, self._notes)
                 person = self._people.setdefault(user.name, person_of(user))
                 for home in homes_of(
                     person, described, self._people, self._group_names, self._notes
@@ -258,26 +258,37 @@ def _store_changes(host: Host, owners: list[MailUser], notes: list[Note]) -> Ite
             notes.append(Note(user.name, f"not planned for: {refusal.detail}"))
 
 
-def _described(host: Host, user: MailUser, wanted: frozenset[str]) -> dict[str, Any]:
-    return run_as(
-        user, host.users, lambda homes: describe(Account.open(host.config, user, homes), wanted)
-    )
+def _described(
+    host: Host, user: MailUser, people: dict[str, Person], wanted: frozenset[str],
+    notes: list[Note],
+) -> dict[str, Any]:  # fmt: skip
+    """survey.describe() in a process of the owner's, and again if that tells of more people."""
+
+    def action(homes: HomeLookup) -> dict[str, Any]:
+        return describe(Account.open(host.config, user, homes), list(people.values()), wanted)
+
+    described = run_as(user, host.users, action)
+    return run_as(user, host.users, action) if _know(host, described, people, notes) else described
 
 
 def _know(
     host: Host, described: dict[str, Any], people: dict[str, Person], notes: list[Note]
-) -> None:
-    """Users whom an ACL names and no listing does: databases need not be able to list."""
+) -> bool:
+    """Users whom an ACL names and no listing does: databases need not be able to list.
+
+    Returns whether there are any more of them.
+    """
+    before = len(people)
     for mailbox in described["mailboxes"]:
-        for identifier, *_ in mailbox.get("acl", ()):
-            name = str(identifier).removeprefix("user=")
-            if not str(identifier).startswith("user=") or name in people:
+        for name in mailbox["users"]:
+            if name in people:
                 continue
             try:
                 people[name] = person_of(host.users.lookup(name))
             except SharingError as refusal:
                 text = f"{mailbox['name']} is shared with {name}: {refusal.detail}"
                 notes.append(Note(str(mailbox["path"]), text, False))
+    return len(people) > before
 
 
 def _write(output: str, lines: Iterator[str]) -> None:

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from sharefs.account import Account
-from sharefs.acl import AclViewer, Change, Mode, Update, effective
+from sharefs.acl import Change, Mode, Update
 from sharefs.cli._common import linking
 from sharefs.cli._common.mail import Host, Who, user_options
 from sharefs.cli._common.output import echo, format_options, printable
 from sharefs.errors import Code, SharingError
 from sharefs.identifiers import Identifier, Kind, user
-from sharefs.rights import NONE, ROLES, Rights
+from sharefs.rights import ROLES, Rights
+from sharefs.sharing.policy import Viewer
 
 _WORDS = ("anyone", "anonymous", "authenticated", "owner")
 
@@ -220,21 +221,17 @@ def _granted_to(host: Host, name: str) -> list[dict[str, Any]]:
     viewer = host.users.lookup(name)
 
     def action(account: Account) -> list[dict[str, Any]]:
-        who = AclViewer(viewer.acl_user, viewer.acl_groups, owner_name=account.user.name,
-                        private_namespace=True)  # fmt: skip
-        found = []
-        for mailbox, acl in sorted(account.own_acls(), key=itemgetter(0)):
-            rights = effective(acl, who, NONE).rights
-            if rights:
-                found.append(
-                    {
-                        "Mailbox": mailbox,
-                        "Owner": account.user.name,
-                        "Rights": str(rights),
-                        "Role": role_of(rights),
-                    }
-                )
-        return found
+        return [
+            {
+                "Mailbox": mailbox,
+                "Owner": account.user.name,
+                "Rights": str(rights),
+                "Role": role_of(rights),
+            }
+            for mailbox, each in account.given([Viewer(viewer.acl_user, viewer.acl_groups)])
+            for rights in each or ()
+            if rights
+        ]
 
     everybody = host.each(Who(None, True), action)
     found = [one for user, given in everybody if user.name != viewer.name for one in given]

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sharefs.acl import Acl, AclViewer, effective
 from sharefs.permissions.access import Credentials
 from sharefs.repair.wish import Node
 from sharefs.rights import (
@@ -16,12 +15,12 @@ from sharefs.rights import (
     EXPUNGE,
     INSERT,
     LOOKUP,
-    NONE,
     READ,
     WRITE,
     Rights,
 )
 from sharefs.rights import SEEN as SEEN_RIGHT
+from sharefs.sharing.policy import Viewer
 
 MAIL_DIRS: Final = ("cur", "new", "tmp")
 
@@ -43,6 +42,11 @@ class Person:
     groups: frozenset[int] = frozenset()
     acl_user: str = ""
     acl_groups: frozenset[str] = frozenset()
+
+    @property
+    def viewer(self) -> Viewer:
+        """Who this is to ACLs."""
+        return Viewer(self.acl_user or self.name, self.acl_groups)
 
     @property
     def credentials(self) -> Credentials:
@@ -129,34 +133,26 @@ _WRITERS: Final = WRITE | DELETED | INSERT | EXPUNGE | DELETE
 _READERS: Final = LOOKUP | READ | SEEN_RIGHT | CREATE
 
 
-def need_of(acl: Acl, person: Person, owner: Person, *, private_seen: bool) -> Need | None:
-    """What an ACL asks the kernel to let somebody do; None: nothing.
+def need_for(rights: Rights, *, private_seen: bool) -> Need | None:
+    """What these rights ask the kernel to let somebody do; None: nothing.
 
     private_seen: \\Seen is kept at home by each viewer, so that s needs no write permission.
     Creating mailboxes below (k) needs the mail root, which is never opened for that; posting (p)
     is the deliverer's business.
     """
-    viewer = AclViewer(person.acl_user or person.name, person.acl_groups, False, owner.name, True)
-    return need_for(effective(acl, viewer, NONE).rights, private_seen=private_seen)
-
-
-def need_for(rights: Rights, *, private_seen: bool) -> Need | None:
-    """What these rights ask of the kernel.  See need_of."""
     if rights & _WRITERS or (rights & SEEN_RIGHT and not private_seen):
         return Need.WRITE
     return Need.READ if rights & _READERS else None
 
 
 def needs_of(
-    acl: Acl, owner: Person, people: Iterable[Person], *, private_seen: bool
+    owner: Person, each: Iterable[tuple[Person, Rights]], *, private_seen: bool
 ) -> dict[str, Need]:
     """By user.  Who shares the owner's uid needs nothing that the owner has not."""
     found: dict[str, Need] = {}
-    for person in people:
-        if person.name == owner.name or person.uid == owner.uid:
-            continue
-        need = need_of(acl, person, owner, private_seen=private_seen)
-        if need is not None:
+    for person, rights in each:
+        need = need_for(rights, private_seen=private_seen)
+        if need is not None and person.uid != owner.uid:
             found[person.name] = need
     return found
 

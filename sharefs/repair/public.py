@@ -17,10 +17,10 @@ from sharefs.identity.model import MailUser
 from sharefs.names import levels_of
 from sharefs.namespaces.namespace import Found, Namespace
 from sharefs.permissions.access import Credentials
-from sharefs.repair.facts import Home, Mailbox, Need, Person, need_for
+from sharefs.repair.facts import Home, Mailbox, Need, Person, needs_of
 from sharefs.repair.gather import node_at, nodes_above
 from sharefs.repair.plan_file import Note
-from sharefs.sharing.policy import Policy, Viewer
+from sharefs.sharing.policy import Policy
 
 _SUPERUSER = Credentials(0, 0, superuser=True)
 
@@ -113,13 +113,7 @@ class _Public:
         if mailbox.ignored or not self._context.settings.acl_enabled:
             return {}
         private_seen = self._namespace.location.index_private_path is not None
-        needs = {}
-        for person in self._people.values():
-            if person.uid == self._owner.uid:
-                continue
-            viewer = Viewer(person.acl_user or person.name, person.acl_groups)
-            rights = self._policy.rights_of(viewer, mailbox).rights
-            need = need_for(rights, private_seen=private_seen)
-            if need is not None:
-                needs[person.name] = need
-        return needs
+        people = list(self._people.values())
+        each = self._policy.rights_of_each([person.viewer for person in people], mailbox)
+        given = zip(people, (found.rights for found in each), strict=True)
+        return needs_of(self._owner, given, private_seen=private_seen)

@@ -5,14 +5,13 @@ believes nothing of it that would let him touch what is not the owner's.
 """
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sharefs.account import Account
-from sharefs.acl import Acl, Entry
 from sharefs.errors import SharingError
-from sharefs.identifiers import Identifier
+from sharefs.identifiers import Kind
 from sharefs.identity.model import MailUser
 from sharefs.names import Layout
 from sharefs.repair.facts import Home, Mailbox, Person, needs_of
@@ -23,11 +22,14 @@ from sharefs.sharing.files import FILE_NAME
 from sharefs.sharing.links import State, links_in, missing_children, names_beside
 
 
-def describe(account: Account, wanted: Collection[str] = ()) -> dict[str, Any]:
-    """The mail root of each private namespace, and every mailbox with its ACL.  JSON data only.
+def describe(
+    account: Account, people: Sequence[Person], wanted: Collection[str] = ()
+) -> dict[str, Any]:
+    """The mail root of each private namespace, and every mailbox with what each of the people
+    may do there, by name.  JSON data only.
 
-    wanted: names of namespaces in the configuration; empty: all.  Mailboxes whose ACL cannot be
-    read come with a "problem" instead of an "acl".
+    wanted: names of namespaces in the configuration; empty: all.  "users": whom an ACL names.
+    Mailboxes whose ACL cannot be read come with a "problem".
     """
     settings = account.settings
     chosen = {
@@ -36,17 +38,31 @@ def describe(account: Account, wanted: Collection[str] = ()) -> dict[str, Any]:
         if space.type == "private" and not space.alias_for and (not wanted or space.name in wanted)
     }
     mailboxes = []
-    for listed in account.list("", ["*"]):
-        found = account.find(listed.name)
+    for name, each in account.given([person.viewer for person in people]):
+        found = account.find(name)
         if found is None or not found.levels or found.namespace.settings.name not in chosen:
             continue
-        path = str(found.namespace.storage.mailbox_path(found.levels))
-        root = chosen[found.namespace.settings.name]
-        one: dict[str, Any] = {"name": listed.name, "path": path, "root": root}
-        try:
-            one["acl"] = [_entry_fields(entry) for entry in _acl_of(account, listed.name)]
-        except SharingError as refusal:
-            one["problem"] = refusal.detail
+        one: dict[str, Any] = {
+            "name": name,
+            "path": str(found.namespace.storage.mailbox_path(found.levels)),
+            "root": chosen[found.namespace.settings.name],
+            "rights": {},
+            "users": [],
+        }
+        if each is not None:
+            one["rights"] = {
+                person.name: rights.letters
+                for person, rights in zip(people, each, strict=True)
+                if rights.letters
+            }
+            try:
+                one["users"] = [
+                    entry.identifier.name
+                    for entry in account.stored_acl(name, override=True).entries
+                    if entry.identifier.kind is Kind.USER
+                ]
+            except SharingError as refusal:
+                one["problem"] = refusal.detail
         mailboxes.append(one)
     private_seen = any(
         space.type == "shared" and space.location.index_private_path is not None
@@ -56,7 +72,6 @@ def describe(account: Account, wanted: Collection[str] = ()) -> dict[str, Any]:
         "roots": list(dict.fromkeys(chosen.values())),
         "mailboxes": mailboxes,
         "private_seen": private_seen,
-        "acl_enabled": settings.acl_enabled,
     }
 
 
@@ -100,31 +115,6 @@ def describe_stores(account: Account) -> dict[str, Any]:
 
 def _always(path: Path) -> bool:
     return True
-
-
-def _acl_of(account: Account, name: str) -> Iterable[Entry]:
-    try:
-        return account.stored_acl(name, override=True).entries
-    except SharingError as refusal:
-        if not account.exists(name):  # listed before it is made
-            return ()
-        raise refusal from None
-
-
-def _entry_fields(entry: Entry) -> list[Any]:
-    parts = (entry.rights, entry.negative)
-    texts = [None if rights is None else rights.file() for rights in parts]
-    return [entry.identifier.file(), *texts, entry.is_global]
-
-
-def _entry_of(fields: list[Any]) -> Entry:
-    name, positive, negative, is_global = fields
-    return Entry(
-        Identifier.parse_file(name).identifier,
-        None if positive is None else Rights.parse_file(positive),
-        None if negative is None else Rights.parse_file(negative),
-        bool(is_global),
-    )
 
 
 def person_of(user: MailUser) -> Person:
@@ -179,13 +169,14 @@ def _mailboxes(
         path = _within(given[root], root, str(one["path"])) if root in given else None
         if path is None:
             continue
-        if "acl" not in one:
+        if "problem" in one:
             notes.append(Note(path, f"treated as shared with nobody: {one['problem']}"))
-        acl = Acl(tuple(_entry_of(fields) for fields in one.get("acl", ())))
-        needs = {}
-        if described["acl_enabled"]:
-            seen = bool(described["private_seen"])
-            needs = needs_of(acl, owner, people.values(), private_seen=seen)
+        each = (
+            (people[name], Rights.parse(letters))
+            for name, letters in one["rights"].items()
+            if name in people
+        )
+        needs = needs_of(owner, each, private_seen=bool(described["private_seen"]))
         yield Mailbox(str(one["name"]), path, needs)
 
 

@@ -5,7 +5,7 @@ rights with their reasons, or a refusal.  Without the lookup right the refusal i
 a mailbox that does not exist (RFC 4314 section 6), so nonexistent() makes both.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -91,19 +91,35 @@ class Policy:
     def rights_of(self, viewer: Viewer, mailbox: AclMailbox) -> Effective:
         """What viewer may do, and why.  Never raises: what cannot be read gives nothing."""
         if not self._enabled or mailbox.ignored:
-            why = "ACLs are ignored here" if mailbox.ignored else "ACLs are not in use"
-            return Effective(ALL, (Reason(Effect.GAVE, ALL, None, None, why),))
-        basis = _Basis(
-            mailbox,
-            self.file_of(mailbox),
-            self._globals_of(mailbox),
-            self._read(mailbox.default_acl_dir),
-        )
+            return self._everything(mailbox)
+        basis = self._basis(mailbox)
         key = (viewer, mailbox.name)
         known = self._known.get(key)
         if known is None or known[0] != basis:
             known = self._known[key] = (basis, self._compute(viewer, basis))
         return known[1]
+
+    def rights_of_each(self, viewers: Iterable[Viewer], mailbox: AclMailbox) -> Iterator[Effective]:
+        """rights_of() many viewers, in their order: files are looked at once for all of them."""
+        if not self._enabled or mailbox.ignored:
+            everything = self._everything(mailbox)
+            yield from (everything for _ in viewers)
+            return
+        basis = self._basis(mailbox)
+        yield from (self._compute(viewer, basis) for viewer in viewers)
+
+    @staticmethod
+    def _everything(mailbox: AclMailbox) -> Effective:
+        why = "ACLs are ignored here" if mailbox.ignored else "ACLs are not in use"
+        return Effective(ALL, (Reason(Effect.GAVE, ALL, None, None, why),))
+
+    def _basis(self, mailbox: AclMailbox) -> "_Basis":
+        return _Basis(
+            mailbox,
+            self.file_of(mailbox),
+            self._globals_of(mailbox),
+            self._read(mailbox.default_acl_dir),
+        )
 
     def _compute(self, viewer: Viewer, basis: "_Basis") -> Effective:
         mailbox, file, lines = basis.mailbox, basis.file, basis.lines

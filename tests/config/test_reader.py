@@ -183,7 +183,7 @@ WORDS = st.sampled_from(
 TEXTS = st.one_of(st.text(max_size=200), st.lists(WORDS, max_size=60).map(" ".join))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(TEXTS)
 def test_garbage_is_a_config_or_a_config_error(text: str) -> None:
     found = examine(text=text, lookup_group=lambda name: True)
@@ -197,7 +197,7 @@ def test_garbage_is_a_config_or_a_config_error(text: str) -> None:
     config.settings(variables=Variables(user="bob@x", home="/home/bob"))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.binary(max_size=300))
 def test_garbage_octets_are_a_config_or_a_config_error(octets: bytes) -> None:
     path = Path(f"/dev/shm/sharefs-test-{os.getpid()}.conf")

@@ -555,7 +555,6 @@ TestResyncing = Resyncing.TestCase
 TestResyncing.settings = settings(
     max_examples=60,
     stateful_step_count=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

@@ -55,7 +55,7 @@ def check_spans(part: Part, octets: bytes) -> None:
 
 
 @given(MESSAGES, st.text(max_size=5))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_anything_is_a_message(octets: bytes, text: str) -> None:
     part = parse(octets)
     assert (part.start, part.end) == (0, len(octets))

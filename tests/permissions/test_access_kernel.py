@@ -33,7 +33,7 @@ from tests.support.become import Identity
 pytestmark = pytest.mark.superuser
 
 UIDS, GIDS = (5001, 5002, 5003), (5100, 5200, 6000)
-KERNEL = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+KERNEL = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 uids = st.sampled_from(UIDS)
 gids = st.sampled_from(GIDS)

@@ -33,7 +33,7 @@ def inodes(draw: st.DrawFn) -> Inode:
 people = st.builds(Credentials, ids, ids, st.frozensets(ids, max_size=2))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(inode=inodes(), who=people, want=st.integers(1, 7).map(Want))
 def test_every_refusal_by_permissions_has_a_remedy_that_works(
     inode: Inode, who: Credentials, want: Want

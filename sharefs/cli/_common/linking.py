@@ -6,7 +6,6 @@ from typing import Any
 
 from sharefs.account import Account
 from sharefs.account.opening import make_root
-from sharefs.acl import AclViewer, effective
 from sharefs.errors import Code, SharingError
 from sharefs.identity.model import MailUser
 from sharefs.names import Layout
@@ -14,6 +13,7 @@ from sharefs.namespaces.namespace import Namespace
 from sharefs.rights import LOOKUP, NONE
 from sharefs.sharing import links
 from sharefs.sharing.links import State, Wanted
+from sharefs.sharing.policy import Viewer
 
 
 def sources_of(account: Account, mailbox: str, viewer: MailUser, children: bool) -> dict[str, Any]:
@@ -21,23 +21,22 @@ def sources_of(account: Account, mailbox: str, viewer: MailUser, children: bool)
     gives the viewer nothing of."""
     names = account.tree(mailbox) if children else [mailbox]
     separator = account.separator_of(mailbox)
+    given = dict(account.given([Viewer(viewer.acl_user, viewer.acl_groups)]))
     sources = []
     for name in names:
         found = account.find(name)
         if found is None or found.namespace.type != "private" or not found.levels:
             continue
-        who = AclViewer(
-            viewer.acl_user, viewer.acl_groups, owner_name=account.user.name,
-            private_namespace=True,
-        )  # fmt: skip
-        rights = effective(account.stored_acl(name, override=True), who, NONE).rights
+        if not account.exists(name):
+            continue
+        each = given.get(name, [NONE])  # None: ACLs are not asked there
         below = name[len(names[0]) :].strip(separator)
         sources.append(
             {
                 "name": name,
                 "levels": below.split(separator) if below else [],
                 "path": account.paths(name)["mailbox"],
-                "visible": rights.covers(LOOKUP),
+                "visible": each is None or each[0].covers(LOOKUP),
             }
         )
     if not sources:
