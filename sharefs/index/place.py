@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,6 +17,7 @@ from typing import Final
 from sharefs import fsops
 from sharefs.fsops import Entry
 from sharefs.permissions.inherit import DEFAULTS
+from sharefs.store.maildir.kept import FILE_NAME as LISTING
 
 log = logging.getLogger(__name__)
 
@@ -58,16 +59,52 @@ def prepare(directory: Path) -> Prepared:
     Raises Unusable, also for what the file system refuses (full, read-only, not permitted).
     """
     try:
-        if not directory.parents[min(MAKES, len(directory.parents)) - 1].is_dir():
-            raise Unusable(f"{directory}: too much of the way there is missing")
-        fsops.make_dirs(directory, DEFAULTS)
-        with fsops.directory(directory) as fd:
-            _demand_private(directory, os.fstat(fd), _OTHERS_WRITE)
+        with _made(directory) as fd:
             status = _file(directory, fd)
             journal = _has_journal(directory, fd)
             return Prepared(directory / NAME, status.st_ino, status.st_ctime_ns, journal)
     except OSError as error:
         raise Unusable(f"{directory}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def _made(directory: Path) -> Iterator[int]:
+    """A descriptor of a directory that is this uid's alone, made if need be."""
+    if not directory.parents[min(MAKES, len(directory.parents)) - 1].is_dir():
+        raise Unusable(f"{directory}: too much of the way there is missing")
+    fsops.make_dirs(directory, DEFAULTS)
+    with _ours(directory) as fd:
+        yield fd
+
+
+@contextlib.contextmanager
+def _ours(directory: Path) -> Iterator[int]:
+    with fsops.directory(directory) as fd:
+        _demand_private(directory, os.fstat(fd), _OTHERS_WRITE)
+        yield fd
+
+
+def read(directory: Path, name: str, limit: int) -> bytes:
+    """A small file beside the index that only this uid can have written.
+
+    limit: octets that it may have.  Raises Unusable, OSError.
+    """
+    with _ours(directory) as dir_fd:
+        fd = fsops.open_file(name, dir_fd=dir_fd)
+        try:
+            status = os.fstat(fd)
+            _demand_private(directory / name, status, _OTHERS)
+            if status.st_size > limit:
+                raise Unusable(f"{directory / name} has {status.st_size} octets")
+            return os.read(fd, status.st_size)
+        finally:
+            os.close(fd)
+
+
+def replace(directory: Path, name: str, octets: bytes) -> None:
+    """Write such a file, which need not outlive a power cut.  Raises Unusable, OSError."""
+    with _made(directory) as dir_fd:
+        fsops.replace_file(name, octets, DEFAULTS, dir_fd=dir_fd, fsync=False)
 
 
 def _file(directory: Path, dir_fd: int) -> os.stat_result:
@@ -127,10 +164,9 @@ def drop(directory: Path, *, forget: bool = False) -> bool:
     Returns whether there was one.  Raises OSError, and Unusable if it is not this uid's alone.
     """
     try:
-        with fsops.directory(directory) as fd:
-            _demand_private(directory, os.fstat(fd), _OTHERS_WRITE)
+        with _ours(directory) as fd:
             gone = fsops.unlink(NAME, dir_fd=fd, missing_ok=True)
-            for name in (JOURNAL, BROKEN, *([RESERVE] if forget else [])):
+            for name in (JOURNAL, BROKEN, LISTING, *([RESERVE] if forget else [])):
                 fsops.unlink(name, dir_fd=fd, missing_ok=True)
         with contextlib.suppress(OSError):  # others keep files there too
             fsops.rmdir(directory)
@@ -147,7 +183,7 @@ def follow_rename(old: Path, new: Path) -> None:
     """
     try:
         names = set(os.listdir(old))
-        if NAME not in names or not names <= {NAME, JOURNAL, BROKEN, RESERVE}:
+        if NAME not in names or not names <= {NAME, JOURNAL, BROKEN, LISTING, RESERVE}:
             return
         drop(new, forget=True)  # of a mailbox that had the name before
         fsops.make_dirs(new.parent, DEFAULTS)

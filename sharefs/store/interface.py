@@ -19,6 +19,7 @@ from typing import Self, TypeAlias
 
 from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, NO_FLAG, FlagChange, FlagFilter, FlagSet, System
+from sharefs.store.shelf import Shelf
 
 
 class Existence(enum.Enum):
@@ -148,6 +149,7 @@ class Mailbox(abc.ABC):
     _unseen: tuple[int, Sequence[int]] | None = None  # generation and unseen()
     _total: tuple[Sequence[int], int] | None = None  # uids() and total_size()
     _by_flags: "tuple[int, FlagGroups] | None" = None  # generation and by_flags()
+    shelf: Shelf | None = None  # where put_away() may keep something
 
     def backing(self) -> "Mailbox":
         """The storage's own mailbox, where this object only lays something over one.
@@ -185,6 +187,17 @@ class Mailbox(abc.ABC):
         None: nothing does, or not yet, because it has just changed.
         """
         return None
+
+    def keep_in(self, shelf: Shelf) -> None:
+        """Before anything is asked: what put_away() may use, and what it has put there before."""
+        self.shelf = shelf
+
+    def put_away(self) -> None:
+        """Keep what spares the next process work.  Cheap when there is nothing new to keep.
+
+        Nothing is kept while something could have been missed: see settles_in().
+        """
+        return
 
     @abc.abstractmethod
     def uids(self) -> Sequence[int]:

@@ -28,6 +28,9 @@ LOOK_SHARE: Final = 20  # a second look after our own change waits this many tim
 LOOK_WAIT: Final = 1.0  # seconds; the longest such wait
 
 _Key = tuple[int, int, int]  # device, inode, mtime in ns
+# The same with octets and ctime in ns: for longer than a process lives, in which a program may set
+# the mtime back, or the clock be.
+Trace = tuple[int, int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +56,43 @@ class Directory:
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self.path = os.fspath(path)
-        self.files: dict[str, str] = {}
+        self._files: dict[str, str] = {}
+        self._unfold: Callable[[], None] | None = None
         self._clock = clock
         self._timer = timer
         self._key: _Key | None = None
+        self._trace: Trace | None = None  # when it was last looked at
         self._first_seen = 0.0  # timer when this mtime was first seen
         self._trusted = False
         self._own_until = 0.0  # timer until which only our own changes are suspected
         self._cost = 0.0
+
+    @property
+    def files(self) -> dict[str, str]:
+        if self._unfold is not None:
+            self._unfold()
+        return self._files
+
+    @files.setter
+    def files(self, files: dict[str, str]) -> None:
+        self._unfold = None
+        self._files = files
+
+    def resume(self, trace: Trace, unfold: Callable[[], None]) -> None:
+        """Go on where another process was, which had seen all that there was.
+
+        unfold: sets `files` to what they were then; called when they are first asked for.
+        """
+        device, inode, _, mtime, _ = trace
+        self._key, self._trace = (device, inode, mtime), trace
+        self._trusted = True
+        self._unfold = unfold
+
+    def settled_trace(self) -> Trace | None:
+        """For resume().  None: something could have been missed so far, or has come since."""
+        if self._key is None or not self._trusted or self._trace != trace_of(self.path):
+            return None
+        return self._trace
 
     def needs_look(self) -> bool:
         """Raises FileNotFoundError if the directory is gone."""
@@ -81,12 +113,13 @@ class Directory:
     def look(self) -> Look:
         """List the directory.  Does not touch `files`."""
         started, now = self._timer(), self._clock()
-        before = _key_of(os.lstat(self.path))
+        trace, before = trace_of(self.path), _key_of(os.lstat(self.path))
         with fsops.directory(self.path) as fd:  # never through a link: see Folders
             names = os.listdir(fd)
         after = _key_of(os.lstat(self.path))
         if before != self._key:
             self._key, self._first_seen = before, started
+        self._trace = trace
         self._trusted = before == after and self._is_over(before[2], started, now)
         self._own_until = 0.0
         files, doubles = _by_base(names, self.path)
@@ -115,6 +148,14 @@ class Directory:
         self._trusted = False
         wait = self._cost * LOOK_SHARE
         self._own_until = self._first_seen + (min(wait, LOOK_WAIT) if wait > FINE_STEP else 0.0)
+
+
+def trace_of(path: str) -> Trace:
+    """Raises OSError."""
+    status = os.lstat(path)
+    return (
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )  # fmt: skip
 
 
 def _key_of(status: os.stat_result) -> _Key:

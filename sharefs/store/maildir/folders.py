@@ -2,14 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Final
 
 from sharefs import fsops
 from sharefs.errors import Code, SharingError
-from sharefs.store.maildir.directory import Directory
+from sharefs.store.maildir.directory import Directory, Trace
 from sharefs.store.maildir.filename import parse_info
 
 LOOKS: Final = 5  # listings before a missing file is believed to be gone
@@ -64,8 +64,13 @@ class Folders:
 
     def used_letters(self) -> frozenset[str]:
         """Keyword letters that stand in some file name."""
-        infos = set(self.cur.files.values()) | set(self.new.files.values())
-        return frozenset().union(*(parse_info(info).letters for info in infos))
+        return letters_in(set(self.cur.files.values()) | set(self.new.files.values()))
+
+    def resume(self, new: Trace, cur: Trace, unfold: Callable[[], None]) -> None:
+        """As Directory.resume(), instead of a first look.  unfold: sets the files of both."""
+        self.new.resume(new, unfold)
+        self.cur.resume(cur, unfold)
+        self._first = False
 
     # --- listing ---------------------------------------------------------------------------
 
@@ -187,6 +192,11 @@ class Folders:
         finally:
             self.new.end_own(current[0])
             self.cur.end_own(current[1])
+
+
+def letters_in(infos: Iterable[str]) -> frozenset[str]:
+    """Keyword letters that stand in some of them."""
+    return frozenset().union(*(parse_info(info).letters for info in infos))
 
 
 def _identity_of(path: str) -> tuple[int, int] | None:

@@ -33,6 +33,7 @@ from sharefs.store.maildir.line_ends import header_end, virtual_size, with_crlf
 from sharefs.store.maildir.picture import Picture
 from sharefs.store.maildir.saver import MaildirSaver
 from sharefs.store.maildir.uidlist_format import extra_value
+from sharefs.store.shelf import Shelf
 from sharefs.store.stamps import Stamps
 
 log = logging.getLogger(__name__)
@@ -91,6 +92,12 @@ class MaildirMailbox(Mailbox):
         stamps = Stamps([*directories, os.fspath(picture.list.path), picture.keywords.path])
         return stamps if picture.is_settled() and picture.looks_unchanged() else None
 
+    def keep_in(self, shelf: Shelf) -> None:
+        self.picture.shelf = shelf
+
+    def put_away(self) -> None:
+        self.picture.put_away()
+
     def uids(self) -> Sequence[int]:
         self.picture.load()
         return self.picture.uids
@@ -129,7 +136,7 @@ class MaildirMailbox(Mailbox):
         """Keyword letters in use, as the picture shows it: clients ask all the time."""
         picture = self.picture
         if self._letters[0] != picture.generation:
-            self._letters = picture.generation, picture.folders.used_letters()
+            self._letters = picture.generation, picture.used_letters()
         return self._letters[1]
 
     def watch_paths(self) -> Sequence[Path]:
@@ -148,7 +155,7 @@ class MaildirMailbox(Mailbox):
     # --- messages --------------------------------------------------------------------------
 
     def has_recent(self) -> bool:
-        return not self.picture.loaded or bool(self.picture.folders.new.files)
+        return not self.picture.loaded or self.picture.has_new()
 
     def recent(self, *, claim: bool) -> frozenset[int]:
         """Messages in new/.  Claiming moves them to cur/, which only one process can do."""

@@ -10,44 +10,42 @@ lock.  Only the numbering of messages is locked (uidlist.py).  The rules:
    UIDs are always higher than all that a client has heard of.
 """
 
-import contextlib
-import errno
-import hashlib
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
-from typing import Final
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 
 from sharefs import fsops
-from sharefs.dotlock import DotLock
 from sharefs.errors import Code, SharingError
 from sharefs.flags import FlagSet, System
 from sharefs.permissions.access import Want
 from sharefs.permissions.explain import explain_refusal
 from sharefs.store.interface import Changes
-from sharefs.store.maildir import doubles
+from sharefs.store.maildir import keeping
 from sharefs.store.maildir.changes import ChangeLog
 from sharefs.store.maildir.config import Site
-from sharefs.store.maildir.filename import arrival_key, parse_info
-from sharefs.store.maildir.folders import Folders, Touched
+from sharefs.store.maildir.control_lock import ControlLock
+from sharefs.store.maildir.folders import Folders, Touched, letters_in
+from sharefs.store.maildir.kept import FILE_NAME, Listing, Marks
 from sharefs.store.maildir.keyword_file import KeywordFile
 from sharefs.store.maildir.keywords import Keywords
+from sharefs.store.maildir.meanings import Meanings
+from sharefs.store.maildir.numbering import Numbering
+from sharefs.store.maildir.sameness import NO_UIDVALIDITY, Sameness
 from sharefs.store.maildir.uidlist import UidList
+from sharefs.store.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
-SYNC_PATIENCE: Final = 10.0  # seconds to wait for the lock before new messages are shown later
-# Of a mailbox without a list that we may not make, while it is empty.  Every value that a writer
-# gives it later is greater, as RFC 3501 section 2.3.1.1 demands.
-NO_UIDVALIDITY: Final = 1
-# Why a mailbox may refuse new list entries and still be read.
-REFUSED: Final = frozenset(
-    {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOENT}
-)
-
 
 class Picture:
-    """uids, base_of and flags as of the last sync().  generation grows with every change."""
+    """uids, base_of and flags as of the last sync().  generation grows with every change.
+
+    high: every UID up to this one is in base_of, or never will be.  looked_with: version of the
+    list before the last look.
+
+    A picture that was kept by another process (keeping.py) goes on from there, as if that process
+    had never ended; names are put in their dictionaries when somebody asks for them.
+    """
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -57,41 +55,59 @@ class Picture:
         self.generation = 1
         self.changes = ChangeLog()
         self.uids: list[int] = []
-        self.base_of: dict[int, str] = {}
         self.loaded = False
-        self.uidvalidity = 0
-        self._high = 0  # every UID up to this one is in base_of, or never will be
-        self._guid: str | None = None  # as the list said first
-        self._strays: set[str] = set()  # bases that wait for a UID
-        self._flags: dict[str, FlagSet] = {}
-        self._looked_with = -1  # version of the list before the last look
+        self.high = 0
+        self.looked_with = -1
+        self.shelf: Shelf | None = None  # where its listing is kept
+        self._kept: Listing | None = None  # while names are not in their dictionaries
+        self._kept_marks: Marks | None = None  # of what was kept last
+        self._base_of: dict[int, str] = {}
         self._list_reads = -1  # its reads when last published
-        self._lock: DotLock | None = None
-        self._complaint = ""
+        self._same = Sameness(site)
+        self._meanings = Meanings(self.keywords)
+        self._numbering = Numbering(self)
+        self._lock = ControlLock(site, self.list, self.keywords, self.folders, self._refresh_locked)
 
     # --- asking ----------------------------------------------------------------------------
 
     @property
+    def base_of(self) -> dict[int, str]:
+        if self._kept is not None:
+            self._unfold()
+        return self._base_of
+
+    @property
+    def uidvalidity(self) -> int:
+        """0 until it is known."""
+        return self._same.uidvalidity
+
+    @property
     def uidnext(self) -> int:
-        return max(self.list.next_uid, self._high + 1)
+        return max(self.list.next_uid, self.high + 1)
 
     def flags_of_info(self, info: str) -> FlagSet:
-        flags = self._flags.get(info)
-        if flags is None:
-            parsed = parse_info(info)
-            names = map(self.keywords.current.name_of, parsed.letters)
-            flags = self._flags[info] = FlagSet(parsed.system, frozenset(names))
-        return flags
+        return self._meanings.of(info)
 
     def flags_of(self, uid: int) -> FlagSet:
         """Raises KeyError."""
-        info = self.folders.info_of(self.base_of[uid])
+        if self._kept is not None:
+            place = self._kept.place_of(uid)
+            info = None if place is None else place[1]
+        else:
+            info = self.folders.info_of(self.base_of[uid])
         if info is None:
             raise KeyError(uid)
-        return self.flags_of_info(info)
+        return self._meanings.of(info)
 
     def flags_of_each(self, uids: Sequence[int]) -> list[FlagSet | None]:
         """flags_of() for lists of 50,000 messages; None: not here."""
+        infos = self._infos_of(uids) if self._kept is None else self._kept.infos_of(uids)
+        flags: dict[str | None, FlagSet | None] = {
+            info: None if info is None else self._meanings.of(info) for info in set(infos)
+        }
+        return [*map(flags.__getitem__, infos)]
+
+    def _infos_of(self, uids: Sequence[int]) -> list[str | None]:
         bases = [*map(self.base_of.get, uids)]
         infos: list[str | None] = [*map(self.folders.cur.files.get, bases)]  # type: ignore[arg-type]
         if None in infos:  # in new/, or gone
@@ -100,24 +116,31 @@ class Picture:
                 (None if base is None else find(base)) if info is None else info
                 for base, info in zip(bases, infos, strict=True)
             ]
-        flags: dict[str | None, FlagSet | None] = {
-            info: None if info is None else self.flags_of_info(info) for info in set(infos)
-        }
-        return [*map(flags.__getitem__, infos)]
+        return infos
 
     def uids_without(self, flag: System) -> list[int]:
         """UIDs of messages that lack a system flag, ascending."""
+        if self._kept is not None:
+            return self._kept.uids_with(self._meanings.lacking(self._kept.infos(), flag))
         found: list[int] = []
         uid_of, base_of = self.list.uid_of, self.base_of
         for files in (self.folders.cur.files, self.folders.new.files):
-            infos = {
-                info for info in set(files.values()) if not self.flags_of_info(info).system & flag
-            }
+            infos = self._meanings.lacking(set(files.values()), flag)
             for base in [base for base, info in files.items() if info in infos]:
                 uid = uid_of.get(base, 0)
                 if base_of.get(uid) == base:  # not one that waits for its UID
                     found.append(uid)
         return sorted(found)
+
+    def used_letters(self) -> frozenset[str]:
+        """Keyword letters that stand in some file name."""
+        if self._kept is not None:
+            return letters_in(self._kept.infos())
+        return self.folders.used_letters()
+
+    def has_new(self) -> bool:
+        """Whether a message is in new/."""
+        return bool(self.folders.new.files) if self._kept is None else self._kept.has_new()
 
     def looks_unchanged(self) -> bool:
         """Whether sync() would do nothing.  Also while it would let our own changes settle."""
@@ -138,8 +161,13 @@ class Picture:
         return self.folders.new.settles_in() is None and self.folders.cur.settles_in() is None
 
     def _has_nothing_to_do(self) -> bool:
-        listed = self.list.version != self._looked_with
-        return not (listed or self._strays or self.folders.doubles)
+        listed = self.list.version != self.looked_with
+        return not (listed or self.strays or self.folders.doubles)
+
+    @property
+    def strays(self) -> set[str]:
+        """Bases that wait for a UID."""
+        return self._numbering.strays
 
     def looks_the_same(self) -> bool:
         """Nobody has touched anything since we last did, as far as mtimes tell."""
@@ -158,21 +186,20 @@ class Picture:
     def know_uidvalidity(self) -> int:
         """Reads no more than the list, if there is one."""
         if not self.uidvalidity:
-            self.list.refresh()
-            self._check_same_mailbox()
+            if self._resume():
+                self.sync()
+            else:
+                self.list.refresh()
+                self._same.check(self.list.header)
         if not self.uidvalidity:
             self.load()
         return self.uidvalidity
 
     def know_guid(self) -> str:
         """From the list.  Where that has none yet, what stays when the directory is renamed."""
-        if not self._guid:
+        if not self._same.guid:
             self.know_uidvalidity()
-        if not self._guid:
-            status = self.site.directory.stat()
-            place = f"{status.st_dev}.{status.st_ino}.{self.uidvalidity}"
-            return hashlib.blake2b(place.encode(), digest_size=16).hexdigest()
-        return self._guid
+        return self._same.guid or self._same.provisional_guid()
 
     def sync(self, *, force: bool = False) -> bool:
         """Returns whether anything changed.
@@ -214,204 +241,90 @@ class Picture:
             log.warning("made the missing directory %s", directory / name)
 
     def _sync(self, *, force: bool) -> bool:
+        if not (force or self.loaded):
+            self._resume()
         self.list.refresh()
-        reinterpreted = self._reinterpret() if self.keywords.refresh() else frozenset[str]()
-        self._check_same_mailbox()
+        reinterpreted = self._meanings.look_again() if self.keywords.refresh() else frozenset[str]()
+        self._same.check(self.list.header)
         force = force or not self.loaded
         folders = self.folders
         at_cur = folders.cur.needs_look() or force
-        listed = self.list.version != self._looked_with
+        listed = self.list.version != self.looked_with
         look = folders.new.needs_look() or at_cur or listed
-        touched = self._look(at_cur=at_cur) if look else {}
+        touched = self.look(at_cur=at_cur) if look else {}
         if not self.loaded:
             self._load()
             return False
-        untidy = look and self._is_untidy()
-        if not (touched or reinterpreted or listed or untidy or self._strays or folders.doubles):
+        untidy = look and self._numbering.is_untidy()
+        waiting = self.strays or folders.doubles
+        if not (touched or reinterpreted or listed or untidy or waiting):
             return False
         return self._publish(touched, reinterpreted)
 
-    def _check_same_mailbox(self) -> None:
-        header = self.list.header
-        if header is not None:
-            self.uidvalidity = self.uidvalidity or header.uidvalidity
-            self._guid = self._guid or header.guid
-        # UIDVALIDITY is a time: a mailbox removed and made again within its second has the same.
-        if header is not None and header.guid and header.guid != self._guid:
-            raise SharingError(
-                Code.NONEXISTENT,
-                f"the GUID of {self.site.label} was {self._guid} and is now {header.guid}: it is no"
-                " longer the mailbox that was opened",
-            )
-        if self.uidvalidity == (header.uidvalidity if header else NO_UIDVALIDITY):
-            return
-        if not self.uidvalidity:
-            return
-        now = f"is now {header.uidvalidity}" if header else "is lost, and the list with it"
-        raise SharingError(
-            Code.NONEXISTENT,
-            f"UIDVALIDITY of {self.site.label} was {self.uidvalidity} and {now}: it is no longer"
-            " the mailbox that was opened",
-        )
-
-    def _reinterpret(self) -> frozenset[str]:
-        """Returns the infos whose flags have another meaning now that letters have other names."""
-        before, self._flags = self._flags, {}
-        return frozenset(info for info, old in before.items() if self.flags_of_info(info) != old)
-
-    def _look(self, *, at_cur: bool) -> Touched:
-        self._looked_with = self.list.version
+    def look(self, *, at_cur: bool) -> Touched:
+        self.looked_with = self.list.version
         if not self.loaded:
             return self.folders.look(at_cur=True, live=self.list.uid_of, fresh=())
-        fresh = self.list.bases_after(self._high)
+        fresh = self.list.bases_after(self.high)
         return self.folders.look(at_cur=at_cur, live=self.base_of.values(), fresh=fresh)
+
+    # --- keeping it ------------------------------------------------------------------------
+
+    def _resume(self) -> bool:
+        """Go on with the listing that another process has kept, if there is one that is true."""
+        kept = None if self.loaded or self.shelf is None else keeping.resume(self, self.shelf)
+        if kept is None:
+            return False
+        self._kept, self._kept_marks = kept, kept.marks
+        self.uids = kept.uids
+        self.high = self.list.next_uid - 1
+        self.looked_with, self._list_reads = self.list.version, self.list.reads
+        self.folders.resume(kept.marks.new, kept.marks.cur, self._unfold)
+        self.keywords.refresh()
+        self.loaded = True
+        self._same.check(self.list.header)
+        return True
+
+    def _unfold(self) -> None:
+        """Put names in their dictionaries: those that the list has for the kept UIDs."""
+        kept = self._kept
+        assert kept is not None
+        bases = self.list.bases_of(kept.uids)
+        cur: dict[str, str] = {}
+        new: dict[str, str] = {}
+        for base, (in_new, info) in zip(bases, kept.each_place(), strict=True):
+            if base is not None:
+                (new if in_new else cur)[base] = info
+        self._kept = None
+        self.folders.cur.files, self.folders.new.files = cur, new
+        self._base_of = dict(zip(kept.uids, [base or "" for base in bases], strict=True))
+        # The list was replaced since it was kept, and knows them by other UIDs or not at all.
+        self._commit([], [uid for uid, base in self._base_of.items() if not base], ())
+
+    def put_away(self) -> None:
+        """Keep the listing for the next process, unless that has been done or cannot be yet."""
+        marks = None if self.shelf is None else keeping.marks_of(self)
+        if self.shelf is None or marks is None or marks == self._kept_marks:
+            return
+        self._kept_marks = marks
+        listing = keeping.listing_of(self, marks)
+        if listing is not None:
+            self.shelf.write(FILE_NAME, listing.pack())
 
     # --- numbering -------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def locked(self, *, patience: float | None = None) -> Iterator[None]:
-        """Hold the uidlist lock, with the list as it is on disk.  May be nested.
+    def locked(self, *, patience: float | None = None) -> AbstractContextManager[None]:
+        """Hold the uidlist lock: see ControlLock.held()."""
+        return self._lock.held(patience=patience)
 
-        patience: seconds to wait at most; None: as configured.
-
-        Raises SharingError(IN_USE), SharingError(NONEXISTENT), OSError.
-        """
-        if self._lock is not None:
-            self._lock.touch()
-            yield
-            return
-        with self._control_held():
-            lock = self.list.lock(patience=patience)
-            self._acquire(lock)
-            self._lock = lock
-            try:
-                self.list.refresh()
-                self._check_same_mailbox()
-                yield
-            finally:
-                self._lock = None
-                lock.release()
-
-    @contextlib.contextmanager
-    def _control_held(self) -> Iterator[None]:
-        """Control files in the mailbox's own directory are written there, wherever its path leads
-        meanwhile (see Folders)."""
-        if self.site.control != self.site.directory:
-            yield
-            return
-        with self.folders.mailbox() as top:
-            place = Path(f"/proc/self/fd/{top}")
-            self.list.work_in(place)
-            self.keywords.work_in(place)
-            try:
-                yield
-            except SharingError as exc:
-                if f"{place}/" not in exc.detail:
-                    raise
-                detail = exc.detail.replace(f"{place}/", f"{self.site.directory}/")
-                raise SharingError(exc.code, detail, retryable=exc.retryable) from exc
-            except OSError as exc:
-                if isinstance(exc.filename, str):
-                    exc.filename = exc.filename.replace(f"{place}/", f"{self.site.directory}/")
-                raise
-            finally:
-                self.list.work_in(None)
-                self.keywords.work_in(None)
-
-    def _acquire(self, lock: DotLock) -> None:
-        try:
-            lock.acquire()
-        except FileNotFoundError:
-            if self.site.control == self.site.directory:
-                raise
-            fsops.make_dirs(self.site.control, self.site.control_creation())
-            lock.acquire()
+    def _refresh_locked(self) -> None:
+        self.list.refresh()
+        self._same.check(self.list.header)
 
     def prepare_list(self) -> None:
         """Under the lock: make or mend the list, so that records can be added."""
         self.list.prepare()
-        self._check_same_mailbox()
-
-    def _number(self, strays: set[str], touched: Touched) -> None:
-        """Give UIDs to files that have none, if we may write the list; else they stay hidden.
-
-        touched grows by what another look under the lock found.  Raises as _do_without().
-        """
-        self._strays = strays
-        mended = self.list.is_plain and not self.folders.doubles
-        if not strays and mended and not self._is_untidy():
-            return
-        try:
-            with self.locked(patience=SYNC_PATIENCE if self.list.header else None):
-                self._number_locked(touched)
-        except SharingError as exc:
-            if exc.code is not Code.IN_USE:
-                raise
-            self._do_without(strays, exc)
-        except OSError as exc:
-            if exc.errno not in REFUSED or not self.site.directory.is_dir():
-                raise
-            self._do_without(strays, exc)
-
-    def _number_locked(self, touched: Touched) -> None:
-        if self.list.version != self._looked_with:
-            # Others listed files since we looked; some of theirs may have come after our look.
-            again = self._look(at_cur=True)
-            for base, info in again.items():
-                touched.setdefault(base, info)
-            self._strays |= again.keys() if self.loaded else self.folders.bases()
-        self.prepare_list()
-        unnumbered = sorted(filter(self._is_unnumbered, self._strays), key=arrival_key)
-        if unnumbered:
-            self.list.add(self.list.numbered(unnumbered))
-        if self._is_untidy():
-            self.list.rewrite(self.folders.bases())
-        self._looked_with = self.list.version
-        self._strays = set()
-        if self.folders.doubles:
-            doubles.mend(self.folders)
-        self._complaint = ""
-
-    def _is_untidy(self) -> bool:
-        """Whether the list holds too many records of dead messages, and we know which."""
-        return self.folders.quiet and self.list.wants_rewrite(
-            len(self.folders.cur.files) + len(self.folders.new.files)
-        )
-
-    def _is_unnumbered(self, base: str) -> bool:
-        """Whether a file needs a new UID: it has none, or one that clients saw vanish (rule 3)."""
-        if base not in self.folders:
-            return False
-        uid = self.list.uid_of.get(base)
-        return uid is None or (uid <= self._high and self.base_of.get(uid) != base)
-
-    def _do_without(self, strays: Collection[str], why: OSError | SharingError) -> None:
-        """Go on with messages hidden that cannot be given UIDs, and complain once.
-
-        Raises SharingError(UNAVAILABLE) if a mailbox that is being opened has messages and no
-        list at all: it would look like an empty one, under a UIDVALIDITY less than a lost list
-        had, and clients and private \\Seen would drop what they know of its messages.
-        """
-        if not self.loaded and strays and self.list.header is None:
-            if isinstance(why, SharingError):
-                raise why
-            raise SharingError(
-                Code.UNAVAILABLE,
-                f"{self.site.label} has {len(strays)} messages that nobody has given UIDs yet, and"
-                f" this user may not: {self._why_not_listed(why)}.  It can be opened once its"
-                " owner, or somebody else who may write there, has opened it",
-            ) from why
-        if strays and str(why) != self._complaint:
-            self._complaint = str(why)
-            log.warning(
-                "%d new messages in %s stay hidden, because they cannot be given UIDs: %s",
-                len(strays), self.site.label, why,
-            )  # fmt: skip
-
-    def _why_not_listed(self, why: OSError) -> str:
-        if isinstance(why, PermissionError):
-            return explain_refusal(self.site.control, Want.WRITE | Want.SEARCH, with_remedy=False)
-        return f"{self.list.path}: {why.strerror}"
+        self._same.check(self.list.header)
 
     # --- publishing ------------------------------------------------------------------------
 
@@ -421,12 +334,12 @@ class Picture:
         folders = self.folders
         complete = len(self.base_of) == len(folders.cur.files) + len(folders.new.files)
         if not complete or not self.list.is_plain or folders.doubles:
-            self._number(folders.bases() - self.list.uid_of.keys(), {})
+            self._numbering.number(folders.bases() - self.list.uid_of.keys(), {})
             self._match()
         self.uids = sorted(self.base_of)
-        self._high = self.list.next_uid - 1
+        self.high = self.list.next_uid - 1
         self._list_reads = self.list.reads
-        self.uidvalidity = self.uidvalidity or NO_UIDVALIDITY
+        self._same.uidvalidity = self.uidvalidity or NO_UIDVALIDITY
         self.loaded = True
 
     def _match(self) -> None:
@@ -448,16 +361,16 @@ class Picture:
                 base_of[uid] = base
         if len(files) < len(cur):
             files |= {base: info for base, info in cur.items() if base not in files}
-        self.base_of = base_of
+        self._base_of = base_of
         self.folders.cur.files = files
 
     def _publish(self, touched: Touched, reinterpreted: frozenset[str]) -> bool:
         """Number what is new, then tell what changed.  Returns whether anything did."""
-        suspects = self._strays | touched.keys()
+        suspects = self.strays | touched.keys()
         if self.list.reads != self._list_reads:
             suspects |= {self.base_of[uid] for uid in self._unlisted()}
-        self._number(set(filter(self._is_unnumbered, suspects)), touched)
-        fresh = self.list.records_after(self._high)
+        self._numbering.number(set(filter(self._numbering.is_unnumbered, suspects)), touched)
+        fresh = self.list.records_after(self.high)
         info_of = self.folders.info_of
         if self.list.reads != self._list_reads or any(
             (touched[base] is not None if base in touched else base in self.folders)
@@ -483,7 +396,7 @@ class Picture:
         added = [
             (uid, base) for uid, base in fresh if uid_of.get(base) == uid and base in self.folders
         ]
-        self._high = self.list.next_uid - 1
+        self.high = self.list.next_uid - 1
         return self._commit(added, expunged, flags - expunged)
 
     def _unlisted(self) -> list[int]:
@@ -519,7 +432,7 @@ class Picture:
 
     def is_current(self) -> bool:
         """Under the lock: whether nobody but us has listed or moved anything since we looked."""
-        return self.loaded and self.list.version == self._looked_with and self.folders.is_current()
+        return self.loaded and self.list.version == self.looked_with and self.folders.is_current()
 
     def publish_added(self, files: dict[str, str], *, was_current: bool) -> None:
         """We moved these files in place and listed them, under the lock.
@@ -530,7 +443,7 @@ class Picture:
         if was_current:
             for base, info in files.items():
                 (folders.cur if info else folders.new).files[base] = info
-            self._looked_with = self.list.version
+            self.looked_with = self.list.version
         folders.new.end_own(was_current)
         folders.cur.end_own(was_current)
         if was_current:
@@ -546,7 +459,7 @@ class Picture:
         self._publish_reinterpreted()
 
     def _publish_reinterpreted(self) -> None:
-        if reinterpreted := self._reinterpret():
+        if reinterpreted := self._meanings.look_again():
             info_of = self.folders.info_of
             uids = {u for u, b in self.base_of.items() if info_of(b) in reinterpreted}
             self._commit([], (), uids)

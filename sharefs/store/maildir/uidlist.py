@@ -5,6 +5,7 @@ place before it lists them; a list only grows in place, or is replaced as a whol
 whoever reads the list first and the directories afterwards finds every file that was listed.
 """
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -25,7 +26,9 @@ from sharefs.store.maildir.uidlist_format import (
     MAX_UID,
     VERSION,
     BrokenHeader,
+    FileKey,
     Header,
+    ListMark,
     Records,
     format_records,
     parse_records,
@@ -42,10 +45,8 @@ SMALL: Final = 64  # records; a shorter list is not worth rewriting for its dead
 TORN_GAP: Final = 10_000
 _LAST_LINE: Final = re.compile(r"([1-9]\d{0,9}) ", re.ASCII)
 
-_Key = tuple[int, int, int, int]  # device, inode, size, mtime in ns
 
-
-def _key_of(status: os.stat_result) -> _Key:
+def _key_of(status: os.stat_result) -> FileKey:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -63,7 +64,7 @@ class UidList:
         self.header: Header | None = None
         self.version = 0  # grows with every change seen or made
         self.reads = 0  # grows when the file was not just continued
-        self._key: _Key | None = None
+        self._key: FileKey | None = None
         self._floor = (0, 1)  # UIDVALIDITY, and a UID that no later list of it may go below
         self._reset()
 
@@ -78,6 +79,7 @@ class UidList:
         self._records = Records()
         self._uid_of: dict[str, int] = {}
         self._consumed = 0  # octets taken in, whole lines only
+        self._unread = 0  # of these, what only another process has read: see resume()
         self._torn = False  # the file ended inside a line when it was last read
         self._probe = b""  # the last octets taken in, to recognise the file by
         self._probe_at = 0
@@ -105,13 +107,58 @@ class UidList:
         self._read(key)
         return True
 
+    def resume(self, mark: ListMark) -> bool:
+        """Before anything was read: go on where another process was, reading what it had read only
+        when that is asked for.  Returns whether this is still the same file."""
+        try:
+            fd = fsops.open_file(self._at)
+        except FileNotFoundError:
+            return False
+        try:
+            self._key, self._consumed = mark.key, mark.consumed
+            self._probe, self._probe_at = mark.probe, mark.probe_at
+            status = os.fstat(fd)
+            same = self._has_grown(fd, status)
+        finally:
+            os.close(fd)
+        if _key_of(status) == mark.key:  # else it has grown, and is read from there on
+            same = same and status.st_ctime_ns == mark.changed
+        if same:
+            with contextlib.suppress(BrokenHeader):
+                self.header = Header.parse(mark.header)
+        if self.header is None:
+            self._key = None
+            self._reset()
+            return False
+        self._unread = mark.consumed
+        self._records.highest = mark.highest
+        self.version += 1
+        return True
+
+    def mark(self) -> ListMark | None:
+        """For resume().  None: there is no list that others could go on with, or it changed."""
+        if self._unparsed:
+            self._parse()
+        if not self.is_plain or self.header is None:
+            return None
+        try:
+            status = os.stat(self.path, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        if _key_of(status) != self._key:
+            return None
+        return ListMark(
+            self._key, status.st_ctime_ns, self.header.format().rstrip("\n"), self._consumed,
+            self._probe, self._probe_at, self._records.highest,
+        )  # fmt: skip
+
     def looks_unchanged(self) -> bool:
         try:
             return _key_of(os.stat(self.path, follow_symlinks=False)) == self._key
         except FileNotFoundError:
             return self._key is None
 
-    def _read(self, key: _Key) -> None:
+    def _read(self, key: FileKey) -> None:
         fd = fsops.open_file(self._at)
         try:
             status = os.fstat(fd)
@@ -154,7 +201,30 @@ class UidList:
         if text and self.header is not None:
             self._unparsed.append(text)
 
+    def _read_beginning(self) -> None:
+        """What another process had read.  If the file is another one by now, that is read."""
+        unread, self._unread = self._unread, 0
+        try:
+            fd = fsops.open_file(self._at)
+            try:
+                same = self._has_grown(fd, os.fstat(fd))
+                octets = os.pread(fd, unread, 0) if same else b""
+            finally:
+                os.close(fd)
+        except FileNotFoundError:
+            same, octets = False, b""
+        if not same:
+            self._key = None
+            self._reset()
+            self.version += 1
+            self.refresh()
+            return
+        text = octets.decode("utf-8", "surrogateescape")
+        self._unparsed.insert(0, text[text.index("\n") + 1 :])
+
     def _parse(self) -> None:
+        if self._unread:
+            self._read_beginning()
         if not self._unparsed or self.header is None:
             return
         text, self._unparsed = "".join(self._unparsed), []
@@ -200,6 +270,14 @@ class UidList:
         uidvalidity, floor = self._floor
         lowest = floor if uidvalidity == self.header.uidvalidity else 1
         return max(self.header.next_uid, highest + 1, lowest)
+
+    def bases_of(self, uids: Sequence[int]) -> list[str | None]:
+        """Of messages by ascending UID.  None: not listed."""
+        self._parse()
+        if uids == self._records.uids:
+            return [*self._records.bases]
+        base_of = dict(zip(self._records.uids, self._records.bases, strict=True))
+        return [*map(base_of.get, uids)]
 
     def records_after(self, uid: int) -> list[tuple[int, str]]:
         """(UID, base) of records with a higher UID."""

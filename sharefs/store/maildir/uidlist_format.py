@@ -83,6 +83,27 @@ def _number(text: str) -> int:
     return int(text)
 
 
+FileKey = tuple[int, int, int, int]  # device, inode, size, mtime in ns
+
+
+@dataclass(frozen=True, slots=True)
+class ListMark:
+    """Up to where a list was read, for another process that goes on there.
+
+    key: of the file, and changed its ctime in ns.  header: the first line.  consumed: octets.
+    probe, probe_at: some of the last of them.  highest: the highest UID that any record begins
+    with.
+    """
+
+    key: FileKey
+    changed: int
+    header: str
+    consumed: int
+    probe: bytes
+    probe_at: int
+    highest: int
+
+
 @dataclass(slots=True)
 class Records:
     """Lines of a list, in its order.

@@ -22,6 +22,7 @@ from sharefs.store.private_seen.state import (
     compare,
     ranges_of,
 )
+from sharefs.store.shelf import Shelf
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,12 @@ class PrivateSeenMailbox(Mailbox):
         if shared is None or private is None or not self.looks_unchanged():
             return None
         return _PrivateMemento(shared, private)
+
+    def keep_in(self, shelf: Shelf) -> None:
+        self._shared.keep_in(shelf)
+
+    def put_away(self) -> None:
+        self._shared.put_away()
 
     def settles_in(self) -> float | None:
         return self._shared.settles_in()
