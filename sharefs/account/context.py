@@ -16,7 +16,8 @@ from sharefs.errors import Code, SharingError
 from sharefs.fsops import GroupRefused
 from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
-from sharefs.names import Levels, flaw_of
+from sharefs.names import Layout, Levels, flaw_of
+from sharefs.namespaces.listing import Listed, Listing
 from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace
 from sharefs.namespaces.resolve import MAX_OWNERS, Namespaces
 from sharefs.namespaces.special_use import auto_mailboxes, rule_matches
@@ -31,6 +32,7 @@ from sharefs.sharing.keys import keys_for
 from sharefs.sharing.maps import ShareMap
 from sharefs.sharing.policy import (
     AclMailbox,
+    Answer,
     Policy,
     Viewer,
     configured_entries,
@@ -38,10 +40,11 @@ from sharefs.sharing.policy import (
     nonexistent,
     true_owner,
 )
-from sharefs.store.interface import Existence, Storage
+from sharefs.store.interface import Existence, Storage, StoredMailbox
 
 log: Final = logging.getLogger(__name__)
 
+NO_SELECT: Final = Existence.NO_SELECT
 MAX_DESCRIBED: Final = 10_000  # mailboxes of a namespace; a client may ask for any name
 
 NamespaceType = Literal["private", "shared", "public"]
@@ -56,9 +59,13 @@ class Target:
 
     found: Found
     mailbox: AclMailbox
-    effective: Effective
+    answer: Answer
     existence: Existence
     identity: tuple[int, int] | None = None
+
+    @property
+    def effective(self) -> Effective:
+        return self.answer.effective
 
     def demand_unmoved(self) -> None:
         """The mailbox whose ACL was judged is still the one at its path.
@@ -96,7 +103,7 @@ class Target:
 
     @property
     def rights(self) -> Rights:
-        return self.effective.rights
+        return self.answer.effective.rights
 
 
 class Context:
@@ -135,6 +142,8 @@ class Context:
         self._default_dirs: dict[tuple[str, str], Path | None] = {}
         self._entries: dict[str, tuple[Entry, ...]] = {}
         self._told: set[tuple[str, str]] = set()
+        self._located: dict[str, Found] = {}
+        self.listing: tuple[Listing, list[Listed]] | None = None  # the last LIST, and its answer
 
     @cached_property
     def share_map(self) -> ShareMap | None:
@@ -144,9 +153,16 @@ class Context:
 
     def locate(self, name: str) -> Found:
         """The place of a name that may be asked for.  Raises SharingError(NONEXISTENT)."""
+        known = self._located.get(name)
+        if known is not None:
+            return known
         found = self.namespaces.find(name)
         if found is None or (found.levels and flaw_of(found.levels, found.namespace.naming)):
             raise nonexistent(name)
+        if found.namespace.type != "shared":  # the home of an owner may change
+            if len(self._located) >= MAX_DESCRIBED:
+                self._located.clear()
+            self._located[name] = found
         return found
 
     def demand(self, target: Target, *rights: Rights) -> None:
@@ -157,7 +173,7 @@ class Context:
         mailbox = target.mailbox
         own = target.namespace.type == "private" and mailbox.true_owner is None
         if own and mailbox.acl_dir is not None and self.settings.acl_enabled:
-            file = self.policy.file_of(mailbox)
+            file = target.answer.file
             if file.condition is Condition.NO_ACCESS:
                 why = explain_refusal(file.path, Want.READ)
                 log.error("%s cannot be used: %s", target.name, why)
@@ -173,14 +189,20 @@ class Context:
         return self.target_of(self.locate(name))
 
     def target_of(self, found: Found) -> Target:
-        identity = identity_of(found) if found.levels else None
-        existence = self.existence(found)
-        mailbox = self.acl_mailbox(found)
-        effective = self.policy.rights_of(self.viewer, mailbox)
-        hidden = existence is Existence.ABSENT or not effective.rights & VISIBLE
-        if hidden and found.levels and found.namespace.type != "private":
+        if not found.levels:
+            mailbox = self.acl_mailbox(found)
+            return Target(found, mailbox, self.policy.answer(self.viewer, mailbox), NO_SELECT)
+        stored = self._look(found)
+        stamp = stored.stamp
+        identity = identity_of(found) if stamp is None else stamp[:2]
+        mailbox = self.acl_mailbox(found, resolve_link=may_be_linked(stored, found.namespace))
+        answer = self.policy.answer(self.viewer, mailbox, stamp)
+        existence = self._shown(found, stored.existence)
+        if found.namespace.type != "private" and (
+            existence is Existence.ABSENT or not answer.effective.rights & VISIBLE
+        ):
             self._log_refusal(found, mailbox)
-        return Target(found, mailbox, effective, existence, identity)
+        return Target(found, mailbox, answer, existence, identity)
 
     def known(self, name: str) -> Target:
         """A mailbox that the viewer may know of.  Raises SharingError(NONEXISTENT)."""
@@ -192,16 +214,20 @@ class Context:
     def existence(self, found: Found) -> Existence:
         """Automatic mailboxes exist before they are made.  A namespace's prefix holds no mail."""
         if not found.levels:
-            return Existence.NO_SELECT
+            return NO_SELECT
+        return self._shown(found, self._look(found).existence)
+
+    def _look(self, found: Found) -> StoredMailbox:
         try:
-            existence = found.namespace.storage.existence(found.levels)
+            return found.namespace.storage.look(found.levels)
         except SharingError as refusal:
             log.info("%s is treated as missing: %s", found.name, refusal)
-            return Existence.ABSENT
         except OSError as error:
             # The kernel keeps the viewer out: not his to know whether there is such a mailbox.
             log.info("%s is treated as missing: %s", found.name, explained(error))
-            return Existence.ABSENT
+        return StoredMailbox(found.levels, Existence.ABSENT)
+
+    def _shown(self, found: Found, existence: Existence) -> Existence:
         if existence is not Existence.SELECTABLE and self.is_auto(found):
             return Existence.SELECTABLE  # a mail root without its INBOX yet, for one
         return existence
@@ -388,6 +414,15 @@ def _has_link(root: str, path: str) -> bool:
         except OSError:
             return False  # nothing there, or out of reach, and so is all below
     return False
+
+
+def may_be_linked(stored: StoredMailbox, namespace: Namespace) -> bool:
+    """Whether a symbolic link may be on the way from the root to a mailbox that was looked at.
+
+    Only below directories that are mailboxes themselves, as fs layouts have them, can it be
+    anywhere else than in the mailbox's own place.
+    """
+    return stored.stamp is None or namespace.naming.layout is Layout.FS
 
 
 def identity_of(found: Found) -> tuple[int, int] | None:

@@ -6,14 +6,13 @@ namespace, or with one owner, is logged and leaves the others as they are.
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from sharefs.account.context import Context, explained, log
+from sharefs.account.context import MAX_DESCRIBED, Context, explained, log
 from sharefs.errors import SharingError
 from sharefs.names import Layout, Levels
-from sharefs.namespaces.listing import Branch, Listed, Selection, Visible, list_mailboxes
-from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace
+from sharefs.namespaces.listing import Branch, Listed, Listing, Selection, Visible
+from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace, Seen
 from sharefs.namespaces.patterns import fold_inbox, literal_start
 from sharefs.namespaces.resolve import SharedSpace
 from sharefs.namespaces.special_use import special_uses
@@ -26,19 +25,6 @@ from sharefs.sharing.policy import AclMailbox
 from sharefs.store.interface import Existence, StoredMailbox
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A mailbox found in a storage, and what the policy knows of it."""
-
-    found: Found
-    existence: Existence
-    mailbox: AclMailbox
-
-    @property
-    def name(self) -> str:
-        return self.found.name
-
-
 def mailboxes_of(context: Context, namespace: Namespace) -> Iterator[Seen]:
     """Every mailbox of a namespace that the file system shows, rights not looked at.
 
@@ -48,22 +34,41 @@ def mailboxes_of(context: Context, namespace: Namespace) -> Iterator[Seen]:
     autos = context.autos(namespace)
     # Below a linked directory every name is in somebody else's tree; only fs layouts have those.
     resolve = namespace.naming.layout is Layout.FS
+    listed = namespace.listed
     for stored in _stored(context, namespace):
-        found = Found(namespace, stored.name)
-        if stored.name in seen or context.namespaces.is_shadowed(found.name, namespace):
+        if stored.name in seen:
             continue
-        existence = stored.existence
-        if existence is not Existence.SELECTABLE and stored.name in autos:
-            continue  # an automatic mailbox that is not made yet
+        known = listed.get(stored.name)
+        if known is None or known.stored is not stored or resolve:
+            found = Found(namespace, stored.name)
+            if context.namespaces.is_shadowed(found.name, namespace):
+                continue
+            if stored.existence is not Existence.SELECTABLE and stored.name in autos:
+                continue  # an automatic mailbox that is not made yet
+            target = stored.link_target
+            mailbox = context.acl_mailbox(found, link_target=target, resolve_link=resolve)
+            if len(listed) >= MAX_DESCRIBED:
+                listed.clear()
+            known = listed[stored.name] = _seen(found, stored, mailbox)
         seen.add(stored.name)
-        mailbox = context.acl_mailbox(found, link_target=stored.link_target, resolve_link=resolve)
-        yield Seen(found, existence, mailbox)
+        yield known
     missing = [levels for levels in autos if levels not in seen]
     if namespace is context.namespaces.inbox and INBOX_LEVELS not in (seen | set(missing)):
         missing.append(INBOX_LEVELS)
     for levels in missing:
         found = Found(namespace, levels)
-        yield Seen(found, Existence.SELECTABLE, context.acl_mailbox(found, resolve_link=False))
+        stored = StoredMailbox(levels, Existence.SELECTABLE)
+        yield _seen(found, stored, context.acl_mailbox(found, resolve_link=False))
+
+
+def _seen(found: Found, stored: StoredMailbox, mailbox: AclMailbox) -> Seen:
+    namespace = found.namespace
+    rules = [one for one in namespace.settings.mailboxes if one.special_use]
+    uses: tuple[str, ...] = ()
+    if rules:
+        uses = special_uses(rules, namespace.separator.join(found.levels))
+    selectable = stored.existence is Existence.SELECTABLE
+    return Seen(found, stored, mailbox, Visible(found.name, selectable, uses))
 
 
 def _stored(context: Context, namespace: Namespace) -> Iterator[StoredMailbox]:
@@ -106,17 +111,12 @@ def _cached(namespace: Namespace) -> Iterator[StoredMailbox]:
 
 def visible_in(context: Context, namespace: Namespace) -> list[Visible]:
     """The mailboxes of a namespace that the viewer may know of: those with the lookup right."""
-    rules = [one for one in namespace.settings.mailboxes if one.special_use]
-    found = []
-    for seen in mailboxes_of(context, namespace):
-        effective = context.policy.rights_of(context.viewer, seen.mailbox)
-        if not effective.rights.covers(LOOKUP):
-            continue
-        uses: tuple[str, ...] = ()
-        if rules:
-            uses = special_uses(rules, namespace.separator.join(seen.found.levels))
-        found.append(Visible(seen.name, seen.existence is Existence.SELECTABLE, uses))
-    return found
+    answer, viewer = context.policy.answer, context.viewer
+    return [
+        seen.visible
+        for seen in mailboxes_of(context, namespace)
+        if answer(viewer, seen.mailbox, seen.stored.stamp).effective.rights.covers(LOOKUP)
+    ]
 
 
 def branches(context: Context, patterns: Sequence[str]) -> Iterator[Branch]:
@@ -174,9 +174,12 @@ def listed(
     """LIST.  Reference and pattern are joined as they are (RFC 3501 section 6.3.8)."""
     separator = context.namespaces.separator_of(reference)
     joined = [fold_inbox(reference + pattern, separator) for pattern in patterns]
-    yield from list_mailboxes(
-        branches(context, joined), joined, _subscriptions(context, selection), selection
+    question = Listing(
+        list(branches(context, joined)), joined, _subscriptions(context, selection), selection
     )
+    if context.listing is None or context.listing[0] != question:
+        context.listing = question, list(question.answer())
+    return iter(context.listing[1])
 
 
 def _subscriptions(context: Context, selection: Selection) -> dict[str, str]:

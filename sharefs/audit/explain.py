@@ -166,8 +166,8 @@ def _parent(context: ViewerContext, target: Target) -> Target:
     """The mailbox whose k right counts, or the namespace itself with its default ACL."""
     found = parent_of(context, target.found)
     mailbox = context.acl_mailbox(found)
-    effective = context.policy.rights_of(context.viewer, mailbox)
-    return Target(found, mailbox, effective, context.existence(found))
+    answer = context.policy.answer(context.viewer, mailbox)
+    return Target(found, mailbox, answer, context.existence(found))
 
 
 def _is_own_link(target: Target) -> bool:

@@ -9,6 +9,7 @@ missing or out of the viewer's rights, is the same answer: \\NonExistent \\NoSel
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from sharefs.namespaces.patterns import INBOX, Pattern, compile_pattern, literal_start
@@ -140,14 +141,20 @@ def _takes_part(branch: Branch, patterns: Sequence[str]) -> bool:
 
 
 def _flags(node: _Node | None, *, subscribed: bool) -> frozenset[str]:
-    flags = {SUBSCRIBED} if subscribed else set()
+    told = {SUBSCRIBED} if subscribed else set()
     if node is None:
-        return frozenset(flags | {NON_EXISTENT, NO_SELECT})
+        return _one_of(frozenset({*told, NON_EXISTENT, NO_SELECT}))
     if not node.selectable:
         # A namespace's prefix is there by configuration; other levels without anything are not.
-        flags |= {NO_SELECT} if node.found or node.is_prefix else {NO_SELECT, NON_EXISTENT}
-    flags.add(HAS_CHILDREN if node.has_children else HAS_NO_CHILDREN)
-    return frozenset(flags | node.special_use)
+        told |= {NO_SELECT} if node.found or node.is_prefix else {NO_SELECT, NON_EXISTENT}
+    told.add(HAS_CHILDREN if node.has_children else HAS_NO_CHILDREN)
+    return _one_of(frozenset(told | node.special_use))
+
+
+@lru_cache(maxsize=256)
+def _one_of(flags: frozenset[str]) -> frozenset[str]:
+    """Equal sets as one object: a thousand mailboxes have few different ones."""
+    return flags
 
 
 class _Matcher:
@@ -214,3 +221,16 @@ def list_mailboxes(
                 _flags(nodes.get(name), subscribed=name in subscriptions),
                 selection.options if name in above else frozenset(),
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What list_mailboxes() is asked.  Comparing two of them is much quicker than answering."""
+
+    branches: Sequence[Branch]
+    patterns: Sequence[str]
+    subscriptions: Mapping[str, str]
+    selection: Selection
+
+    def answer(self) -> Iterator[Listed]:
+        return list_mailboxes(self.branches, self.patterns, self.subscriptions, self.selection)

@@ -7,9 +7,10 @@ from functools import cached_property
 from sharefs.config.namespaces import Location, NamespaceSettings
 from sharefs.errors import SharingError
 from sharefs.names import Layout, Levels, Naming, levels_of, storage_path
+from sharefs.namespaces.listing import Visible
 from sharefs.namespaces.patterns import INBOX
 from sharefs.sharing.policy import AclMailbox
-from sharefs.store.interface import Storage
+from sharefs.store.interface import Storage, StoredMailbox
 
 INBOX_LEVELS: Levels = (INBOX,)
 
@@ -38,7 +39,9 @@ class Namespace:
         self.owner = owner
         self.naming = Naming(Layout(location.layout), location.utf8)
         self._make_storage = make_storage
-        self.described: dict[Levels, AclMailbox] = {}  # kept for the viewer's account
+        # Kept for the viewer's account:
+        self.described: dict[Levels, AclMailbox] = {}
+        self.listed: dict[Levels, Seen] = {}
 
     @property
     def type(self) -> str:
@@ -120,3 +123,18 @@ class Found:
     def name(self) -> str:
         """The name in its one spelling: "inbox" is INBOX, "shared/alice/INBOX" "shared/alice"."""
         return self.namespace.full_name(self.levels)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A mailbox found in a storage, what the policy knows of it, and how it is listed for those
+    who may know of it."""
+
+    found: Found
+    stored: StoredMailbox
+    mailbox: AclMailbox
+    visible: Visible
+
+    @property
+    def name(self) -> str:
+        return self.visible.name

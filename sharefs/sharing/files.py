@@ -31,13 +31,14 @@ from sharefs.sharing.acl_text import (
     parse_acl,
     parse_globals,
 )
+from sharefs.store.interface import Stamp
+from sharefs.store.stamps import RECENT
 
 FILE_NAME: Final = "dovecot-acl"
 LOCK_TIMEOUT: Final = 30.0  # seconds; Dovecot's for this file
 LOCK_STALE: Final = 120.0
 MAX_SIZE: Final = 1 << 20  # octets; tens of thousands of entries.  More is an accident or an attack
 REMEMBERED: Final = 10_000  # missing files
-RECENT: Final = 2.0  # seconds; a file changed this recently may change again within one timestamp
 
 
 class Condition(enum.Enum):
@@ -159,6 +160,24 @@ class AclReader:
         self._globals: dict[str, tuple[_Fingerprint, ParsedGlobals]] = {}
         # One object for a file that is missing each time, so that equal is mostly the same.
         self._missing: dict[str, AclFile] = {}
+        self._absent: dict[Path, tuple[Stamp, AclFile]] = {}  # by directory
+
+    def read_in(self, directory: Path, stamp: Stamp | None) -> AclFile:
+        """The ACL file of a mailbox's directory.
+
+        stamp: of the directory, from before this call, if whatever is done in it later changes it
+        (StoredMailbox.stamp).  Where there was no file at the time of a stamp, there is none while
+        the directory has it; then nothing is looked at.
+        """
+        known = self._absent.get(directory)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        file = self.read(acl_path(directory))
+        if stamp is not None and file.condition is Condition.MISSING and _is_absent(file.path):
+            if len(self._absent) >= REMEMBERED:
+                self._absent.clear()
+            self._absent[directory] = stamp, file
+        return file
 
     def read(self, path: Path) -> AclFile:
         """As read_acl."""
@@ -208,6 +227,17 @@ class AclReader:
     @staticmethod
     def _settled(status: os.stat_result, now: float) -> bool:
         return max(status.st_mtime, status.st_ctime) < now - RECENT
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether not even a link is there, whose file may be made elsewhere at any time."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _spoilt_globals(path: Path, text: str) -> ParsedGlobals:

@@ -22,6 +22,7 @@ from sharefs.sharing.acl_text import (
     wildcard_matches,
 )
 from sharefs.sharing.files import AclFile, AclReader, Condition, acl_path
+from sharefs.store.interface import Stamp
 
 # What a malformed file leaves the owner: enough to see that something is wrong and to mend it.
 MENDING: Final = LOOKUP | ADMIN
@@ -85,19 +86,35 @@ class Policy:
     ) -> None:
         self.reader = reader or AclReader()
         self._enabled = enabled
-        self._known: dict[tuple[Viewer, str], tuple[_Basis, Effective]] = {}
+        self._known: dict[tuple[Viewer, str], Answer] = {}
         self._linker_is_owner = linker_is_owner
 
     def rights_of(self, viewer: Viewer, mailbox: AclMailbox) -> Effective:
         """What viewer may do, and why.  Never raises: what cannot be read gives nothing."""
-        if not self._enabled or mailbox.ignored:
-            return self._everything(mailbox)
-        basis = self._basis(mailbox)
+        return self.answer(viewer, mailbox).effective
+
+    def answer(self, viewer: Viewer, mailbox: AclMailbox, stamp: Stamp | None = None) -> "Answer":
+        """rights_of(), and what they were computed from: the same object while that is the same.
+
+        stamp: of acl_dir, for AclReader.read_in(); it spares looking for a file that is not there.
+        """
         key = (viewer, mailbox.name)
         known = self._known.get(key)
-        if known is None or known[0] != basis:
-            known = self._known[key] = (basis, self._compute(viewer, basis))
-        return known[1]
+        if not self._enabled or mailbox.ignored:
+            if known is None or known.basis.mailbox is not mailbox:
+                basis = _Basis(mailbox, _NO_FILE, _NO_GLOBALS, _NO_FILE)
+                known = self._known[key] = Answer(self._everything(mailbox), basis)
+            return known
+        directory = mailbox.acl_dir
+        file = _NO_FILE if directory is None else self.reader.read_in(directory, stamp)
+        lines = self._globals_of(mailbox)
+        default = self._read(mailbox.default_acl_dir)
+        if known is not None and known.basis.consists_of(mailbox, file, lines, default):
+            return known
+        basis = _Basis(mailbox, file, lines, default)
+        if known is None or known.basis != basis:
+            known = self._known[key] = Answer(self._compute(viewer, basis), basis)
+        return known
 
     def rights_of_each(self, viewers: Iterable[Viewer], mailbox: AclMailbox) -> Iterator[Effective]:
         """rights_of() many viewers, in their order: files are looked at once for all of them."""
@@ -141,12 +158,12 @@ class Policy:
         self, viewer: Viewer, mailbox: AclMailbox, found: Effective, *rights: Rights
     ) -> Effective:
         """demand() with the answer of rights_of() that the caller has just had."""
+        if all(map(found.rights.covers, rights)):
+            return found
         required = NONE
         for right in rights:
             required |= right
         missing = required - found.rights
-        if not missing:
-            return found
         if not found.rights.covers(LOOKUP):
             raise nonexistent(mailbox.name)
         why = found.reason_for(missing.each()[0])
@@ -204,6 +221,30 @@ class _Basis:
     file: AclFile
     lines: ParsedGlobals
     default: AclFile
+
+    def consists_of(
+        self, mailbox: AclMailbox, file: AclFile, lines: ParsedGlobals, default: AclFile
+    ) -> bool:
+        """Whether it is made of these very objects, as it is mostly; quicker than comparing."""
+        return (
+            self.file is file
+            and self.mailbox is mailbox
+            and self.lines is lines
+            and self.default is default
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What somebody may do with a mailbox, and why."""
+
+    effective: Effective
+    basis: _Basis
+
+    @property
+    def file(self) -> AclFile:
+        """The mailbox's own ACL file that this was computed from."""
+        return self.basis.file
 
 
 def _defaults(who: AclViewer, acl: Acl, basis: _Basis) -> tuple[Rights, Place | None]:

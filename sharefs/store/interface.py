@@ -21,6 +21,10 @@ from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, NO_FLAG, FlagChange, FlagFilter, FlagSet, System
 from sharefs.store.shelf import Shelf
 
+# Device, inode, mtime and ctime (in ns) of a directory.  Who comes, goes, or is renamed in it
+# changes it, and so does whoever changes its permissions; ctime cannot be set back.
+Stamp: TypeAlias = tuple[int, int, int, int]
+
 
 class Existence(enum.Enum):
     """What a storage name stands for."""
@@ -36,11 +40,14 @@ class StoredMailbox:
 
     name: storage name with levels as a tuple of decoded Unicode strings; () never occurs, INBOX
     is ("INBOX",).  link_target: where a symlinked mailbox really lives, None if it is no link.
+    stamp: of its own directory before anything in it was looked at; whatever is done there later
+    changes it.  None where that is not certain: a link, or a directory that has just changed.
     """
 
     name: tuple[str, ...]
     existence: Existence
     link_target: Path | None = None
+    stamp: Stamp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,6 +396,13 @@ class Storage(abc.ABC):
 
     @abc.abstractmethod
     def existence(self, name: tuple[str, ...]) -> Existence: ...
+
+    def look(self, name: tuple[str, ...]) -> StoredMailbox:
+        """existence(), with a stamp where the storage has one; where a link leads is not told.
+
+        The same object as last time says that nothing happened in the mailbox's own directory.
+        """
+        return StoredMailbox(name, self.existence(name))
 
     @abc.abstractmethod
     def iterate(self) -> Iterator[StoredMailbox]:

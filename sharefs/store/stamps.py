@@ -2,10 +2,27 @@
 
 import os
 from collections.abc import Iterable
+from typing import Final
 
-from sharefs.store.interface import Memento
+from sharefs.store.interface import Memento, Stamp
+
+# What changed this recently may change again within one timestamp of a file system that keeps
+# whole seconds.
+RECENT: Final = 2.0  # seconds
 
 _Stamp = tuple[int, int, int, int]  # device, inode, size, mtime in ns
+
+
+def stamp_of(status: os.stat_result) -> Stamp:
+    return status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+def is_over(stamp: Stamp, now: float) -> bool:
+    """Whether a later change will show, of a directory that had this stamp now or later.
+
+    now: seconds since 1970, from before it was looked at.
+    """
+    return max(stamp[2:]) < (now - RECENT) * 1e9
 
 
 class Stamps(Memento):
@@ -17,16 +34,16 @@ class Stamps(Memento):
     __slots__ = ("_stamps",)
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self._stamps = tuple((path, _stamp_of(path)) for path in paths)
+        self._stamps = tuple((path, _file_stamp(path)) for path in paths)
 
     def looks_unchanged(self) -> bool:
         try:
-            return all(_stamp_of(path) == stamp for path, stamp in self._stamps)
+            return all(_file_stamp(path) == stamp for path, stamp in self._stamps)
         except OSError:
             return False
 
 
-def _stamp_of(path: str) -> _Stamp | None:
+def _file_stamp(path: str) -> _Stamp | None:
     try:
         status = os.lstat(path)
     except FileNotFoundError:

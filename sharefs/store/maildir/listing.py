@@ -6,17 +6,20 @@ What cannot be looked at is passed over, so that one private directory never bre
 import logging
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 from sharefs.errors import SharingError
 from sharefs.names import Levels, Naming, levels_of
 from sharefs.store.interface import Existence, StoredMailbox
+from sharefs.store.stamps import is_over, stamp_of
 
 log = logging.getLogger(__name__)
 
 MAIL_DIRECTORIES: Final = frozenset({"cur", "new", "tmp"})
+REMEMBERED: Final = 10_000  # mailboxes
 MAX_DEPTH: Final = 64  # directories; a loop of symbolic links ends here if nowhere else
 
 
@@ -41,20 +44,75 @@ def existence_of(path: Path | str, *, bare: bool = False) -> Existence:
     return Existence.NO_SELECT
 
 
-def in_maildirpp(root: Path, naming: Naming) -> Iterator[StoredMailbox]:
+class Looks:
+    """Mailboxes as they were last seen, by path, while the stamps of their directories stay.
+
+    For one process identity, as a storage is.  What lies in a directory with an old stamp is what
+    lay there, so one lstat(2) tells what took three calls: that it may be entered, and has a cur/
+    which is no link.  Nothing else is remembered.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._seen: dict[str, StoredMailbox] = {}
+
+    def known(self, path: str) -> StoredMailbox | None:
+        """The mailbox there, if it is certainly as it was last seen."""
+        seen = self._seen.get(path)
+        if seen is None:
+            return None
+        try:
+            if stamp_of(os.lstat(path)) == seen.stamp:
+                return seen
+        except OSError:
+            pass  # gone, or out of reach: looking afresh tells which
+        self._seen.pop(path, None)
+        return None
+
+    def look(self, path: str, name: Levels, *, bare: bool) -> StoredMailbox:
+        """The mailbox there, which need not be one.  bare: see existence_of()."""
+        known = self.known(path)
+        if known is not None:
+            return known
+        now = self._clock()
+        try:
+            status = os.lstat(path)
+        except (OSError, ValueError):
+            return StoredMailbox(name, existence_of(path, bare=bare))
+        stamp = stamp_of(status)
+        existence = existence_of(path, bare=bare)
+        if not (stat.S_ISDIR(status.st_mode) and is_over(stamp, now)):
+            return StoredMailbox(name, existence)
+        found = StoredMailbox(name, existence, stamp=stamp)
+        if existence is Existence.SELECTABLE and _is_plain(f"{path}/cur"):
+            if len(self._seen) >= REMEMBERED:  # a client may ask for any name
+                self._seen.clear()
+            self._seen[path] = found
+        return found
+
+
+def _is_plain(path: str) -> bool:
+    """Whether there is a directory that no link leads to."""
+    try:
+        return stat.S_ISDIR(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def in_maildirpp(root: Path, naming: Naming, looks: Looks) -> Iterator[StoredMailbox]:
     for entry in _entries(os.fspath(root)):
         if not entry.name.startswith("."):
             continue
-        if found := _mailbox(entry, entry.name, naming, bare=True):
+        if found := _mailbox(entry, entry.name, naming, looks, bare=True):
             yield found
 
 
-def in_fs(root: Path, naming: Naming) -> Iterator[StoredMailbox]:
-    yield from _in_fs(os.fspath(root), "", naming, ())
+def in_fs(root: Path, naming: Naming, looks: Looks) -> Iterator[StoredMailbox]:
+    yield from _in_fs(os.fspath(root), "", naming, looks, ())
 
 
 def _in_fs(
-    directory: str, prefix: str, naming: Naming, above: tuple[tuple[int, int], ...]
+    directory: str, prefix: str, naming: Naming, looks: Looks, above: tuple[tuple[int, int], ...]
 ) -> Iterator[StoredMailbox]:
     try:
         status = os.stat(directory)
@@ -68,9 +126,9 @@ def _in_fs(
         if entry.name.startswith(".") or entry.name in MAIL_DIRECTORIES:
             continue
         path = prefix + entry.name
-        if found := _mailbox(entry, path, naming):
+        if found := _mailbox(entry, path, naming, looks):
             yield found
-            yield from _in_fs(entry.path, path + "/", naming, (*above, here))
+            yield from _in_fs(entry.path, path + "/", naming, looks, (*above, here))
 
 
 def _entries(directory: str) -> Iterator["os.DirEntry[str]"]:
@@ -84,8 +142,10 @@ def _entries(directory: str) -> Iterator["os.DirEntry[str]"]:
 
 
 def _mailbox(
-    entry: "os.DirEntry[str]", path: str, naming: Naming, *, bare: bool = False
+    entry: "os.DirEntry[str]", path: str, naming: Naming, looks: Looks, *, bare: bool = False
 ) -> StoredMailbox | None:
+    if (known := looks.known(entry.path)) is not None:
+        return known
     try:
         if not entry.is_dir():
             return None
@@ -100,7 +160,9 @@ def _mailbox(
     if not os.access(entry.path, os.X_OK):
         log.info("%s is left out of the listing: it may not be entered", entry.path)
         return None
-    return StoredMailbox(name, existence_of(entry.path, bare=bare), link)
+    if link is not None:
+        return StoredMailbox(name, existence_of(entry.path, bare=bare), link)
+    return looks.look(entry.path, name, bare=bare)
 
 
 def below_in_maildirpp(root: Path, naming: Naming, name: Levels) -> list[Levels]:

@@ -5,7 +5,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -36,10 +36,17 @@ DOOMED_AGE: Final = 24 * 3600  # seconds after which what a crash left of one is
 class MaildirStorage(Storage):
     """Implements the interface for the layouts maildir++ and fs."""
 
-    def __init__(self, config: MaildirConfig, *, egid: int | None = None) -> None:
+    def __init__(
+        self,
+        config: MaildirConfig,
+        *,
+        egid: int | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.config = config
         self._egid = file_gid() if egid is None else egid
         self._paths: dict[Levels, Path] = {}
+        self._looks = listing.Looks(clock=clock)
 
     # --- places ----------------------------------------------------------------------------
 
@@ -110,6 +117,13 @@ class MaildirStorage(Storage):
             return Existence.ABSENT  # a name that cannot be created does not exist
         return listing.existence_of(path, bare=self._may_be_bare(name))
 
+    def look(self, name: Levels) -> StoredMailbox:
+        try:
+            path = self.mailbox_path(name)
+        except SharingError:
+            return StoredMailbox(name, Existence.ABSENT)
+        return self._looks.look(os.fspath(path), name, bare=self._may_be_bare(name))
+
     def _may_be_bare(self, name: Levels) -> bool:
         """Whether a directory of that name is a mailbox before it has cur, new and tmp."""
         return self.config.naming.layout is Layout.MAILDIRPP and not self._is_inbox(name)
@@ -117,13 +131,13 @@ class MaildirStorage(Storage):
     def iterate(self) -> Iterator[StoredMailbox]:
         config = self.config
         if config.has_inbox:
-            inbox = self.mailbox_path(INBOX)
-            if listing.existence_of(inbox) is Existence.SELECTABLE:
-                yield StoredMailbox(INBOX, Existence.SELECTABLE)
+            inbox = self.look(INBOX)
+            if inbox.existence is Existence.SELECTABLE:
+                yield inbox
         if config.naming.layout is Layout.MAILDIRPP:
-            found = listing.in_maildirpp(config.root, config.naming)
+            found = listing.in_maildirpp(config.root, config.naming, self._looks)
         else:
-            found = listing.in_fs(config.root, config.naming)
+            found = listing.in_fs(config.root, config.naming, self._looks)
         for mailbox in found:
             if not self._is_inbox(mailbox.name):
                 yield mailbox
