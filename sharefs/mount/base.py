@@ -10,6 +10,7 @@ from sharefs.mount.caller import Caller
 from sharefs.mount.entries import Entry
 from sharefs.mount.gate import Gate, stale
 from sharefs.mount.handles import Handles
+from sharefs.mount.locks import Locks
 from sharefs.mount.mirror import Acting
 from sharefs.mount.nodes import Node, NodeTable
 from sharefs.mount.waiting import Pause
@@ -45,21 +46,33 @@ class Base:
 
     kernel: None before the kernel has introduced itself.
     drops_set_id: the kernel says with each write whether setuid and setgid go.
+    locks: None: the kernel keeps them, for programs on the mount alone.
     """
 
     kernel: Kernel | None = None
     drops_set_id = False
+    locks: Locks | None = None
 
-    def __init__(self, tree: Acting, handles: Handles, *, enable_acl: bool = False) -> None:
+    def __init__(
+        self,
+        tree: Acting,
+        handles: Handles,
+        *,
+        enable_acl: bool = False,
+        locks: Locks | None = None,
+    ) -> None:
         self.tree = tree
         self.table: NodeTable = tree.table
         self.gate: Gate = tree.gate
         self.handles = handles
         self.waiting = tree.waiting
         self.enable_acl = enable_acl
+        self.locks = locks
 
     def start(self) -> None:
         """Before the first request, when this process has given up what it does not need."""
+        if self.locks is not None:
+            self.locks.start()
 
     def node(self, ino: int) -> Node:
         """Raises OSError(ESTALE) for a number we never gave out, or have forgotten."""

@@ -12,6 +12,7 @@ from sharefs.mount.protocol import (
     CREATE_OUT,
     FALLOCATE_IN,
     FH_IN,
+    FLUSH_IN,
     FSYNC_FDATASYNC,
     FSYNC_IN,
     LSEEK_IN,
@@ -58,7 +59,9 @@ class FileOperations(Base):
         stamp = self.tree.stamp_of(handle.status or os.fstat(handle.fd))
         flags = KEEP_CACHE if stamp == handle.node.stamp else 0
         if handle.content is None:
-            if not self.tree.flushes(handle):
+            if not self.tree.flushes(handle) and not (
+                self.locks is not None and self.tree.is_locked_often(handle)
+            ):
                 flags |= NOFLUSH
             if handle.flags & os.O_ACCMODE == os.O_WRONLY:
                 flags |= DIRECT_IO
@@ -98,7 +101,11 @@ class FileOperations(Base):
         return WRITE_OUT.pack(self.tree.write(self.handles[fh], offset, octets, drop_set_id=drop))
 
     async def flush(self, ino: int, caller: Caller, body: Body) -> bytes:
-        await self.tree.flush(self.handles[FH_IN.unpack_from(body)[0]])
+        fh, owner = FLUSH_IN.unpack_from(body)
+        handle = self.handles[fh]
+        if self.locks:
+            self.locks.closed_by(self.tree.lock_target(handle), owner)
+        await self.tree.flush(handle)
         return DONE
 
     def release(self, ino: int, caller: Caller, body: Body) -> bytes:
@@ -107,6 +114,8 @@ class FileOperations(Base):
         if handle.writable:
             handle.node.stamp = self.tree.stamp_of(os.fstat(fh))
         self.handles.close(fh)
+        if self.locks:
+            self.locks.released(fh)
         return DONE
 
     async def fsync(self, ino: int, caller: Caller, body: Body) -> bytes:

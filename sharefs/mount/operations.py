@@ -10,6 +10,8 @@ from sharefs.mount.directory_ops import DirectoryOperations
 from sharefs.mount.file_ops import FileOperations
 from sharefs.mount.handles import Handles
 from sharefs.mount.link_ops import LinkOperations
+from sharefs.mount.lock_ops import LockOperations
+from sharefs.mount.locks import Locks
 from sharefs.mount.protocol import FH_IN, Opcode
 from sharefs.mount.questions import NotYet
 from sharefs.mount.view import View
@@ -20,7 +22,16 @@ Waiting = Coroutine[Pause[Any], Any, Octets]
 
 # Those that ask for no rights.
 _NOT_ASKING: Final = frozenset(
-    {Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.RELEASE, Opcode.RELEASEDIR, Opcode.FSYNCDIR}
+    {
+        Opcode.FORGET,
+        Opcode.BATCH_FORGET,
+        Opcode.RELEASE,
+        Opcode.RELEASEDIR,
+        Opcode.FSYNCDIR,
+        Opcode.GETLK,
+        Opcode.SETLK,
+        Opcode.SETLKW,
+    }
 )
 # Those whose asker is who opened the file: READ and WRITE may come from anybody's read-ahead.
 _BY_HANDLE: Final = frozenset(
@@ -29,11 +40,13 @@ _BY_HANDLE: Final = frozenset(
 )  # fmt: skip
 # What the session answers itself.
 _NOT_HERE: Final = frozenset({Opcode.INIT, Opcode.INTERRUPT, Opcode.DESTROY})
+_LOCKS: Final = frozenset({Opcode.GETLK, Opcode.SETLK, Opcode.SETLKW})
 
 
 class Operations(
-    AttributeOperations, DirectoryOperations, FileOperations, LinkOperations, ExtendedOperations
-):
+    AttributeOperations, DirectoryOperations, FileOperations, LinkOperations, ExtendedOperations,
+    LockOperations,
+):  # fmt: skip
     """Handlers by theme, one module each; they translate and call the tree."""
 
     def handlers(self) -> dict[int, Handler]:
@@ -41,11 +54,13 @@ class Operations(
         return {
             int(opcode): getattr(self, opcode.name.lower())
             for opcode in Opcode
-            if opcode not in _NOT_HERE
+            if opcode not in _NOT_HERE and (self.locks is not None or opcode not in _LOCKS)
         }
 
     def close(self) -> None:
         """After the mount has ended: let go of everything."""
+        if self.locks is not None:
+            self.locks.close()
         self.handles.close_all()
         self.tree.close()
 
@@ -58,10 +73,11 @@ class PatientOperations(Operations):
 
     tree: View
 
-    def __init__(self, tree: View, handles: Handles) -> None:
-        super().__init__(tree, handles)
+    def __init__(self, tree: View, handles: Handles, *, locks: Locks | None = None) -> None:
+        super().__init__(tree, handles, locks=locks)
 
     def start(self) -> None:
+        super().start()
         self.tree.viewers.start()
 
     def handlers(self) -> dict[int, Handler]:

@@ -43,6 +43,9 @@ class Opcode(enum.IntEnum):
     OPENDIR = 27
     RELEASEDIR = 29
     FSYNCDIR = 30
+    GETLK = 31
+    SETLK = 32
+    SETLKW = 33
     ACCESS = 34
     CREATE = 35
     INTERRUPT = 36
@@ -58,8 +61,10 @@ class Init(enum.IntFlag):
     """What kernel and daemon agree on at the start."""
 
     ASYNC_READ = 1 << 0
+    POSIX_LOCKS = 1 << 1
     ATOMIC_O_TRUNC = 1 << 3
     BIG_WRITES = 1 << 5
+    FLOCK_LOCKS = 1 << 10
     AUTO_INVAL_DATA = 1 << 12
     DO_READDIRPLUS = 1 << 13
     ASYNC_DIO = 1 << 15
@@ -98,6 +103,7 @@ GETATTR_FH: Final = 1 << 0
 WRITE_KILL_SUIDGID: Final = 1 << 2
 OPEN_KILL_SUIDGID: Final = 1 << 0
 FSYNC_FDATASYNC: Final = 1 << 0
+LK_FLOCK: Final = 1 << 0
 NOTIFY_STORE: Final = 4  # out_header.error of a message that nobody asked for
 
 IN_HEADER: Final = struct.Struct("=IIQQ")  # len opcode unique nodeid
@@ -136,6 +142,10 @@ CREATE_IN: Final = struct.Struct("=IIII")
 READ_IN: Final = struct.Struct("=QQI20x")
 WRITE_IN: Final = struct.Struct("=QQII16x")
 FH_IN: Final = struct.Struct("=Q")  # RELEASE, RELEASEDIR, FLUSH
+FLUSH_IN: Final = struct.Struct("=Q8xQ")  # fh lock_owner
+INTERRUPT_IN: Final = struct.Struct("=Q")
+LK_IN: Final = struct.Struct("=QQQQIII4x")  # fh owner, start end type pid, lk_flags
+LK_OUT: Final = struct.Struct("=QQII")
 FSYNC_IN: Final = struct.Struct("=QI4x")
 SETXATTR_IN: Final = struct.Struct("=II")
 GETXATTR_IN: Final = struct.Struct("=I4x")

@@ -26,6 +26,7 @@ from sharefs.mount.protocol import (
     IN_HEADER_SIZE,
     INIT_IN,
     INIT_OUT,
+    INTERRUPT_IN,
     MAJOR,
     MINOR,
     NOTIFY_STORE,
@@ -85,6 +86,7 @@ class Session:
         self._stopping = False
         self._patience = Patience()
         self._callers: dict[bytes, Caller] = {}
+        self._interruptible: dict[int, Callable[[], object]] = {}  # by the request's number
 
     def run(self) -> None:
         """Until the mount is gone, or the kernel says something that cannot be understood."""
@@ -170,6 +172,8 @@ class Session:
             except OSError as refusal:
                 go_on = partial(handler.throw, refusal)
             else:
+                if pause.on_interrupt is not None:
+                    self._interruptible[reply.unique] = pause.on_interrupt
                 return None
 
     def _resuming(
@@ -180,6 +184,7 @@ class Session:
         def resume(result: object, failure: Exception | None) -> None:
             with self._turn:
                 self._patience.done(pause)
+                self._interruptible.pop(reply.unique, None)
                 step = partial(handler.send, result)
                 try:
                     octets = self._step(
@@ -200,8 +205,19 @@ class Session:
             self._introduce(unique, request[IN_HEADER_SIZE:])
         elif opcode == Opcode.DESTROY:
             self._reply(unique, b"")
+        elif opcode == Opcode.INTERRUPT:
+            self._interrupt(request[IN_HEADER_SIZE:])
         elif opcode not in _NO_REPLY:
             self._refuse(unique, errno.ENOSYS)
+
+    def _interrupt(self, body: memoryview) -> None:
+        """Whoever asked has got a signal.  What can be given up is; its reply says so."""
+        if len(body) < INTERRUPT_IN.size:
+            return
+        with self._turn:
+            give_up = self._interruptible.get(INTERRUPT_IN.unpack_from(body)[0])
+        if give_up is not None:
+            give_up()
 
     def _introduce(self, unique: int, body: memoryview) -> None:
         major, minor, ahead, offered = INIT_IN.unpack_from(body)
@@ -210,6 +226,8 @@ class Session:
             self._refuse(unique, errno.EPROTO)
             return
         wanted = WANTED | (Init.POSIX_ACL if self._operations.enable_acl else Init(0))
+        if self._operations.locks is not None:
+            wanted |= Init.POSIX_LOCKS | Init.FLOCK_LOCKS
         killing = Init.HANDLE_KILLPRIV_V2
         wanted |= killing if offered & killing else Init.HANDLE_KILLPRIV
         self._operations.drops_set_id = bool(offered & killing)

@@ -11,6 +11,7 @@ from sharefs import fsops
 from sharefs.config import Config
 from sharefs.errors import Code, SharingError
 from sharefs.mount import main, points
+from sharefs.mount.locks import Locks
 from sharefs.mount.mirror import Mirror
 from sharefs.mount.operations import Operations, PatientOperations
 from sharefs.mount.service_manager import notify, watch
@@ -23,6 +24,8 @@ log: Final = logging.getLogger(__name__)
 
 # Options of ours and of the kernel that fstab(5) may carry for us; x- ones are for mount(8).
 _IGNORED: Final = frozenset({"auto", "noauto", "nofail", "defaults", "users", "_netdev", "rw"})
+LOCK_PART: Final = 8  # of all descriptors; see main.share_out
+LOCKS: Final = {"locks=backing": True, "locks=local": False}  # also for programs beside the mount?
 PARENTS: Final = replace(DEFAULTS, dir_mode=0o755)
 _KERNEL: Final = frozenset(
     {"ro", "nodev", "dev", "nosuid", "suid", "noexec", "exec", "noatime", "atime", "sync", "async",
@@ -83,11 +86,22 @@ def _operations(request: Request, config: Config | None, descriptors: int) -> Op
         roots = PurePosixPath(request.source), PurePosixPath(request.mountpoint)
         tree = Mirror(root_fd, Pausing(), roots=roots)
         # enable_acl: the kernel reads POSIX ACLs and decides by them.
-        return Operations(tree, main.share_out(descriptors, tree), enable_acl=True)
+        handles = main.share_out(descriptors, tree)
+        return Operations(tree, handles, enable_acl=True, locks=_locks(request, descriptors))
     assert config is not None, "the view needs a configuration"
     root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     view = View(Viewers(config), state_directory(request.state), root_fd, Pausing())
-    return PatientOperations(view, main.share_out(descriptors, view))
+    handles = main.share_out(descriptors, view)
+    return PatientOperations(view, handles, locks=_locks(request, descriptors))
+
+
+def _locks(request: Request, descriptors: int) -> Locks | None:
+    """Locks that programs beside the mount see, unless it was asked for others."""
+    wanted = {value for word, value in LOCKS.items() if word in request.options}
+    if len(wanted) > 1:
+        both = " and ".join(LOCKS)
+        raise SharingError(Code.INVALID, f"the mount options {both} exclude each other")
+    return None if wanted == {False} else Locks(max(descriptors // LOCK_PART, 16))
 
 
 def state_directory(given: Path | None) -> Path:
@@ -118,11 +132,11 @@ def state_directory(given: Path | None) -> Path:
 def kernel_options(words: frozenset[str]) -> frozenset[str]:
     """What the kernel gets.  Raises SharingError(INVALID) for a word that means nothing here."""
     found = set()
-    for word in words - _IGNORED:
+    for word in words - _IGNORED - LOCKS.keys():
         if word in _KERNEL:
             found.add(word)
         elif not word.startswith("x-"):
-            known = ", ".join(sorted(_KERNEL))
+            known = ", ".join(sorted({*_KERNEL, *LOCKS}))
             raise SharingError(
                 Code.INVALID, f"the mount option {word!r} means nothing here; there are {known}"
             )

@@ -19,6 +19,7 @@ from sharefs.mount.devices import Devices
 from sharefs.mount.entries import TIMEOUT, Entry, entry_of
 from sharefs.mount.gate import Gate
 from sharefs.mount.handles import Handle
+from sharefs.mount.locks import Target
 from sharefs.mount.nodes import NOWHERE, ROOT, Node, NodeTable
 from sharefs.permissions.inherit import Facts
 
@@ -37,8 +38,14 @@ class Waiting(Protocol):
     def run_long(self, work: Callable[[], T], asker: int) -> Awaitable[T]:
         """What may take long, in a thread."""
 
-    def wait_for(self, future: "Future[None]", asker: int) -> Awaitable[None]:
-        """What other threads do."""
+    def wait_for(
+        self,
+        future: "Future[None]",
+        asker: int,
+        *,
+        on_interrupt: Callable[[], object] | None = None,
+    ) -> Awaitable[None]:
+        """What other threads do.  on_interrupt: called when a signal came for whoever waits."""
 
 
 class Tree:
@@ -129,6 +136,18 @@ class Tree:
     ) -> None: ...
 
     def may_link(self, node: Node, dest: tuple[Node, str], caller: Caller) -> None: ...
+
+    # --- locks ---------------------------------------------------------------------------
+
+    def lock_target(self, handle: Handle) -> Target:
+        """What a lock of this open file is taken on."""
+        status = os.fstat(handle.fd)
+        return Target((status.st_dev, status.st_ino), handle.fd)
+
+    def is_locked_often(self, handle: Handle) -> bool:
+        """Whether programs lock such files; those of messages, never changed, they do not."""
+        parent = next(reversed(handle.node.names), None)
+        return parent is None or next(reversed(parent[0].names), (None, ""))[1] not in MAIL_FOLDERS
 
     def close(self) -> None:
         """Close every descriptor that nodes keep."""

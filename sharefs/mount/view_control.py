@@ -22,6 +22,7 @@ from sharefs.fsops import Ownership
 from sharefs.mount.acting_files import KEPT_FLAGS
 from sharefs.mount.caller import Caller
 from sharefs.mount.handles import Handle
+from sharefs.mount.locks import Target
 from sharefs.mount.nodes import Found, Node
 from sharefs.mount.policy import ACL_FILE, KEYWORDS_FILE, Act, Need, Spot, need_of
 from sharefs.mount.view_tree import Box, Seat, ViewTree
@@ -228,6 +229,19 @@ class ControlFiles(ViewTree):
             super()._may_rename_other(source, dest, caller)
         self.demand(seat.box, caller, need_of(Act.REMOVE, Spot.CONTROL))
         self.demand(seat.box, caller, need_of(Act.MAKE, Spot.CONTROL))
+
+    # --- locks -----------------------------------------------------------------------------
+
+    def lock_target(self, handle: Handle) -> Target:
+        """Whoever may read somebody else's file must not stop the owner's programs: his locks are
+        for his own programs on the mount."""
+        target = super().lock_target(handle)
+        if self.seat(handle.node).box.is_own:
+            return target
+        return Target((handle.node.scope, target.key), -1)
+
+    def is_locked_often(self, handle: Handle) -> bool:
+        return self.seat(handle.node).spot not in (Spot.MESSAGE, Spot.TEMPORARY)
 
     # --- keywords --------------------------------------------------------------------------
 

@@ -22,16 +22,25 @@ Resume = Callable[[object, Exception | None], None]  # what came of it: a value,
 
 
 class Pause(Generic[T]):
-    """work: done in a thread, or future: done by others.  asker: the uid that has to wait."""
+    """work: done in a thread, or future: done by others.  asker: the uid that has to wait.
 
-    __slots__ = ("asker", "future", "work")
+    on_interrupt: called when a signal came for whoever waits.
+    """
+
+    __slots__ = ("asker", "future", "on_interrupt", "work")
 
     def __init__(
-        self, asker: int, *, work: Callable[[], T] | None = None, future: Future[T] | None = None
+        self,
+        asker: int,
+        *,
+        work: Callable[[], T] | None = None,
+        future: Future[T] | None = None,
+        on_interrupt: Callable[[], object] | None = None,
     ) -> None:
         self.asker = asker
         self.work = work
         self.future = future
+        self.on_interrupt = on_interrupt
 
     def __await__(self) -> Generator["Pause[T]", Any, T]:
         result: T = yield self
@@ -44,8 +53,14 @@ class Pausing:
     def run_long(self, work: Callable[[], T], asker: int) -> Pause[T]:
         return Pause(asker, work=work)
 
-    def wait_for(self, future: Future[None], asker: int) -> Pause[None]:
-        return Pause(asker, future=future)
+    def wait_for(
+        self,
+        future: Future[None],
+        asker: int,
+        *,
+        on_interrupt: Callable[[], object] | None = None,
+    ) -> Pause[None]:
+        return Pause(asker, future=future, on_interrupt=on_interrupt)
 
 
 class Patience:

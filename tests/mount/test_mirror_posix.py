@@ -9,7 +9,6 @@ because FUSE cannot do better, `test_differs` says in which way.
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -218,27 +217,6 @@ def longer_by_allocating(path: Path) -> Any:
 def test_agrees(top: Path, mirror: Mount, action: Callable[[Path], Any], who: str) -> None:
     one, other = both(top, f"agrees-{action.__name__}-{who}", action, who)
     assert one == other
-
-
-def lock_of(kind: str, path: Path) -> Any:
-    with path.open("r+b") as file:
-        if kind == "flock":
-            return tried(fcntl.flock, file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return tried(fcntl.lockf, file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-@pytest.mark.parametrize("kind", ["flock", "fcntl"])
-def test_kernel_locks_hold_within_the_mount_only(top: Path, mirror: Mount, kind: str) -> None:
-    """Programs beside the mount do not see them; dotlocks are what both sides see."""
-    name = f"locks-{kind}"
-    (top / "source" / name).touch()
-    with (top / "mnt" / name).open("r+b") as file:
-        if kind == "flock":
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
-        else:
-            fcntl.lockf(file.fileno(), fcntl.LOCK_EX)
-        assert run_as(0, 0, (), lambda: lock_of(kind, top / "mnt" / name)) == "EAGAIN"
-        assert run_as(0, 0, (), lambda: lock_of(kind, top / "source" / name)) is None
 
 
 def test_exclusive_creation_has_one_winner_across_the_mount(top: Path, mirror: Mount) -> None:

@@ -18,6 +18,7 @@ from sharefs.mount.protocol import (
     IN_HEADER,
     INIT_IN,
     INIT_OUT,
+    INTERRUPT_IN,
     OUT_HEADER,
     Init,
     Opcode,
@@ -247,6 +248,32 @@ def test_what_nobody_knows_is_refused_once_and_for_all(kernel_for: Make) -> None
     kernel = kernel_for({})
     kernel.ask(NEVER, 3)
     assert kernel.answer() == (3, errno.ENOSYS, b"")
+
+
+def test_a_signal_ends_what_can_be_given_up(kernel_for: Make) -> None:
+    """And nothing else: a request that has been answered, or that cannot be given up."""
+    future: Future[None] = Future()
+
+    async def waits(ino: int, caller: Caller, body: Body) -> bytes:
+        await Pausing().wait_for(
+            future, 61001, on_interrupt=lambda: future.set_exception(OSError(errno.EINTR, "x"))
+        )
+        future.result()
+        return b""
+
+    kernel = kernel_for({UNLINK: waits, GETATTR: lambda ino, caller, body: b"quick"})
+    kernel.ask(UNLINK, 1)
+    kernel.ask(GETATTR, 2)
+    assert kernel.answer() == (2, 0, b"quick")
+    for unique in (2, 99):
+        kernel.ask(int(Opcode.INTERRUPT), unique | 1 << 32, INTERRUPT_IN.pack(unique))
+    kernel.ask(GETATTR, 3)
+    assert kernel.answer() == (3, 0, b"quick")
+    kernel.ask(int(Opcode.INTERRUPT), 4, INTERRUPT_IN.pack(1))
+    assert kernel.answer() == (1, errno.EINTR, b"")
+    kernel.ask(int(Opcode.INTERRUPT), 5, INTERRUPT_IN.pack(1))
+    kernel.ask(GETATTR, 6)
+    assert kernel.answer() == (6, 0, b"quick")
 
 
 def test_what_wants_no_answer_gets_none(kernel_for: Make) -> None:
