@@ -61,13 +61,6 @@ _WIRE_PREFIX: Final = (
 )
 
 
-class Signed(NamedTuple):
-    """An identifier, and whether the text in front of it said that the rights are negative."""
-
-    identifier: Identifier
-    negative: bool
-
-
 @dataclass(frozen=True, slots=True, order=True)
 class Identifier:
     """Whom an entry is about.  name is "" for the kinds that have none.
@@ -161,6 +154,13 @@ class Identifier:
 ANYONE: Final = Identifier(Kind.ANYONE)
 AUTHENTICATED: Final = Identifier(Kind.AUTHENTICATED)
 OWNER: Final = Identifier(Kind.OWNER)
+
+
+class Signed(NamedTuple):
+    """An identifier, and whether the text in front of it said that the rights are negative."""
+
+    identifier: Identifier
+    negative: bool
 
 
 def user(name: str) -> Identifier:

@@ -3,7 +3,7 @@
 import enum
 import re
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from imap.wire.cursor import Cursor
 from imap.wire.events import Command
@@ -96,7 +96,10 @@ class Preview:
     """PREVIEW, or PREVIEW (LAZY): only if it is there already (RFC 8970)."""
 
     lazy: bool
-    name: ClassVar[bytes] = b"PREVIEW"
+
+    @property
+    def name(self) -> bytes:
+        return b"PREVIEW"
 
 
 FetchItem: TypeAlias = Item | BodySection | BinarySection | BinarySize | Preview

@@ -116,8 +116,7 @@ def parse_globals(octets: bytes, file: str) -> ParsedGlobals:
             pattern = plain if plain is not None else _ESCAPED.sub(r"\1", quoted)
             entry = _parse_line(text[found.end() :], place, is_global=True)
         except _Malformed as flaw:
-            flaw.column += found.end() if found else 0
-            problems.append(flaw.problem(place))
+            problems.append(flaw.problem(place, after=found.end() if found else 0))
             continue
         lines.append(GlobalLine(pattern, entry))
     return ParsedGlobals(tuple(lines), tuple(problems))
@@ -173,8 +172,10 @@ class _Malformed(Exception):
         self.column = column
         self.text = text
 
-    def problem(self, place: Place) -> AclProblem:
-        return AclProblem(Severity.ERROR, Place(place.file, place.line, self.column), self.text)
+    def problem(self, place: Place, *, after: int = 0) -> AclProblem:
+        """after: columns of the line that stand before the text that was read."""
+        at = Place(place.file, place.line, self.column + after)
+        return AclProblem(Severity.ERROR, at, self.text)
 
 
 def _lines(octets: bytes) -> Iterable[tuple[int, str]]:

@@ -86,7 +86,8 @@ class Sizes:
 
 
 def sizes_of(base: str) -> Sizes:
-    found = {key: int(value) for key, value in reversed(_SIZES.findall(base))}
+    sizes: list[tuple[str, str]] = _SIZES.findall(base)
+    found = {key: int(value) for key, value in reversed(sizes)}
     return Sizes(found.get("S"), found.get("W"))
 
 
