@@ -51,7 +51,7 @@ def create_file(
 
 
 # open(2): file systems without O_TMPFILE, and kernels that take it for O_DIRECTORY.
-_NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
+NO_TMPFILE: Final = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL})
 
 
 def create_unnamed(directory: Name, creation: Creation) -> int | None:
@@ -63,7 +63,7 @@ def create_unnamed(directory: Name, creation: Creation) -> int | None:
     try:
         fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        if error.errno in _NO_TMPFILE:
+        if error.errno in NO_TMPFILE:
             return None
         raise
     try:
@@ -74,10 +74,10 @@ def create_unnamed(directory: Name, creation: Creation) -> int | None:
     return fd
 
 
-def name_file(fd: int, name: Name) -> None:
+def name_file(fd: int, name: Name, *, dir_fd: int | None = None) -> None:
     """Give a file of create_unnamed() its name.  Raises FileExistsError."""
     # With a dir_fd, which an absolute path ignores, this is linkat(2) following the link in /proc.
-    os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, follow_symlinks=True)
+    os.link(f"/proc/self/fd/{fd}", name, src_dir_fd=fd, dst_dir_fd=dir_fd, follow_symlinks=True)
 
 
 def set_permissions(

@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass
 
 from sharefs.fsops.base import AT_FDCWD, Name, libc
+from sharefs.fsops.creating import NO_TMPFILE
 from sharefs.fsops.linking import Entry
 from sharefs.fsops.opening import directory
 
@@ -41,6 +42,22 @@ def create_owned(
         os.close(fd)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name, dir_fd=dir_fd)
+        raise
+    return fd
+
+
+def create_owned_unnamed(dir_fd: int, owned: Ownership) -> int | None:
+    """create_unnamed() for somebody else: a file in this directory that name_file() names."""
+    try:
+        fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=dir_fd)
+    except OSError as error:
+        if error.errno in NO_TMPFILE:
+            return None
+        raise
+    try:
+        _hand_over(fd, owned)
+    except BaseException:
+        os.close(fd)
         raise
     return fd
 

@@ -7,6 +7,7 @@ view overrides the may_* methods, which refuse by raising, and the way in which 
 
 import os
 import stat
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Final, Protocol, TypeVar
@@ -14,6 +15,7 @@ from typing import Final, Protocol, TypeVar
 from sharefs.fsops import Ownership
 from sharefs.mount.caller import Caller, Groups
 from sharefs.mount.changes import Change
+from sharefs.mount.copying import TEMPORARY, remove_old_copies
 from sharefs.mount.creation import MAIL_FOLDERS, Place, ownership
 from sharefs.mount.devices import Devices
 from sharefs.mount.entries import TIMEOUT, Entry, entry_of
@@ -81,7 +83,14 @@ class Tree:
 
     def names(self, handle: Handle) -> list[str]:
         """The names in an open directory, without dots.  The order is that of the file system."""
-        return os.listdir(handle.fd)
+        return self.listed(handle.fd)
+
+    def listed(self, fd: int) -> list[str]:
+        found = os.listdir(fd)
+        old = [name for name in found if name.startswith(TEMPORARY)]
+        if old:
+            remove_old_copies(fd, old, time.time())
+        return found
 
     def statvfs(self, caller: Caller) -> os.statvfs_result:
         return os.fstatvfs(self.gate.directory(self.table[ROOT]))

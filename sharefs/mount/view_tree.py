@@ -336,7 +336,7 @@ class ViewTree(Acting):
         if node.place is None:
             return self.viewers.names_of(handle.caller.uid)
         seat = self.seat(node)
-        below = [] if node.identity == NOWHERE else os.listdir(handle.fd)
+        below = [] if node.identity == NOWHERE else self.listed(handle.fd)
         if seat.spot is not Spot.MAILBOX:
             return below
         shown = [name for name in below if not name.startswith(".") or not seat.box.is_home]
