@@ -4,7 +4,7 @@ The service implements them with trio; tests with a few lines.  Every `await` in
 behind one of these methods, so the borders of atomicity are easy to see.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar
 
@@ -92,6 +92,12 @@ class Host(Protocol):
     async def recall(self, account: Account, name: str) -> Mapping[str, int]:
         """What remember() was told last of a mailbox that has certainly not changed since, by any
         session, or nothing.  Raises SharingError without the right READ."""
+        ...
+
+    async def recall_each(
+        self, account: Account, names: Sequence[str]
+    ) -> Mapping[str, Mapping[str, int]]:
+        """recall() for many mailboxes at once.  Those without the right READ are left out."""
         ...
 
     def remember(self, handle: Handle, told: dict[str, int]) -> None:

@@ -1,5 +1,6 @@
 """LIST, LSUB and STATUS: RFC 3501, LIST-EXTENDED, LIST-STATUS, SPECIAL-USE, LIST-MYRIGHTS."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
@@ -12,6 +13,7 @@ from imap.commands.session import CHUNK, Session
 from imap.wire import Command
 from imap.wire import format as wire
 from imap.wire.listing import ListRequest, parse_list, parse_lsub, parse_status
+from sharefs.account import Account
 from sharefs.errors import SharingError
 from sharefs.namespaces.listing import NO_SELECT, SUBSCRIBED, Listed, Selection
 from sharefs.store.interface import Mailbox
@@ -26,6 +28,9 @@ ATTRIBUTES: Final = (
 # while a mailbox's files do.
 REMEMBERED: Final = frozenset({"MESSAGES", "RECENT", "UIDNEXT", "UIDVALIDITY", "UNSEEN"})
 LASTING: Final = REMEMBERED | {"SIZE", "MAILBOXID"}
+# Mailboxes of which all that is asked for is looked up in one go; few enough that what is told of
+# the last of them is not old by then.
+BATCH: Final = 200
 
 
 async def list_(session: Session, command: Command) -> Reply:
@@ -40,15 +45,25 @@ async def list_(session: Session, command: Command) -> Reply:
     )
     # Subscriptions are told only when asked for: RFC 5258 section 3.1.
     subscribed = "SUBSCRIBED" in request.selection | request.returns
-    for listed in await _listed(session, request, selection):
-        session.out += _line(b"LIST", listed, _attributes(listed.flags, subscribed=subscribed))
-        selectable = NO_SELECT not in listed.flags
-        if selectable and "MYRIGHTS" in request.returns:
-            await _queue_rights(session, listed)
-        if selectable and request.status:
-            await _queue_status_if_allowed(session, listed.name, request.status)
-        if len(session.out) >= CHUNK:
-            await session.flush()
+    wanted = frozenset(request.status)
+    every = await _listed(session, request, selection)
+    for at in range(0, len(every), BATCH):
+        some = every[at : at + BATCH]
+        rights, known = await _details(session, request, some)
+        for listed in some:
+            name, shown = listed.name, encode(listed.name)
+            attributes = _attributes(listed.flags, subscribed=subscribed)
+            session.out += _line(b"LIST", listed, attributes, shown)
+            if name in rights:
+                session.untagged(b"MYRIGHTS ", shown, b" ", rights[name])
+            if request.status and NO_SELECT not in listed.flags:
+                told = known.get(name)
+                if told and told.keys() >= wanted:
+                    session.out += _status_line(shown, request.status, told)
+                else:
+                    await _queue_status_if_allowed(session, name, request.status)
+            if len(session.out) >= CHUNK:
+                await session.flush()
     return ok("List completed.")
 
 
@@ -84,13 +99,13 @@ def _separator(text: str) -> bytes:
     return wire.quoted(text.encode())
 
 
-def _line(word: bytes, listed: Listed, attributes: bytes) -> bytes:
+def _line(word: bytes, listed: Listed, attributes: bytes, name: bytes) -> bytes:
     extended = b""
     if listed.child_info:
         options = b" ".join(wire.quoted(name.encode()) for name in sorted(listed.child_info))
         extended = b' ("CHILDINFO" (' + options + b"))"
     separator = _separator(listed.separator)
-    return b"* %b %b %b %b%b\r\n" % (word, attributes, separator, encode(listed.name), extended)
+    return b"* %b %b %b %b%b\r\n" % (word, attributes, separator, name, extended)
 
 
 async def lsub(session: Session, command: Command) -> Reply:
@@ -101,20 +116,37 @@ async def lsub(session: Session, command: Command) -> Reply:
     for listed in await _listed(session, request, selection):
         missing = SUBSCRIBED not in listed.flags or NO_SELECT in listed.flags
         plain = Listed(listed.name, listed.separator, frozenset())
-        session.out += _line(b"LSUB", plain, b"(\\NoSelect)" if missing else b"()")
+        attributes = b"(\\NoSelect)" if missing else b"()"
+        session.out += _line(b"LSUB", plain, attributes, encode(plain.name))
         if len(session.out) >= CHUNK:
             await session.flush()
     return ok("Lsub completed.")
 
 
-async def _queue_rights(session: Session, listed: Listed) -> None:
-    """RFC 8440."""
-    try:
-        effective = await session.host.blocking(session.account.rights, listed.name)
-    except SharingError:
-        return  # taken away, or deleted, since it was listed
-    rights = wire.astring(effective.rights.wire().encode())
-    session.untagged(b"MYRIGHTS ", encode(listed.name), b" ", rights)
+async def _details(
+    session: Session, request: ListRequest, some: Sequence[Listed]
+) -> tuple[Mapping[str, bytes], Mapping[str, Mapping[str, int]]]:
+    """What else was asked for: rights (RFC 8440), and what is remembered of their status.
+
+    For many mailboxes at once, because each change to a thread takes longer than a look.
+    """
+    names = [one.name for one in some if NO_SELECT not in one.flags]
+    rights: Mapping[str, bytes] = {}
+    known: Mapping[str, Mapping[str, int]] = {}
+    if "MYRIGHTS" in request.returns:
+        rights = await session.host.blocking(_rights_of, session.account, names)
+    if request.status:
+        known = await session.host.recall_each(session.account, names)
+    return rights, known
+
+
+def _rights_of(account: Account, names: Sequence[str]) -> dict[str, bytes]:
+    """Without those that were taken away, or deleted, since they were listed."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(SharingError):
+            found[name] = wire.astring(account.rights(name).rights.wire().encode())
+    return found
 
 
 async def status(session: Session, command: Command) -> Reply:
@@ -135,8 +167,18 @@ async def _queue_status(session: Session, name: str, items: tuple[str, ...]) -> 
     told = await session.host.recall(session.account, name)
     if not told.keys() >= set(items):
         told = await _find_status(session, name, items)
-    values = [item.encode() + b" " + _shown(item, told[item]) for item in items]
-    session.untagged(b"STATUS ", encode(name), b" (", b" ".join(values), b")")
+    session.out += _status_line(encode(name), items, told)
+
+
+def _status_line(name: bytes, items: tuple[str, ...], told: Mapping[str, int]) -> bytes:
+    values = tuple([_shown(item, told[item]) for item in items])
+    return _status_form(items) % (name, *values)
+
+
+@lru_cache(maxsize=64)
+def _status_form(items: tuple[str, ...]) -> bytes:
+    values = b" ".join(item.encode() + b" %b" for item in items)
+    return b"* STATUS %b (" + values + b")\r\n"
 
 
 async def _find_status(session: Session, name: str, items: tuple[str, ...]) -> dict[str, int]:

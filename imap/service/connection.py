@@ -8,7 +8,7 @@ import contextlib
 import functools
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import trio
@@ -111,6 +111,20 @@ class Connection:
     async def recall(self, account: Account, name: str) -> Mapping[str, int]:
         place = await self._place(account, name, READ)
         return self._pool.recall.recall(place.key)
+
+    async def recall_each(
+        self, account: Account, names: Sequence[str]
+    ) -> Mapping[str, Mapping[str, int]]:
+        def ask() -> dict[str, Mapping[str, int]]:
+            found: dict[str, Mapping[str, int]] = {}
+            for name in names:
+                try:
+                    found[name] = self._pool.recall.recall(account.place(name, READ).key)
+                except (SharingError, OSError):
+                    continue  # asked for alone it will tell why
+            return found
+
+        return await self.blocking(ask)
 
     def remember(self, handle: Handle, told: dict[str, int]) -> None:
         assert isinstance(handle, SharedHandle)

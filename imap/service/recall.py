@@ -3,6 +3,7 @@
 A worker keeps few mailboxes open, and clients ask for the status of a thousand all the time.
 """
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from typing import Final
@@ -29,8 +30,8 @@ class Recall:
         if memento is None:
             self._known.pop(key, None)
             return
+        self._known.pop(key, None)
         self._known[key] = memento, values
-        self._known.move_to_end(key)
         if len(self._known) > self._limit:
             self._known.popitem(last=False)
 
@@ -39,8 +40,10 @@ class Recall:
         known = self._known.get(key)
         if known is None:
             return {}
+        # Connections may ask in threads, and each step here may find that another was faster.
         if not known[0].looks_unchanged():
-            del self._known[key]
+            self._known.pop(key, None)
             return {}
-        self._known.move_to_end(key)
+        with contextlib.suppress(KeyError):
+            self._known.move_to_end(key)
         return known[1]

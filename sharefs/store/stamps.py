@@ -38,9 +38,17 @@ class Stamps(Memento):
 
     def looks_unchanged(self) -> bool:
         try:
-            return all(_file_stamp(path) == stamp for path, stamp in self._stamps)
+            for path, stamp in self._stamps:
+                if stamp is None:
+                    if _file_stamp(path) is not None:
+                        return False
+                    continue
+                status = os.lstat(path)
+                if stamp != (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns):
+                    return False
         except OSError:
             return False
+        return True
 
 
 def _file_stamp(path: str) -> _Stamp | None:

@@ -362,6 +362,9 @@ class MemoryHost:
     async def recall(self, account: object, name: str) -> dict[str, int]:
         return {}
 
+    async def recall_each(self, account: object, names: Sequence[str]) -> dict[str, dict[str, int]]:
+        return {}
+
     def remember(self, handle: object, told: dict[str, int]) -> None: ...
 
     @contextlib.asynccontextmanager
