@@ -2,7 +2,10 @@
 
 import logging
 import os
+import re
 import stat
+import time
+from collections.abc import Set
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -11,6 +14,7 @@ from sharefs import fsops
 from sharefs.config import Config
 from sharefs.errors import Code, SharingError
 from sharefs.mount import main, points
+from sharefs.mount.copies import LIMIT, Copies
 from sharefs.mount.locks import Locks
 from sharefs.mount.mirror import Mirror
 from sharefs.mount.operations import Operations, PatientOperations
@@ -25,6 +29,7 @@ log: Final = logging.getLogger(__name__)
 # Options of ours and of the kernel that fstab(5) may carry for us; x- ones are for mount(8).
 _IGNORED: Final = frozenset({"auto", "noauto", "nofail", "defaults", "users", "_netdev", "rw"})
 LOCK_PART: Final = 8  # of all descriptors; see main.share_out
+COPIES: Final = "copies="
 LOCKS: Final = {"locks=backing": True, "locks=local": False}  # also for programs beside the mount?
 PARENTS: Final = replace(DEFAULTS, dir_mode=0o755)
 _KERNEL: Final = frozenset(
@@ -90,7 +95,10 @@ def _operations(request: Request, config: Config | None, descriptors: int) -> Op
         return Operations(tree, handles, enable_acl=True, locks=_locks(request, descriptors))
     assert config is not None, "the view needs a configuration"
     root_fd = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    view = View(Viewers(config), state_directory(request.state), root_fd, Pausing())
+    copies = Copies(state_directory(request.state), copies_limit(request.options))
+    for name in copies.remove_unused(time.time()):
+        log.info("the copies %s were not used for long, and are removed", name)
+    view = View(Viewers(config), copies, root_fd, Pausing())
     handles = main.share_out(descriptors, view)
     return PatientOperations(view, handles, locks=_locks(request, descriptors))
 
@@ -135,12 +143,28 @@ def kernel_options(words: frozenset[str]) -> frozenset[str]:
     for word in words - _IGNORED - LOCKS.keys():
         if word in _KERNEL:
             found.add(word)
+        elif word.startswith(COPIES):
+            copies_limit({word})
         elif not word.startswith("x-"):
-            known = ", ".join(sorted({*_KERNEL, *LOCKS}))
+            known = ", ".join(sorted({*_KERNEL, *LOCKS, COPIES + "SIZE"}))
             raise SharingError(
                 Code.INVALID, f"the mount option {word!r} means nothing here; there are {known}"
             )
     return frozenset(found)
+
+
+def copies_limit(words: Set[str]) -> int:
+    """Octets of control files that each uid may have of his own.  Raises SharingError(INVALID)."""
+    limit = LIMIT
+    for word in words:
+        if word.startswith(COPIES):
+            size = re.fullmatch(r"([0-9]{1,12})([KMGT]?)", word.removeprefix(COPIES).upper())
+            if size is None:
+                raise SharingError(
+                    Code.INVALID, f"the mount option {word!r} wants a size: 500M, 2G, ..."
+                )
+            limit = int(size[1]) << 10 * " KMGT".index(size[2] or " ")
+    return limit
 
 
 def demand_possible(request: Request) -> None:

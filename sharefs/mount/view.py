@@ -1,7 +1,6 @@
 """The view, whole: see `view_tree`."""
 
-from pathlib import Path
-
+from sharefs.mount.copies import Copies
 from sharefs.mount.tree import Waiting
 from sharefs.mount.view_acl import AclChanges
 from sharefs.mount.view_boxes import MailboxChanges
@@ -12,6 +11,6 @@ from sharefs.mount.viewers import Viewers
 class View(AclChanges, MailboxChanges, ControlFiles):
     """To each caller his own tree of mailboxes."""
 
-    def __init__(self, viewers: Viewers, state: Path, root_fd: int, waiting: Waiting) -> None:
+    def __init__(self, viewers: Viewers, copies: Copies, root_fd: int, waiting: Waiting) -> None:
         super().__init__(viewers, root_fd, waiting)
-        self.state = state
+        self.all_copies = copies

@@ -8,7 +8,6 @@ it grows by whole new versions that keep every letter's meaning, for holders of 
 """
 
 import errno
-import hashlib
 import os
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from sharefs.errors import Code, SharingError
 from sharefs.fsops import Ownership
 from sharefs.mount.acting_files import KEPT_FLAGS
 from sharefs.mount.caller import Caller
+from sharefs.mount.copies import Copies
 from sharefs.mount.handles import Handle
 from sharefs.mount.locks import Target
 from sharefs.mount.nodes import Found, Node
@@ -37,9 +37,9 @@ LOCK_STALE: Final = 120.0
 
 
 class ControlFiles(ViewTree):
-    """See the module.  state: the daemon's directory for the copies."""
+    """See the module.  all_copies: the daemon's directory for the copies."""
 
-    state: Path
+    all_copies: Copies
 
     # --- where a control file lies ---------------------------------------------------------
 
@@ -57,16 +57,10 @@ class ControlFiles(ViewTree):
         words = [box.viewer.user.name, box.mailbox]
         if box.link is not None:  # what is copied belongs to the mailbox, not to the link
             words += [box.link.owner.user.name, box.link.mailbox]
-        key = "\0".join(words).encode("utf-8", "surrogateescape")
-        path = self.state / f"{box.viewer.uid}-{hashlib.sha256(key).hexdigest()[:32]}"
-        try:
-            fd = fsops.open_dir(path, search_only=True)
-        except FileNotFoundError:
-            if not make:
-                return None
-            owned = Ownership(os.geteuid(), os.getegid(), 0o700)
-            fsops.make_owned_dir(path, owned)
-            fd = fsops.open_dir(path, search_only=True)
+        path = self.all_copies.path_of(box.viewer.uid, words)
+        fd = self.all_copies.open(path, make=make)
+        if fd is None:
+            return None
         status = os.fstat(fd)
         node = Node(0, (status.st_dev, status.st_ino), (box.viewer.user.name, box.mailbox), True)
         node.place = Seat(box, Spot.MAILBOX)
@@ -81,7 +75,23 @@ class ControlFiles(ViewTree):
             return parent
         copies = self._copies(parent.place.box, make=True)
         assert copies is not None
+        self._pay(parent.place.box, 0, files=1)
         return copies
+
+    def _pay(self, box: Box, octets: int, *, files: int = 0) -> None:
+        """Before the viewer's copies grow.  Raises OSError(EDQUOT)."""
+        uid = box.viewer.uid
+        self.all_copies.pay(uid, octets, files=files, nameless=lambda: self._nameless(uid))
+
+    def _nameless(self, uid: int) -> int:
+        """Octets of copies that were removed and are still open."""
+        found = 0
+        for node in self.table:
+            seat = node.place
+            if node.handles and _is_copy(seat) and seat.box.viewer.uid == uid:
+                status = os.fstat(next(iter(node.handles)))
+                found += 0 if status.st_nlink else status.st_blocks * 512
+        return found
 
     def find(self, parent: Node, name: str, caller: Caller) -> tuple[Node, os.stat_result | None]:
         if self._is_own_copy(parent, name):
@@ -129,8 +139,10 @@ class ControlFiles(ViewTree):
         copies = self._place_for_copy(parent, name)
         source = self.gate.open_file(node, os.O_RDONLY)
         try:
-            if os.fstat(source).st_size > MAX_COPIED:
+            size = os.fstat(source).st_size
+            if size > MAX_COPIED:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            self._pay(seat.box, size)
             owned = Ownership(seat.box.viewer.uid, seat.box.viewer.user.gid, PRIVATE_MODE)
             dir_fd = self.gate.directory(copies)
             fd = fsops.create_owned(name, owned, dir_fd=dir_fd)
@@ -155,6 +167,20 @@ class ControlFiles(ViewTree):
             self._own_copy_of(node)
         return super().open_file(node, flags & (KEPT_FLAGS | os.O_TRUNC), caller)
 
+    def write(
+        self, handle: Handle, offset: int, octets: bytes | memoryview, *, drop_set_id: bool
+    ) -> int:
+        seat = handle.node.place
+        if _is_copy(seat):
+            self._pay(seat.box, len(octets))
+        return super().write(handle, offset, octets, drop_set_id=drop_set_id)
+
+    async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
+        seat = handle.node.place
+        if _is_copy(seat):
+            self._pay(seat.box, length)
+        await super().allocate(handle, mode, offset, length)
+
     def _refuse_keywords(self, node: Node) -> None:
         """Others replace dovecot-keywords as a whole, which can be looked at; see rename()."""
         _, name = next(reversed(node.names), (None, ""))
@@ -170,7 +196,9 @@ class ControlFiles(ViewTree):
 
     def create_file(self, parent: Node, name: str, flags: int, caller: Caller) -> Handle:
         self._refuse_new_keywords(parent, name)
-        return super().create_file(self._place_for_copy(parent, name), name, flags, caller)
+        handle = super().create_file(self._place_for_copy(parent, name), name, flags, caller)
+        self.seat(handle.node)  # write() asks what it is
+        return handle
 
     def make_node(self, parent: Node, name: str, kind: int, device: int, caller: Caller) -> Node:
         self._refuse_new_keywords(parent, name)
@@ -261,6 +289,11 @@ class ControlFiles(ViewTree):
             os.close(fd)
         await self.act(box, lambda account, name: _install_keywords(account, name, octets))
         self.dispose(node)
+
+
+def _is_copy(seat: Seat | None) -> bool:
+    """Whether what is written there goes to a copy of the viewer's own."""
+    return seat is not None and seat.spot is Spot.CONTROL and not seat.box.is_own
 
 
 def demand_same_letters(before: Keywords, after: Keywords, octets: bytes) -> None:
