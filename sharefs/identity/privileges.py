@@ -108,6 +108,7 @@ class Capability(enum.IntEnum):
     SYS_ADMIN = 21
     SYS_RESOURCE = 24
     MKNOD = 27
+    LEASE = 28
 
 
 def keep_capabilities(wanted: Iterable[Capability]) -> None:

@@ -7,6 +7,7 @@ import time
 from sharefs.mount.base import DONE, Base, Body, name_in
 from sharefs.mount.caller import Caller
 from sharefs.mount.changes import Change
+from sharefs.mount.entries import nothing_out
 from sharefs.mount.protocol import (
     ACCESS_IN,
     BATCH_FORGET_IN,
@@ -25,8 +26,15 @@ class AttributeOperations(Base):
     """lookup forget getattr setattr readlink statfs access"""
 
     def lookup(self, ino: int, caller: Caller, body: Body) -> bytes:
-        node, status = self.tree.find(self.node(ino), name_in(body), caller)
-        return self.known(node, self.tree.entry(node, caller, status)).entry_out()
+        parent, name = self.node(ino), name_in(body)
+        try:
+            node, status = self.tree.find(parent, name, caller)
+        except FileNotFoundError:
+            seconds = self.tree.missing(parent, name, caller)
+            if not seconds:
+                raise
+            return nothing_out(seconds)
+        return self.known(node, self.tree.found(parent, name, node, status, caller)).entry_out()
 
     def forget(self, ino: int, caller: Caller, body: Body) -> None:
         self._forget(ino, FORGET_IN.unpack_from(body)[0])
@@ -45,7 +53,7 @@ class AttributeOperations(Base):
     def getattr(self, ino: int, caller: Caller, body: Body) -> bytes:
         node = self.node(ino)
         self.tree.may_look(node, caller)
-        return self.tree.entry(node, caller).attr_out()
+        return self.tree.asked(node, caller).attr_out()
 
     def setattr(self, ino: int, caller: Caller, body: Body) -> bytes:
         node, change = self.node(ino), _change_in(body)

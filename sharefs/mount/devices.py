@@ -16,13 +16,17 @@ class Devices:
 
     def __init__(self, mountinfo: Path = Path("/proc/self/mountinfo")) -> None:
         self._mountinfo = mountinfo
-        self._known: dict[int, bool] = {}
+        self._known: dict[int, str] = {}
 
     def is_local(self, device: int) -> bool:
         """Whether it is certain.  What is in no line, a subvolume say, is not."""
+        return self.kind(device) in LOCAL
+
+    def kind(self, device: int) -> str:
+        """As type_of()."""
         found = self._known.get(device)
         if found is None:
-            found = self._known[device] = type_of(device, self._mountinfo) in LOCAL
+            found = self._known[device] = type_of(device, self._mountinfo)
         return found
 
 

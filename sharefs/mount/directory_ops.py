@@ -60,7 +60,7 @@ class DirectoryOperations(Base):
             else:
                 try:
                     node, status = tree.find(directory, name, caller)
-                    entry = tree.entry(node, caller, status)
+                    entry = tree.found(directory, name, node, status, caller, listed=True)
                 except FileNotFoundError:
                     continue  # removed since
                 except (NotYet, OSError):

@@ -10,6 +10,7 @@ from sharefs.mount.protocol import ATTR_OUT, ENTRY_OUT
 
 TIMEOUT: Final = 1.0  # seconds that the kernel may rely on what it was told; see docs/mount.md
 _SECOND: Final = 1_000_000_000  # nanoseconds
+_ATTRIBUTES: Final = 16  # numbers in fuse_attr
 
 
 class Entry:
@@ -61,7 +62,7 @@ class Entry:
 
 @functools.cache
 def _parts(timeout: float) -> tuple[int, int]:
-    """Seconds and nanoseconds.  There are two timeouts altogether."""
+    """Seconds and nanoseconds.  There are few timeouts altogether."""
     whole = int(timeout)
     return whole, int((timeout - whole) * _SECOND)
 
@@ -74,3 +75,10 @@ def entry_of(node: Node, status: os.stat_result, timeout: float = TIMEOUT) -> En
 def virtual_directory(node: Node, uid: int, mode: int, timeout: float) -> Entry:
     """A directory that exists in the mount alone."""
     return Entry(node.ino, None, stat.S_IFDIR | mode, timeout, uid)
+
+
+@functools.cache
+def nothing_out(timeout: float) -> bytes:
+    """fuse_entry_out: there is no such name, and will not be for so many seconds."""
+    name, name_part = _parts(timeout)
+    return ENTRY_OUT.pack(0, 0, name, 0, name_part, 0, *(0,) * _ATTRIBUTES)

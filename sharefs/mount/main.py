@@ -22,6 +22,7 @@ from sharefs.mount.mirror import Acting
 from sharefs.mount.operations import Operations
 from sharefs.mount.session import Session
 from sharefs.mount.unmounter import Unmounter
+from sharefs.mount.watching import Watcher
 
 log: Final = logging.getLogger(__name__)
 
@@ -35,10 +36,11 @@ SWITCH: Final = 0.001  # seconds; a thread with long work in Python keeps reques
 
 
 # Opening what belongs to anybody, giving it owner, group, mode and times; and, for what is changed
-# in a user's name (call_as), becoming that user to the file system.
+# in a user's name (call_as), becoming that user to the file system.  Leases tell whether anybody
+# writes to a file (`lasting`).
 NEEDED: Final = (
     Capability.CHOWN, Capability.DAC_OVERRIDE, Capability.DAC_READ_SEARCH, Capability.FOWNER,
-    Capability.FSETID, Capability.SETGID, Capability.SETUID,
+    Capability.FSETID, Capability.LEASE, Capability.SETGID, Capability.SETUID,
 )  # fmt: skip
 
 
@@ -72,9 +74,11 @@ def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], Non
     root = os.geteuid() == 0
     unmounter = Unmounter(mounting.mountpoint) if root else None
     session: Session | None = None
+    watcher: Watcher | None = None
     try:
         fd = _mount(mounting)
         try:
+            watcher = Watcher.open(operations.tree)
             if unmounter is not None:
                 unmounter.mounted()
                 keep_capabilities(NEEDED)
@@ -83,11 +87,15 @@ def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], Non
                 fd, operations, operations.handlers(),
                 lambda: read_ahead.widen(mounting.mountpoint),
             )  # fmt: skip
+            if watcher is not None:
+                watcher.start(session)
             _answer(session, on_ready)
         finally:
             if unmounter is not None:
                 unmounter.end()
                 unmounter = None
+            if watcher is not None:
+                watcher.stop()
             if session is not None:
                 session.stop()
             pyfuse3.close(unmount=not root)

@@ -30,11 +30,13 @@ class Node:
     scope: which part of the view it belongs to; an ino means something within one scope only.
     opener: opens a directory that is reached by other ways than through its names: a mailbox.
     place: what the view knows of it.
+    watch, due: what `lasting` knows of it: its mark, and when asking again is a sign of interest
+    (on time.monotonic()'s clock; 0: not asked yet).
     """
 
     __slots__ = (
-        "fd", "handles", "identity", "ino", "is_dir", "kind", "lookups", "names", "opener", "place",
-        "scope", "stamp",
+        "due", "fd", "handles", "identity", "ino", "is_dir", "kind", "lookups", "names", "opener",
+        "place", "scope", "stamp", "watch",
     )  # fmt: skip
 
     def __init__(self, ino: int, identity: Identity, scope: Hashable, is_dir: bool) -> None:
@@ -50,6 +52,8 @@ class Node:
         self.stamp: tuple[int, ...] = ()  # what the kernel's cached pages were read from
         self.opener: Callable[[], int] | None = None
         self.place: Any = None
+        self.watch: Any = None
+        self.due = 0.0
 
     def is_same(self, status: os.stat_result) -> bool:
         """Whether stat(2) tells of this very file.  Inode numbers are used again, and the kernel
@@ -74,7 +78,12 @@ Found = tuple[Node, os.stat_result | None]  # and what stat(2) said, if asked
 
 
 class NodeTable:
-    """Nodes by number and by what they stand for."""
+    """Nodes by number and by what they stand for.
+
+    let_go: told of a node with a watch that the kernel forgets, or that becomes another file's.
+    """
+
+    let_go: Callable[[Node], object] = staticmethod(lambda node: None)
 
     def __init__(self, root: Node) -> None:
         self._by_ino: dict[int, Node] = {ROOT: root}
@@ -146,12 +155,16 @@ class NodeTable:
         if node.lookups > 0:
             return None
         node.lookups = 0
+        if node.watch is not None:
+            self.let_go(node)
         del self._by_ino[ino]
         self._drop_identity(node)
         return node
 
     def retarget(self, node: Node, status: os.stat_result) -> None:
         """The kernel's number now stands for another file below: a moved message was copied."""
+        if node.watch is not None:
+            self.let_go(node)
         self._drop_identity(node)
         node.identity = (status.st_dev, status.st_ino)
         self._by_identity[node.scope, node.identity] = node

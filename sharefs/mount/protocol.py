@@ -104,7 +104,12 @@ WRITE_KILL_SUIDGID: Final = 1 << 2
 OPEN_KILL_SUIDGID: Final = 1 << 0
 FSYNC_FDATASYNC: Final = 1 << 0
 LK_FLOCK: Final = 1 << 0
-NOTIFY_STORE: Final = 4  # out_header.error of a message that nobody asked for
+# out_header.error of messages that nobody asked for
+NOTIFY_INVAL_INODE: Final = 2
+NOTIFY_INVAL_ENTRY: Final = 3
+NOTIFY_STORE: Final = 4
+NOTIFY_INC_EPOCH: Final = 8  # since 7.44
+EXPIRE_ONLY: Final = 1 << 0  # of INVAL_ENTRY; before Linux 6.2 the name is forgotten altogether
 
 IN_HEADER: Final = struct.Struct("=IIQQ")  # len opcode unique nodeid
 CALLER: Final = struct.Struct("=III")  # uid gid pid, behind it
@@ -124,6 +129,8 @@ WRITE_OUT: Final = struct.Struct("=I4x")
 GETXATTR_OUT: Final = struct.Struct("=I4x")
 LSEEK_OUT: Final = struct.Struct("=Q")
 STORE_OUT: Final = struct.Struct("=QQII")  # nodeid offset size padding
+INVAL_INODE_OUT: Final = struct.Struct("=Qqq")  # nodeid offset length
+INVAL_ENTRY_OUT: Final = struct.Struct("=QII")  # parent namelen flags; and the name, and a zero
 INIT_OUT: Final = struct.Struct("=IIIIHHIIHHII24x")
 
 INIT_IN: Final = struct.Struct("=IIII")  # major minor max_readahead flags

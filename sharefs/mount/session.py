@@ -82,7 +82,7 @@ class Session:
         self._operations = operations
         self._handlers = handlers
         self._on_start = on_start
-        self._turn = threading.Lock()
+        self.turn = self._turn = threading.Lock()  # of whoever looks at nodes
         self._stopping = False
         self._patience = Patience()
         self._callers: dict[bytes, Caller] = {}
@@ -259,6 +259,11 @@ class Session:
             os.write(self._fd, OUT_HEADER.pack(16, -code, unique))
         except OSError:
             return  # nobody there any more, or nobody can be helped
+
+    def notify(self, code: int, *octets: bytes) -> None:
+        """See telling.Notify."""
+        size = OUT_HEADER.size + sum(map(len, octets))
+        os.writev(self._fd, (OUT_HEADER.pack(size, code, 0), *octets))
 
     def store(self, ino: int, octets: bytes) -> None:
         """See base.Kernel.  What the kernel does not take it asks for."""

@@ -81,6 +81,21 @@ class Tree:
         """What the kernel is told of a node."""
         return entry_of(node, status or self.gate.status(node), self.timeout)
 
+    def found(
+        self, parent: Node, name: str, node: Node, status: os.stat_result | None, caller: Caller,
+        *, listed: bool = False,
+    ) -> Entry:  # fmt: skip
+        """entry(), of what find() found.  listed: among others."""
+        return self.entry(node, caller, status)
+
+    def asked(self, node: Node, caller: Caller) -> Entry:
+        """entry(), of what the kernel knows already."""
+        return self.entry(node, caller)
+
+    def missing(self, parent: Node, name: str, caller: Caller) -> float:
+        """For how many seconds the kernel may remember that find() found nothing."""
+        return 0.0
+
     def names(self, handle: Handle) -> list[str]:
         """The names in an open directory, without dots.  The order is that of the file system."""
         return self.listed(handle.fd)
