@@ -122,12 +122,6 @@ class Page:
         finally:
             self.call("Page.removeScriptToEvaluateOnNewDocument", identifier=added["identifier"])
 
-    def busy(self) -> float:
-        """Seconds that the page's main thread has worked so far."""
-        self.call("Performance.enable")
-        metrics = self.call("Performance.getMetrics")["metrics"]
-        return float(next(m["value"] for m in metrics if m["name"] == "TaskDuration"))
-
     def open(self, path: Path, *, ready: str = "document.readyState === 'complete'") -> None:
         """Open a file and wait until the expression is true."""
         self.complaints.clear()
