@@ -34,6 +34,8 @@ LARGE: Final = 256 << 20  # octets
 CHUNK: Final = os.urandom(1 << 20)
 SCANNED: Final = 10_000  # files in the listed directory
 PATIENCE: Final = 300.0  # seconds for mutt
+PAUSE: Final = 2.0  # seconds between two looks at the same tree
+ROUNDS: Final = 4  # how often somebody has looked before
 DOCS: Final = Path(__file__).parent.parent / "docs" / "mount.md"
 BEGIN: Final = "<!-- made by: scripts/bench mount --write -->\n"
 END: Final = "<!-- end -->\n"
@@ -152,6 +154,33 @@ def small(count: int) -> list[Row]:
     ]
 
 
+def returning(count: int) -> list[Row]:
+    """Work that comes back to the same names after more than a second."""
+
+    def walk(box: Mailbox) -> float:
+        """As git status: every file that is known is asked for by its path."""
+        paths = [os.fspath(box.seen / name) for name in fill(box.below, count)]
+        return _again(lambda: [os.lstat(path) for path in paths])
+
+    def miss(box: Mailbox) -> float:
+        """As procmail and mutt, which look for files that are not there."""
+        paths = [os.fspath(box.seen / f"missing{number}") for number in range(count)]
+        return _again(lambda: [os.path.exists(path) for path in paths])
+
+    return [
+        Row("lstat by path, every 2 s", walk, count, repeat=3),
+        Row("missing names, every 2 s", miss, count, repeat=3),
+    ]
+
+
+def _again(look: Callable[[], object]) -> float:
+    """The last of several looks."""
+    for _ in range(ROUNDS):
+        timed(look)
+        time.sleep(PAUSE)
+    return timed(look)
+
+
 def _inside(box: Mailbox, run: Callable[[], float]) -> float:
     os.chdir(box.seen)
     try:
@@ -249,7 +278,7 @@ def run(only: str, files: int, messages: int, progress: Progress) -> list[Result
             make_maildir(maildir, messages, uid=UID, gid=UID)
             return maildir
 
-        rows = [*small(files), *large(), *jobs(made, messages)]
+        rows = [*small(files), *returning(files), *large(), *jobs(made, messages)]
         rows = [row for row in rows if only in row.name]
         if any("messages" in row.name for row in rows):
             made()
