@@ -3,8 +3,13 @@
 Unmounting takes CAP_SYS_ADMIN, which a daemon that reads what users wrote should not have.  So a
 child keeps just that, does nothing but wait for the daemon's end of a pipe to close, unmounts, and
 ends.  A daemon that was killed leaves no dead mount behind either.
+
+The pipe stays open while any thread of the daemon lives, and a killed one may live on in the
+kernel: it tells of a name (`telling`) in a directory that is locked by a request which nobody
+answers any more.  So the death of the first thread is heard of too, and requests are given up.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -15,19 +20,25 @@ from sharefs.identity.privileges import Capability, keep_capabilities
 
 _MNT_DETACH: Final = 2  # sys/mount.h: out of the tree at once, whoever has files open
 _UMOUNT_NOFOLLOW: Final = 8
+_MNT_FORCE: Final = 1  # requests that wait for an answer get ECONNABORTED
+_PR_SET_PDEATHSIG: Final = 1  # sys/prctl.h
 _MOUNTED: Final = b"m"
 
 
 class Unmounter:
-    """Start it before the mount and before any thread; tell it when there is something to do."""
+    """Start it before the mount and before any thread; tell it when there is something to do.
+
+    In the thread that lives as long as the daemon does.
+    """
 
     def __init__(self, mountpoint: Path) -> None:
         reader, self._writer = os.pipe()
+        daemon = os.getpid()
         self._pid = os.fork()
         if not self._pid:
             status = os.EX_SOFTWARE
             try:
-                status = _wait_and_unmount(mountpoint, reader)
+                status = _wait_and_unmount(mountpoint, reader, daemon)
             finally:
                 os._exit(status)
         os.close(reader)
@@ -42,18 +53,36 @@ class Unmounter:
         os.waitpid(self._pid, 0)
 
 
-def _wait_and_unmount(mountpoint: Path, reader: int) -> int:
+class _Died(Exception):
+    """The daemon did."""
+
+
+def _died(number: int, frame: object) -> None:
+    raise _Died
+
+
+def _wait_and_unmount(mountpoint: Path, reader: int, daemon: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the daemon's to obey; we follow its end
     os.dup2(reader, 0)
     os.closerange(3, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") > 0 else 1 << 16)
     os.chdir("/")
     keep_capabilities([Capability.SYS_ADMIN])
-    told = b""
-    while part := os.read(0, 16):
-        told += part
+    libc = ctypes.CDLL(None, use_errno=True)
+    told, how = b"", _MNT_DETACH | _UMOUNT_NOFOLLOW
+    try:
+        signal.signal(signal.SIGUSR1, _died)
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+        if os.getppid() != daemon:
+            raise _Died
+        while part := os.read(0, 16):
+            told += part
+    except _Died:
+        how |= _MNT_FORCE
+        os.set_blocking(0, False)
+        with contextlib.suppress(BlockingIOError):
+            told += os.read(0, 16)
     if not told:
         return 0
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = libc.umount2(os.fsencode(mountpoint), _MNT_DETACH | _UMOUNT_NOFOLLOW)
+    result = libc.umount2(os.fsencode(mountpoint), how)
     return 0 if result == 0 else os.EX_OSERR

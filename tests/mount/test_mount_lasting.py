@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,7 @@ from tests.account.world import UIDS, world_in_tmp
 from tests.mount.test_mount_view import outcome
 from tests.mount.test_mount_visibility import BELOW, NAME, Case, content, names, seen_in_time
 from tests.support.become import Identity, start_as
-from tests.support.mount import Mount, mounted
+from tests.support.mount import Mount, is_mounted, mounted
 
 pytestmark = [pytest.mark.superuser, pytest.mark.fuse]
 
@@ -387,43 +388,84 @@ def test_what_the_kernel_forgets_is_let_go(mirror: tuple[Path, Mount]) -> None:
     assert mount.descriptors() <= descriptors
 
 
-def list_into(directory: Path, memory: Path) -> None:
-    """getdents64(2) into a mapping of a file."""
+def list_into(directory: Path, memory: Path, keeper: int) -> None:
+    """getdents64(2) into a mapping of a file.  keeper: the process that does not give it."""
     libc = ctypes.CDLL(None, use_errno=True)
     with memory.open("r+b") as file, mmap.mmap(file.fileno(), 1 << 16) as mapping:
         buffer = (ctypes.c_char * (1 << 16)).from_buffer(mapping)
         fd = os.open(directory, os.O_RDONLY)
+        os.kill(keeper, signal.SIGSTOP)
         libc.syscall(217, fd, buffer, 1 << 16)  # x86_64
         os.close(fd)
         del buffer
 
 
+@contextlib.contextmanager
+def held(directory: Path, work: Path) -> Iterator[None]:
+    """Somebody lists it into memory that does not come: the kernel keeps the directory locked."""
+    if os.uname().machine != "x86_64":
+        pytest.skip("the number of getdents64(2) is x86_64's")
+    slow = work / "slow"
+    slow.mkdir()
+    (slow / "memory").write_bytes(bytes(1 << 16))
+    with mounted(work, ["--mirror", slow]) as never:
+        keeper = never.process.pid
+        try:
+            job = partial(list_into, directory, never.top / "memory", keeper)
+            with start_as(0, 0, (), job) as child:
+                deadline = time.monotonic() + 10
+                while "iterate_dir" not in Path(f"/proc/{child.pid}/stack").read_text():
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                yield
+                os.kill(keeper, signal.SIGCONT)
+                child.result()
+        finally:
+            os.kill(keeper, signal.SIGCONT)
+
+
 def test_who_holds_a_directory_holds_up_nobody_else(
     mirror: tuple[Path, Mount], open_tmp: Path
 ) -> None:
-    """By listing it into memory that does not come: the kernel keeps the directory locked."""
-    if os.uname().machine != "x86_64":
-        pytest.skip("the number of getdents64(2) is x86_64's")
     source, mount = mirror
-    slow = open_tmp / "slow"
-    slow.mkdir()
-    (slow / "memory").write_bytes(bytes(1 << 16))
     for name in ("held", "free"):
         (source / name).mkdir()
         furnish(source / name)
     settle(mount, lambda: [missing(mount.top / name) for name in ("held", "free")])
-    with mounted(open_tmp, ["--mirror", slow]) as never:
-        never.process.send_signal(signal.SIGSTOP)
-        try:
-            with start_as(0, 0, (), lambda: list_into(mount.top / "held", never.top / "memory")):
-                time.sleep(0.3)
-                (source / "held" / "missing").touch()
-                for size in range(3):
-                    (source / "free" / "missing").write_bytes(b"x" * size)
-                    assert seen_in_time(lambda: missing(mount.top / "free"), size)
-                    (source / "free" / "missing").unlink()
-                    assert seen_in_time(lambda: missing(mount.top / "free"), "ENOENT")
-                never.process.send_signal(signal.SIGCONT)
-        finally:
-            never.process.send_signal(signal.SIGCONT)
+    with held(mount.top / "held", open_tmp):
+        (source / "held" / "missing").touch()
+        for size in range(3):
+            (source / "free" / "missing").write_bytes(b"x" * size)
+            assert seen_in_time(lambda: missing(mount.top / "free"), size)
+            (source / "free" / "missing").unlink()
+            assert seen_in_time(lambda: missing(mount.top / "free"), "ENOENT")
+        # Told by a thread that waits for the directory.
+        assert any("fuse_reverse_inval_entry" in stack for stack in stacks(mount))
     assert seen_in_time(lambda: missing(mount.top / "held"), 0)
+
+
+def stacks(mount: Mount) -> list[str]:
+    """Where each thread of the daemon is in the kernel."""
+    tasks = Path(f"/proc/{mount.process.pid}/task").iterdir()
+    return [(task / "stack").read_text() for task in tasks]
+
+
+def test_killed_while_it_waits_for_a_directory(open_tmp: Path) -> None:
+    """A thread in the kernel outlives the daemon, and keeps all that it has open."""
+    source = open_tmp / "source"
+    source.mkdir()
+    (source / "held").mkdir()
+    (open_tmp / "first").mkdir()
+    with mounted(open_tmp / "first", ["--mirror", source]) as mount:
+        settle(mount, lambda: missing(mount.top / "held"))
+        with held(mount.top / "held", open_tmp):
+            (source / "held" / "missing").touch()
+            deadline = time.monotonic() + 10
+            while not any("fuse_reverse_inval_entry" in stack for stack in stacks(mount)):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            mount.died = True
+            mount.process.kill()
+            while is_mounted(mount.top):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
