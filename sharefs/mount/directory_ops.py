@@ -1,5 +1,6 @@
 """Handlers: directories."""
 
+import errno
 import os
 
 from sharefs.mount.base import DONE, Base, Body, Octets, name_in
@@ -9,6 +10,9 @@ from sharefs.mount.protocol import DIRENTPLUS, FH_IN, FSYNC_IN, MKDIR_IN, OPEN_O
 from sharefs.mount.questions import NotYet
 
 _NO_ENTRY = (0,) * 22  # of fuse_entry_out: a name without a node, for "." and ".."
+_UNKNOWN_INO = 0xFFFFFFFF  # as libfuse says it
+# What is wrong with the directory or with us, not with one name in it.
+_OF_THE_WHOLE = frozenset({errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class DirectoryOperations(Base):
@@ -63,15 +67,22 @@ class DirectoryOperations(Base):
                     entry = tree.found(directory, name, node, status, caller, listed=True)
                 except FileNotFoundError:
                     continue  # removed since
-                except (NotYet, OSError):
-                    if not used:
+                except (NotYet, OSError) as error:
+                    if isinstance(error, OSError) and error.errno not in _OF_THE_WHOLE:
+                        # The name alone: whoever asks for more is told what is wrong with it.
+                        DIRENTPLUS.pack_into(
+                            page, used, *_NO_ENTRY, _UNKNOWN_INO, position + 1, len(octets), 0
+                        )
+                    elif used:
+                        break  # with what the kernel is told of so far; it asks on from here
+                    else:
                         raise
-                    break  # with what the kernel is told of so far; it asks on from here
-                DIRENTPLUS.pack_into(
-                    page, used, *entry.entry_fields(), node.ino, position + 1, len(octets),
-                    entry.st_mode >> 12 & 15,
-                )  # fmt: skip
-                self.table.known(node)
+                else:
+                    DIRENTPLUS.pack_into(
+                        page, used, *entry.entry_fields(), node.ino, position + 1, len(octets),
+                        entry.st_mode >> 12 & 15,
+                    )  # fmt: skip
+                    self.table.known(node)
             page[used + DIRENTPLUS.size : used + length] = octets
             used = end
         return memoryview(page)[:used]

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 import pyfuse3
@@ -20,6 +20,7 @@ from sharefs.mount import read_ahead
 from sharefs.mount.handles import Handles
 from sharefs.mount.mirror import Acting
 from sharefs.mount.operations import Operations
+from sharefs.mount.sentinel import Sentinel, open_connections
 from sharefs.mount.session import Session
 from sharefs.mount.unmounter import Unmounter
 from sharefs.mount.watching import Watcher
@@ -46,13 +47,17 @@ NEEDED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Mounting:
-    """Where and how.  options: for the kernel, besides our own.  source: shown by mount(8)."""
+    """Where and how.  options: for the kernel, besides our own.  source: shown by mount(8).
+
+    mirrored: None for the view.
+    """
 
     mountpoint: Path
     source: str
     options: frozenset[str] = frozenset()
     default_permissions: bool = True
     allow_other: bool = True
+    mirrored: Path | None = None
 
 
 def raise_limits() -> int:
@@ -75,13 +80,17 @@ def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], Non
     unmounter = Unmounter(mounting.mountpoint) if root else None
     session: Session | None = None
     watcher: Watcher | None = None
+    sentinel: Sentinel | None = None
     try:
         fd = _mount(mounting)
         try:
             watcher = Watcher.open(operations.tree)
             if unmounter is not None:
                 unmounter.mounted()
+                sentinel = _sentinel(mounting)
                 keep_capabilities(NEEDED)
+            if sentinel is not None:
+                sentinel.start()
             operations.start()
             session = Session(
                 fd, operations, operations.handlers(),
@@ -98,11 +107,23 @@ def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], Non
                 watcher.stop()
             if session is not None:
                 session.stop()
+            if sentinel is not None:
+                sentinel.close()
             pyfuse3.close(unmount=not root)
     finally:
         if unmounter is not None:
             unmounter.end()
         operations.close()
+
+
+def _sentinel(mounting: Mounting) -> Sentinel | None:
+    try:
+        connections = open_connections()
+    except OSError as error:
+        log.info("users' own file systems may keep everybody waiting: fusectl: %s", error)
+        return None
+    spared = mounting.mirrored
+    return Sentinel(connections, PurePosixPath(spared.resolve()) if spared is not None else None)
 
 
 def _mount(mounting: Mounting) -> int:

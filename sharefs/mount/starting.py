@@ -60,6 +60,7 @@ def run(request: Request, config: Config | None, *, ready_fd: int = -1) -> None:
         source=str(request.source) if request.source is not None else "sharefs",
         options=kernel_options(request.options),
         default_permissions=request.source is not None,
+        mirrored=request.source,
         allow_other=os.geteuid() == 0 or points.user_allow_other(),
     )
     operations = _operations(request, config, descriptors)
