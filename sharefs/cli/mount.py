@@ -4,15 +4,18 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
 from sharefs.config import load
 from sharefs.errors import Code, SharingError
 
+_UNTOUCHED: Final = Path  # not click.Path, which looks there: what is mounted may not answer
+
 
 @click.command()
-@click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
+@click.argument("mountpoint", type=_UNTOUCHED, required=False)
 @click.option("-c", "--config", "config_path", metavar="FILE", help="Configuration file.")
 @click.option("--mirror", "source", metavar="SOURCE", type=click.Path(path_type=Path),
               help="Show this directory as it is, under the creation rules only.")  # fmt: skip
@@ -75,7 +78,7 @@ def mount(
 
 @click.command(name="mount.sharefs", add_help_option=False)
 @click.argument("source")
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("mountpoint", type=_UNTOUCHED)
 @click.option("-o", "options", multiple=True)
 @click.option("-s", "-f", "-n", "-v", "_ignored", is_flag=True)  # mount(8) may pass them
 @click.option("-t", "_kind")

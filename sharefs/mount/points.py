@@ -5,7 +5,9 @@ import errno
 import os
 import shutil
 import subprocess
+import threading
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +16,15 @@ from sharefs.errors import Code, SharingError
 TYPE: Final = "fuse.sharefs"
 DEVICE: Final = Path("/dev/fuse")
 FUSE_CONF: Final = Path("/etc/fuse.conf")
+PATIENCE: Final = 2.0  # seconds
+
+
+class State(Enum):
+    """How a mount is; the value is what the user is told."""
+
+    SERVING = "serving"
+    DEAD = "dead: no process answers; umount it or mount anew"
+    SILENT = "silent: its process does not answer now; end it if that lasts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +35,9 @@ class Mounted:
     mountpoint: Path
     options: str
 
-    @property
-    def alive(self) -> bool:
-        return not is_stale(self.mountpoint)
-
     def text(self) -> str:
         kind = "view" if self.source == "sharefs" else f"mirror of {self.source}"
-        state = "serving" if self.alive else "dead: no process answers; umount it or mount anew"
-        return f"{self.mountpoint}\t{kind}\t{state}\t{self.options}"
+        return f"{self.mountpoint}\t{kind}\t{state_of(self.mountpoint).value}\t{self.options}"
 
 
 def mounts(table: Path = Path("/proc/self/mounts")) -> list[Mounted]:
@@ -51,13 +57,24 @@ def _unescape(text: str) -> str:
     return text
 
 
-def is_stale(mountpoint: Path) -> bool:
-    """Whether a FUSE file system is mounted there whose process is gone."""
-    try:
-        os.statvfs(mountpoint)  # never answered from the kernel's cache, as stat(2) may be
-    except OSError as error:
-        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
-    return False
+def state_of(mountpoint: Path, patience: float = PATIENCE) -> State:
+    """Whether the process of a FUSE file system answers.  patience: seconds to wait for that."""
+    found: list[State] = []
+
+    def ask() -> None:
+        try:
+            os.statvfs(mountpoint)  # never answered from the kernel's cache, as stat(2) may be
+        except OSError as error:
+            gone = error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+            found.append(State.DEAD if gone else State.SERVING)
+        else:
+            found.append(State.SERVING)
+
+    # Nothing but the end of this process brings a thread back that waits for an answer.
+    thread = threading.Thread(target=ask, name="status", daemon=True)
+    thread.start()
+    thread.join(patience)
+    return found[0] if found else State.SILENT
 
 
 def recover_stale(mountpoint: Path) -> None:
@@ -66,7 +83,8 @@ def recover_stale(mountpoint: Path) -> None:
     Raises SharingError if it cannot be unmounted, or if a living mount of ours is there.
     """
     ours = any(one.mountpoint == mountpoint for one in mounts())
-    if is_stale(mountpoint):
+    state = state_of(mountpoint)
+    if state is State.DEAD:
         if not ours:
             raise SharingError(
                 Code.UNAVAILABLE,
@@ -74,7 +92,11 @@ def recover_stale(mountpoint: Path) -> None:
             )
         unmount(mountpoint)
     elif ours:
-        raise SharingError(Code.ALREADY_EXISTS, f"{mountpoint} is mounted already")
+        raise SharingError(
+            Code.ALREADY_EXISTS, f"{mountpoint} is mounted already, and {state.value}"
+        )
+    elif state is State.SILENT:
+        raise SharingError(Code.UNAVAILABLE, f"what is mounted on {mountpoint} does not answer")
 
 
 def unmount(mountpoint: Path) -> None:

@@ -81,7 +81,8 @@ def test_signals_unmount(open_tmp: Path, source: Path, number: signal.Signals) -
         assert not is_mounted(mount.top)
         with pytest.raises(OSError, match="not connected"):
             os.fsync(held)
-        os.close(held)
+        with pytest.raises(OSError, match="not connected"):
+            os.close(held)  # which would end locks; it is closed nevertheless
 
 
 def test_umount_ends_the_daemon(mirror: Mount) -> None:
@@ -93,6 +94,20 @@ def test_a_killed_daemon_leaves_no_mount(mirror: Mount) -> None:
     mirror.died = True
     mirror.process.kill()
     wait_until_unmounted(mirror.top)
+
+
+def test_a_daemon_that_stands_still_is_told_of(mirror: Mount) -> None:
+    """And waits for nobody: --status and mount(8) must not stand still with it."""
+    mirror.process.send_signal(signal.SIGSTOP)
+    try:
+        listed = sharefs("mount", "--status", mirror.top)
+        assert "\tsilent: its process does not answer now" in listed.stdout
+        again = sharefs("mount", "--mirror", "/srv", mirror.top)
+        assert again.returncode != 0
+        assert "is mounted already, and silent" in again.stderr
+    finally:
+        mirror.process.send_signal(signal.SIGCONT)
+    assert "\tserving\t" in sharefs("mount", "--status", mirror.top).stdout
 
 
 def test_in_the_background_until_unmounted(open_tmp: Path, source: Path) -> None:
