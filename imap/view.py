@@ -10,6 +10,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from sharefs.store.interface import Changes, Mailbox
+
 
 @dataclass(frozen=True, slots=True)
 class Updates:
@@ -48,6 +50,7 @@ class View:
         self._held: set[int] = set()  # expunged, but the client has not been told
         self.generation = generation
         self.recent = set(recent)
+        self.missed = Changes()  # what happened while the session was put away; not told yet
 
     def __len__(self) -> int:
         return len(self._uids)
@@ -69,6 +72,20 @@ class View:
     @property
     def held(self) -> frozenset[int]:
         return frozenset(self._held)
+
+    def is_abreast(self, mailbox: Mailbox) -> bool:
+        """Whether there is nothing new for this view, of what the mailbox knows itself."""
+        return self.generation == mailbox.generation and not self.missed
+
+    def changes(self, mailbox: Mailbox) -> Changes:
+        """What happened in the mailbox and this view has not heard of yet."""
+        changes = mailbox.changes_since(self.generation)
+        if not self.missed:
+            return changes
+        gone = {*self.missed.expunged, *changes.expunged}
+        added = {*self.missed.added, *changes.added} - gone
+        flags = {*self.missed.flags, *changes.flags} - gone - added
+        return Changes(tuple(sorted(gone)), tuple(sorted(added)), tuple(sorted(flags)))
 
     def seq_of(self, uid: int) -> int:
         """Raises KeyError for a UID that this view has never shown."""
@@ -121,6 +138,7 @@ class View:
         may_expunge False holds removed messages in their places until a later call allows it.
         """
         self.generation = generation
+        self.missed = Changes()
         size_before, recent_before = len(self._uids), len(self.recent)
         self._held.update(uid for uid in expunged if self._knows(uid))
         gone: tuple[int, ...] = ()

@@ -134,8 +134,11 @@ def _end(clients: Sequence[Client]) -> None:
         client.close()
 
 
-def idle_memory(users: Sequence[str]) -> Callable[[Side], float]:
-    """Octets for each of these users' idle connections, above the server without any."""
+def idle_memory(users: Sequence[str], *, asleep: bool = False) -> Callable[[Side], float]:
+    """Octets for each of these users' idle connections, above the server without any.
+
+    asleep: after so long that the server has put them to sleep, if it does that.
+    """
 
     def measure(side: Side) -> float:
         for user in dict.fromkeys(users):
@@ -144,6 +147,8 @@ def idle_memory(users: Sequence[str]) -> Callable[[Side], float]:
         before = side.memory()
         clients = _idlers(side, users)
         side.wait_until_quiet()
+        if asleep:
+            side.wait_until_asleep()
         after = side.memory()
         _end(clients)
         return (after - before) / len(users)
@@ -198,8 +203,10 @@ def on_a_host(*, messages: int, mailboxes: int, idle: int) -> list[Row]:
             writes=True),
         Row(f"{BUSY} busy connections, a uid each, each command", busy(CROWD[:BUSY], messages), 5,
             writes=True),
-        Row(f"memory, each of {crowd} idle connections, a uid each", idle_memory(CROWD[:crowd]),
-            3, unit="octets", warm=False),
+        Row(f"memory, each of {crowd} just idle connections, a uid each",
+            idle_memory(CROWD[:crowd]), 3, unit="octets", warm=False),
+        Row(f"memory, each of {crowd} idle connections, a uid each, a minute later",
+            idle_memory(CROWD[:crowd], asleep=True), 2, unit="octets", warm=False),
         Row(f"memory, each of {alone} idle connections, one uid", idle_memory([USER] * alone), 3,
             unit="octets", warm=False),
         Row(f"{idle:,} connections log in and idle, one uid", arrival.seconds, 1, warm=False),

@@ -195,6 +195,10 @@ class Side(abc.ABC):
         """Have it know nothing of the user's mail but what is on disk.  No session is open."""
 
     @abc.abstractmethod
+    def wait_until_asleep(self) -> None:
+        """Until idle connections take no more than they ever will.  Raises TimeoutError."""
+
+    @abc.abstractmethod
     def drop_index(self, user: str) -> None:
         """Remove all that is kept of the user's mail besides the mail and its UIDs."""
 
@@ -220,6 +224,9 @@ class DovecotSide(Side):
 
     def forget(self, user: str) -> None:
         """Nothing to do: every login has a process of its own."""
+
+    def wait_until_asleep(self) -> None:
+        """Nothing to do: its processes stay as they are, unless it is told otherwise."""
 
     def _kept(self, user: str) -> list[Path]:
         return list(self.home(user).joinpath("Maildir").rglob("dovecot.index*"))
@@ -259,6 +266,21 @@ class SharefsSide(Side):
                     process.terminate()
                     workers.append(process)
         psutil.wait_procs(workers, 10)
+
+    def wait_until_asleep(self) -> None:
+        """Until nobody has a worker."""
+        deadline = time.monotonic() + 60
+        ours = set(UIDS.values())
+        while True:
+            awake = 0
+            for process in self.processes():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    awake += bool(ours.intersection(process.uids()))
+            if not awake:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{awake} workers are still there")
+            time.sleep(0.5)
 
     def _index(self, user: str) -> Path:
         return self.home(user) / ".cache" / "sharefs" / "index"

@@ -10,9 +10,15 @@ from imap.wire import Command, Cursor
 
 async def idle(session: Session, command: Command) -> Reply:
     Cursor(command).end()
-    session.out += b"+ idling\r\n"
-    async with session.host.idling(session.selected.handle if session.selected else None) as waiter:
-        line = await _news_until_line(session, waiter)
+    if session.idle_tag != command.tag:  # else it was begun before the session was put away
+        session.idle_tag = command.tag
+        session.out += b"+ idling\r\n"
+    handle = session.selected.handle if session.selected else None
+    try:
+        async with session.host.idling(handle) as waiter:
+            line = await _news_until_line(session, waiter)
+    finally:
+        session.idle_tag = ""
     if line is not None and line.upper() != b"DONE":
         return bad("Expected DONE.")
     return ok("Idle completed.")

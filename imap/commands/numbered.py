@@ -46,7 +46,7 @@ def look(handle: Handle, view: View, claim: bool) -> News:
         while modseqs is not None:
             highest = modseqs.note()
             generation = mailbox.generation
-            numbers = modseqs.of(_known(view, mailbox.changes_since(view.generation).flags))
+            numbers = modseqs.of(_known(view, view.changes(mailbox).flags))
             if generation == mailbox.generation:
                 break
     except SharingError as error:
@@ -55,7 +55,7 @@ def look(handle: Handle, view: View, claim: bool) -> News:
         # News without a number: the client keeps the one it has and is told again next time.
         log.warning("News without modification sequences: %s", error)
         highest, numbers = 0, {}
-    changes = mailbox.changes_since(view.generation)
+    changes = view.changes(mailbox)
     recent: frozenset[int] = frozenset()
     if changes.added and mailbox.has_recent():
         recent = mailbox.recent(claim=claim)

@@ -79,6 +79,7 @@ class Session:
     client_id: dict[bytes, bytes | None] = field(default_factory=dict)
     appending: "Appending | None" = None
     bad_commands: int = 0
+    idle_tag: str = ""  # of the IDLE that is going on
     out: bytearray = field(default_factory=bytearray)
 
     # -- output ------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ class Session:
             await self.lose_mailbox(error)
             return
         mailbox, view = selected.handle.mailbox, selected.view
-        if mailbox.generation == view.generation and not (may_expunge and view.held):
+        if view.is_abreast(mailbox) and not (may_expunge and view.held):
             return
         if not self._may_hear():
             return
@@ -179,11 +180,11 @@ class Session:
             await self._hear_numbered(selected, may_expunge=may_expunge, silent=silent, told=told)
             return
         recent: Iterable[int] = ()
-        if mailbox.changes_since(view.generation).added:
+        if view.changes(mailbox).added:
             recent = await selected.handle.run(self._recent, selected)
         # Asked again after waiting: another session may have changed the mailbox meanwhile, and
         # the generation that the view hears of must be that of the changes.
-        changes = mailbox.changes_since(view.generation)
+        changes = view.changes(mailbox)
         updates = view.hear(
             mailbox.generation,
             added=changes.added,

@@ -144,7 +144,7 @@ async def _carry_out(
             allowed = [uid for uid in batch if numbers.get(uid, since + 1) <= since]
         before = {uid: flags_of(uid) for uid in allowed}
         # What others did since the client was last told goes to it with its own changes.
-        unheard = frozenset(mailbox.changes_since(view.generation).flags)
+        unheard = frozenset(view.changes(mailbox).flags)
         changed = frozenset(mailbox.store_flags(allowed, change, unless_changed=since is not None))
         quiet = set[int]()
         for uid in allowed:

@@ -11,6 +11,7 @@ for trio (login, auth, worker).
 import array
 import json
 import os
+import select
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -117,14 +118,16 @@ class Channel:
         """
         self._sock.sendmsg([_pack(body)], _rights(fds), socket.MSG_NOSIGNAL)
 
-    def receive(self) -> Message | None:
+    def receive(self, *, descriptors: bool = True) -> Message | None:
         """The next message, or None when the other end has closed.
 
-        Raises BlockingIOError when nothing has come yet, ChannelError for a packet not of ours.
+        descriptors False: the kernel drops those that come, and a message that had some is not
+        taken.  Raises BlockingIOError when nothing has come yet, ChannelError for a packet not of
+        ours.
         """
         try:
             octets, ancillary, flags, _ = self._sock.recvmsg(
-                MAX_MESSAGE, _FD_SPACE, socket.MSG_CMSG_CLOEXEC
+                MAX_MESSAGE, _FD_SPACE if descriptors else 0, socket.MSG_CMSG_CLOEXEC
             )
         except ConnectionResetError:
             return None
@@ -138,6 +141,7 @@ class AsyncChannel:
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
+        self._plain = sock
         self._sock = trio.socket.from_stdlib_socket(sock)
 
     def fileno(self) -> int:
@@ -152,6 +156,23 @@ class AsyncChannel:
         A packet goes whole or not at all, so a cancelled send leaves no half message behind.
         """
         await self._sock.sendmsg([_pack(body)], _rights(fds), socket.MSG_NOSIGNAL)
+
+    def send_nowait(self, body: Mapping[str, Any], fds: Iterable[int] = ()) -> None:
+        """As Channel.send()."""
+        self._plain.sendmsg([_pack(body)], _rights(fds), socket.MSG_NOSIGNAL)
+
+    def receive_blocking(self) -> Message | None:
+        """As receive(), and nothing else happens in this process until there is a message.
+
+        For who has asked a question before whose answer nothing else may happen.
+        """
+        with select.epoll() as poll:
+            poll.register(self._plain, select.EPOLLIN)
+            poll.poll()
+        octets, ancillary, flags, _ = self._plain.recvmsg(
+            MAX_MESSAGE, _FD_SPACE, socket.MSG_CMSG_CLOEXEC
+        )
+        return _unpack(octets, ancillary, flags) if octets or ancillary else None
 
     async def receive(self) -> Message | None:
         """The next message, or None when the other end has closed.  Raises ChannelError."""

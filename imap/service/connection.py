@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import trio
 
-from imap.commands import engine
+from imap.commands import engine, resting
 from imap.commands.append import Answer
 from imap.commands.host import Handle
 from imap.commands.replies import no, ok
@@ -21,8 +21,9 @@ from imap.commands.session import Session, State
 from imap.commands.table import capability
 from imap.service.deflate import Compressor, Decompressor
 from imap.service.handover import Handover
-from imap.service.mailboxes import MailboxPool, SharedHandle
-from imap.service.stream import COMPRESSED_LIMIT, ClientStream, may_compress_more
+from imap.service.mailboxes import CHECK_SECONDS, MailboxPool, SharedHandle
+from imap.service.stream import COMPRESSED_LIMIT, ClientStream, Rest, may_compress_more
+from imap.service.watcher import sees_everything
 from imap.service.worker import WorkerContext
 from imap.wire import (
     NEED_DATA,
@@ -43,6 +44,7 @@ T = TypeVar("T")
 log = logging.getLogger("imap.connection")
 
 INACTIVITY: Final = 30 * 60  # seconds; RFC 3501 section 5.4 asks for at least 30 minutes
+_DAY: Final = 86400.0  # seconds
 RECEIVE: Final = 64 * 1024  # octets
 
 
@@ -69,6 +71,8 @@ class Connection:
         self._reader = reader
         self._pool = pool
         self._appending_tag = ""
+        self._is_waiting = False  # for its client, with nothing left to do or to say
+        self._watches = True  # in IDLE: whether every change of its mailbox would be heard of
         self._compressing: tuple[Compressor, Decompressor] | None = None  # once it is answered
 
     # -- the Host of imap.commands ---------------------------------------------------------
@@ -137,6 +141,7 @@ class Connection:
             return
         assert isinstance(handle, SharedHandle)
         with handle.watching() as poll:
+            self._watches = poll == CHECK_SECONDS
             yield IdleWaiter(self, handle, poll)
 
     def compress_after_answer(self) -> None:
@@ -167,9 +172,14 @@ class Connection:
     async def receive(self) -> None:
         """Feed the reader.  Raises Disconnected."""
         octets = await self._stream.receive_some(RECEIVE)
+        self._is_waiting = False
         if not octets:
             raise Disconnected
         self._reader.feed(octets)
+
+    def waits(self, waiting: bool) -> None:
+        """Whether it now waits for its client and has nothing left to say."""
+        self._is_waiting = waiting
 
     async def read_line(self) -> bytes:
         """One line outside of commands.  Raises Disconnected."""
@@ -187,6 +197,8 @@ class Connection:
             raise trio.TooSlowError
 
     async def _run(self, session: Session, patience: trio.CancelScope) -> None:
+        if session.idle_tag and session.state is not State.LOGOUT:
+            await engine.run(session, Command(session.idle_tag, "IDLE"))
         while session.state is not State.LOGOUT:
             try:
                 event = self._reader.next_event()
@@ -212,9 +224,34 @@ class Connection:
                 case _:
                     await session.flush()
                     patience.deadline = trio.current_time() + INACTIVITY
+                    self._is_waiting = True
                     await self.receive()
                     patience.deadline = math.inf
         await session.flush()
+
+    def rest(self, session: Session) -> Rest | None:
+        """What another process needs to go on with it; None if there is something to do.
+
+        In IDLE only if whoever sleeps instead hears of every change: no polling is needed.
+        """
+        stream = self._stream
+        if not self._is_waiting or not self._reader.is_at_rest:
+            return None
+        if not isinstance(stream, ClientStream) or stream.is_compressed:
+            return None
+        idle, selected = bool(session.idle_tag), session.selected
+        if idle and selected is not None:
+            mailbox = selected.handle.mailbox
+            if not self._watches or not sees_everything(mailbox.watch_paths()):
+                return None
+        packed = resting.pack(session)
+        if packed is None:
+            return None
+        passed = trio.current_time() - stream.active
+        if not idle:
+            return Rest(packed, idle, INACTIVITY - passed)
+        interval = min(float(session.account.settings.imap_idle_notify_interval), _DAY)
+        return Rest(packed, idle, interval - passed, interval)
 
     async def _decide(self, session: Session, wanted: LiteralWanted) -> None:
         """Raises ProtocolError for a literal that is too big to take, or even to skip."""
@@ -265,11 +302,13 @@ class IdleWaiter:
             await handle.wait_change()
             scope.cancel()
 
+        self._connection.waits(True)
         with trio.move_on_after(min(seconds, self._poll)) as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wait_line, scope)
                 if self._handle is not None:
                     nursery.start_soon(wait_change, self._handle, scope)
+        self._connection.waits(False)
         if gone is not None:
             raise EOFError from gone
         return line
@@ -294,8 +333,10 @@ async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerConte
         )
     except (SharingError, OSError) as error:
         log.error("No mail for %s: %s", handover.user.name, error)
-        refusal = no("Your mail cannot be reached; see the server log.", b"UNAVAILABLE")
-        await stream.send_all(refusal.line(tag) + b"* BYE Try again later.\r\n")
+        refusal = no("Your mail cannot be reached; see the server log.", b"UNAVAILABLE").line(tag)
+        if handover.rest is not None:
+            refusal = b""  # the login was answered long ago
+        await stream.send_all(refusal + b"* BYE Try again later.\r\n")
         return
     told = capability(
         acl_enabled=account.settings.acl_enabled,
@@ -303,8 +344,13 @@ async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerConte
         compress=bool(level),
     )
     session = Session(account, connection, told)
-    session.out += ok("Logged in", b"CAPABILITY " + told).line(tag)
+    if isinstance(stream, ClientStream):
+        stream.rest = functools.partial(connection.rest, session)
     try:
+        if handover.rest is None:
+            session.out += ok("Logged in", b"CAPABILITY " + told).line(tag)
+        else:
+            await resting.unpack(session, handover.rest)
         await connection.run(session)
     except trio.TooSlowError:
         await stream.send_all(b"* BYE Disconnected for inactivity.\r\n")

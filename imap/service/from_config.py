@@ -53,11 +53,18 @@ def derive(config: Config, *, foreground: bool) -> Derived:
         max_user_connections=_limit(found.mail_max_userip_connections),
         worker_limit=imap.process_limit or found.default_process_limit,
         idle_limit=float(imap.idle_kill or found.sharefs_worker_idle_time),
+        rest_after=_rest_after(found),
         log_path=log_path,
         info_log_path=_log_path(found.info_log_path) if found.info_log_path else log_path,
         debug=bool(found.log_debug),
     )
     return Derived(settings, warnings)
+
+
+def _rest_after(found: Settings) -> float:
+    """Sooner than a client in IDLE is told that we are there, or that would always come first."""
+    after = float(_limit(found.sharefs_hibernate_timeout))
+    return min(after, found.imap_idle_notify_interval * 0.75 or after)
 
 
 def _limit(number: int) -> int:

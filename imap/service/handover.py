@@ -19,7 +19,8 @@ class Handover:
     tag: of the LOGIN or AUTHENTICATE that the worker answers.  unread: octets the client had sent
     after that command.  remote, local: addresses as text, with port, for the log.  tls: the client
     speaks TLS, which a login process ends; the worker's stream is plain in any case.
-    session_id: names the connection in every log line.
+    session_id: names the connection in every log line.  rest: the session as it was packed,
+    if it slept; it comes beside the other values.
     """
 
     user: MailUser
@@ -29,6 +30,7 @@ class Handover:
     local: str = ""
     tls: bool = False
     session_id: str = ""
+    rest: dict[str, Any] | None = None
 
 
 def encode_user(user: MailUser) -> dict[str, Any]:

@@ -55,6 +55,12 @@ class Indexer:
         self._wanted: dict[Indexable, _Turn] = {}
         self._stuck: dict[Indexable, float] = {}  # when they may be tried again
         self._work = trio.Event()
+        self._busy = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self._busy and not self._wanted
 
     def want(self, mailbox: Indexable, *, at_leisure: bool = False) -> None:
         """There may be something to index.  Cheap, and harmless if there is nothing.
@@ -84,10 +90,12 @@ class Indexer:
             if self._stuck.get(mailbox, 0) > trio.current_time() or not mailbox.hold():
                 continue
             began = time.monotonic()
+            self._busy = True
             try:
                 if not await self._slice(mailbox):
                     self.want(mailbox)
             finally:
+                self._busy = False
                 mailbox.leave()
             await trio.sleep(max(PAUSE, time.monotonic() - began))
 

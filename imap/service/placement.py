@@ -46,6 +46,7 @@ class Placement:
     _workers: dict[int, _Worker] = field(default_factory=dict)
     _homes: dict[tuple[Identity, str], int] = field(default_factory=dict)  # sticky: user -> worker
     _counts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _asleep: dict[str, tuple[str, str]] = field(default_factory=dict)  # session: user, address
 
     def may_connect(self, user: str, address: str) -> bool:
         """Whether one more connection of user from address stays within the limit."""
@@ -97,6 +98,30 @@ class Placement:
         for key in [key for key, home in self._homes.items() if home == pid]:
             del self._homes[key]
         return len(worker.connections)
+
+    # -- asleep: without a worker, but they count -------------------------------------------
+
+    def sessions(self, pid: int) -> frozenset[str]:
+        """The connections of worker pid."""
+        worker = self._workers.get(pid)
+        return frozenset(worker.connections if worker else ())
+
+    def sleep(self, pid: int) -> None:
+        """Forget a worker whose connections live on."""
+        worker = self._workers[pid]
+        self._asleep.update(worker.connections)
+        worker.connections = {}
+        self.remove_worker(pid)
+
+    def wake(self, pid: int, session: str) -> None:
+        """Worker pid serves a connection that slept."""
+        who = self._asleep.pop(session)
+        self.connect(pid, session, *who)
+        self._forget(who)
+
+    def leave(self, session: str) -> None:
+        """A connection ended in its sleep."""
+        self._forget(self._asleep.pop(session))
 
     def idle(self, *, now: float, limit: float) -> list[int]:
         """Workers without connections for limit seconds or longer."""

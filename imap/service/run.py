@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,14 +30,21 @@ def imap_session() -> "Serve":
 
 
 def program_of(
-    config: Config, *, foreground: bool, session: "Callable[[], Serve]" = imap_session
+    config: Config,
+    *,
+    foreground: bool,
+    session: "Callable[[], Serve]" = imap_session,
+    rest_after: float | None = None,
 ) -> Program:
     """What the master is to run for this configuration.  Raises SharingError.
 
-    session: called in the spawner; what it imports, all workers share.
+    session: called in the spawner; what it imports, all workers share.  rest_after: seconds,
+    instead of what the configuration says.
     """
     derived = derive(config, foreground=foreground)
     settings = derived.settings
+    if rest_after is not None:
+        settings = replace(settings, rest_after=rest_after)
     warnings = [*derived.warnings]
     warnings += [str(p) for p in config.problems if p.severity is not Severity.ERROR]
     identity = identity_settings(config)
@@ -61,6 +69,7 @@ def program_of(
                 settings=plain,
                 lookup_path=settings.lookup_path,
                 write_timeout=settings.write_timeout,
+                rest_after=settings.rest_after,
                 name=name,
             )
 
@@ -76,11 +85,17 @@ def serve(
     foreground: bool,
     on_ready: Callable[[], None],
     session: "Callable[[], Serve]" = imap_session,
+    rest_after: float | None = None,
 ) -> int:
     """Run the server until it is told to end.  Exit status.  Raises SharingError."""
 
     def load_program() -> Program:
-        return program_of(load(path, overrides=overrides), foreground=foreground, session=session)
+        return program_of(
+            load(path, overrides=overrides),
+            foreground=foreground,
+            session=session,
+            rest_after=rest_after,
+        )
 
     return Master(load_program, on_ready=on_ready).run()
 

@@ -93,8 +93,9 @@ class ServiceSettings:
     login_processes: how many share the ports.  pool_size: workers of one Unix identity that has
     several user names.  max_user_connections: of one user from one address, 0: no limit.
     worker_limit: workers at one time.  idle_limit: how long a worker without connections stays.
-    write_timeout: a client must take 64 KiB within it.  log_path: a file, "syslog", or empty for
-    standard error; info_log_path: the same, for lines below warning.
+    rest_after: after so long without anything happening connections sleep without a worker; 0:
+    never.  write_timeout: a client must take 64 KiB within it.  log_path: a file, "syslog", or
+    empty for standard error; info_log_path: the same, for lines below warning.
     auth_threads: passwords hashed at one time.
     """
 
@@ -106,6 +107,7 @@ class ServiceSettings:
     max_user_connections: int = 10
     worker_limit: int = 1024
     idle_limit: float = 60.0
+    rest_after: float = 0.0
     write_timeout: float = 300.0
     log_path: str = ""
     info_log_path: str = ""

@@ -6,6 +6,7 @@ given to one that is about to end.
 """
 
 import contextlib
+import json
 import logging
 import os
 import select
@@ -17,7 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from imap.service.asleep import Bedding, Company, Sleeper, beddings
 from imap.service.channel import Channel, ChannelError, Message, pair
+from imap.service.dormitory import Dormitory, Held, is_inotify, refuse
 from imap.service.handover import decode_user, encode_user
 from imap.service.logs import fields, start_logging
 from imap.service.placement import NEW, Identity, Placement
@@ -30,6 +33,8 @@ from sharefs.message import load_charsets
 
 log = logging.getLogger(__name__)
 
+_ROUSED_AT_ONCE: Final = 16  # workers that wake only because something changed
+_ROUSED_FOR: Final = 5.0  # seconds that such a worker keeps another from waking at most
 _END_PATIENCE: Final = 2.2  # seconds for workers to say BYE
 _LIMIT: Final = (
     "Maximum number of connections from user+IP exceeded (mail_max_userip_connections={})"
@@ -69,7 +74,11 @@ class Spawner:
         self._serial = 0
         self._retired = False
         self._stop_at: float | None = None  # workers have until then
-        self._poll = select.poll()
+        self._epoll = select.epoll()
+        self._held: dict[int, dict[int, Held]] = {}  # pid: by serial, where connections may sleep
+        self._watches: dict[int, int] = {}  # pid: a worker's inotify descriptor
+        self._roused: dict[int, float] = {}  # pid: until when it counts as woken by a change only
+        self._dormitory = Dormitory(self._epoll, clock, self._gone_asleep)
         self._actions: dict[int, Callable[[], None]] = {}
 
     # -- the loop --------------------------------------------------------------------------
@@ -85,32 +94,40 @@ class Spawner:
             self._watch(wake_in.fileno(), lambda: self._reap(wake_in))
             self._watch(self._control.fileno(), self._obey)
             while not self._finished():
-                for fd, _ in self._poll.poll(self._timeout()):
+                for fd, _ in self._epoll.poll(self._timeout()):
                     action = self._actions.get(fd)  # an earlier action may have closed it
                     if action is not None:
                         action()
+                    elif self._dormitory.owns(fd):
+                        self._dormitory.heard(fd)
                 self._end_idle()
+                self._dormitory.do_due()
+                self._wake()
 
     def _watch(self, fd: int, action: Callable[[], None]) -> None:
         self._actions[fd] = action
-        self._poll.register(fd, select.POLLIN)
+        self._epoll.register(fd, select.EPOLLIN)
 
     def _close(self, channel: Channel) -> None:
         fd = channel.fileno()
         del self._actions[fd]
-        self._poll.unregister(fd)
+        self._epoll.unregister(fd)
         channel.close()
 
-    def _timeout(self) -> int | None:
-        """Milliseconds until something must be done unasked; None: wait for events."""
+    def _timeout(self) -> float | None:
+        """Seconds until something must be done unasked; None: wait for events."""
         if self._stop_at is not None:
-            wait = self._stop_at - self._clock()
+            times = [self._stop_at]
         else:
             idle = self._placement.next_idle(limit=self._idle_limit)
-            if idle is None:
-                return None
-            wait = idle - self._clock()
-        return max(0, int(wait * 1000) + 1)
+            due = self._dormitory.next_due()
+            roused = (
+                min(self._roused.values(), default=None) if self._dormitory.has_waking else None
+            )
+            times = [each for each in (idle, due, roused) if each is not None]
+        if not times:
+            return None
+        return max(0.0, min(times) - self._clock() + 0.001)
 
     @property
     def _idle_limit(self) -> float:
@@ -124,7 +141,8 @@ class Spawner:
                     os.kill(pid, signal.SIGKILL)
                 return True
             return not self._names
-        return self._retired and self._auth is None and not self._names
+        left = self._names or len(self._dormitory)
+        return self._retired and self._auth is None and not left
 
     # -- the master ------------------------------------------------------------------------
 
@@ -167,8 +185,11 @@ class Spawner:
         if self._auth is not None:
             self._close(self._auth)
             self._auth = None
+        for pid in list(self._held):
+            self._let_go(pid)
         self._logins.clear()
         self._workers.clear()
+        self._dormitory.stop()
         self._stop_at = self._clock() + _END_PATIENCE
 
     # -- tickets ---------------------------------------------------------------------------
@@ -248,6 +269,7 @@ class Spawner:
         if pid is None:
             return {"result": "refused"}
         self._placement.connect(pid, str(self._serial), user.name, address)
+        self._hold(pid, self._serial, message.fds[0], handover)
         return {"result": "ok", "pid": pid}
 
     # -- workers ---------------------------------------------------------------------------
@@ -314,13 +336,14 @@ class Spawner:
         self._workers[pid] = channel
         self._names[pid] = f"The worker of {user} (pid {pid}, uid {identity.uid})"
         self._placement.add_worker(pid, identity, now=self._clock())
+        self._held[pid] = {}
         self._watch(channel.fileno(), lambda: self._hear_worker(pid, channel))
         return pid
 
     def _hear_worker(self, pid: int, channel: Channel) -> None:
         while True:
             try:
-                message = channel.receive()
+                message = channel.receive(descriptors=self._expects_watch(pid))
             except BlockingIOError:
                 return
             except ChannelError as exc:
@@ -329,9 +352,16 @@ class Spawner:
             if message is None:
                 self._forget(pid)
                 return
-            message.close()
-            serial = str(message.body.get("closed"))
-            self._placement.disconnect(pid, serial, now=self._clock())
+            if "watch" in message.body:
+                self._take_watch(pid, message)
+            elif "sleep" in message.body:
+                if self._put_to_bed(pid, channel, message):
+                    return
+            else:
+                serial = message.body.get("closed")
+                self._placement.disconnect(pid, str(serial), now=self._clock())
+                if isinstance(serial, int) and serial in self._held[pid]:
+                    self._held[pid].pop(serial).socket.close()
 
     def _forget(self, pid: int) -> None:
         """Give nothing more to this worker; without our end of its channel it ends."""
@@ -339,6 +369,105 @@ class Spawner:
         if channel is not None:
             self._close(channel)
             self._lost[pid] = self._placement.remove_worker(pid)
+            self._let_go(pid)
+
+    # -- sleep -----------------------------------------------------------------------------
+
+    def _hold(self, pid: int, serial: int, fd: int, handover: dict[str, Any]) -> None:
+        """Keep a descriptor of our own, without which the connection never sleeps."""
+        if not self._settings.rest_after:
+            return
+        try:
+            self._held[pid][serial] = Held.of(fd, {**handover, "unread": ""})
+        except OSError as exc:
+            log.warning("%s: a connection cannot sleep: %s", self._names[pid], exc)
+
+    def _let_go(self, pid: int) -> None:
+        for held in self._held.pop(pid).values():
+            held.socket.close()
+        if (watch := self._watches.pop(pid, None)) is not None:
+            os.close(watch)
+        self._roused.pop(pid, None)
+
+    def _expects_watch(self, pid: int) -> bool:
+        """Only a worker that has touched nothing yet may send descriptors.
+
+        One that is in its user's hands could send that of a file whose file system never answers,
+        and merely to close it would keep us for ever.
+        """
+        return bool(self._settings.rest_after) and pid not in self._watches
+
+    def _take_watch(self, pid: int, message: Message) -> None:
+        if pid not in self._watches and len(message.fds) == 1 and is_inotify(message.fds[0]):
+            self._watches[pid] = message.fds[0]
+        else:
+            message.close()
+
+    def _put_to_bed(self, pid: int, channel: Channel, message: Message) -> bool:
+        """Whether the worker may end, leaving all its connections asleep.
+
+        It waits for the answer and does nothing else.  A connection that was given to it before
+        its question came is one that it did not know of: then it must stay.
+        """
+        beds: list[Bedding] = []
+        try:
+            beds = beddings(message)
+        except ChannelError as exc:
+            log.error("%s sent %s", self._names.get(pid, pid), exc)
+        held, serials = self._held[pid], {bed.serial for bed in beds}
+        may = (
+            pid in self._watches
+            and len(serials) == len(beds) > 0
+            and serials == held.keys()
+            and {str(serial) for serial in serials} == self._placement.sessions(pid)
+        )
+        with contextlib.suppress(OSError):
+            channel.send({"do": "leave" if may else "stay"})
+        if may:
+            self._dormitory.put_to_bed(beds, self._held.pop(pid), self._watches.pop(pid))
+            self._roused.pop(pid, None)
+            self._placement.sleep(pid)
+            del self._workers[pid]
+            self._close(channel)
+        return may
+
+    def _gone_asleep(self, serial: int) -> None:
+        self._placement.leave(str(serial))
+
+    def _to_wake(self) -> Company | None:
+        """Whom there is room to wake.  Changes wake only some at a time."""
+        if len(self._names) >= self._settings.worker_limit:
+            return None  # until one ends
+        return self._dormitory.next_to_wake(roused_too=len(self._roused) < _ROUSED_AT_ONCE)
+
+    def _wake(self) -> None:
+        now = self._clock()
+        for pid in [pid for pid, until in self._roused.items() if until <= now]:
+            del self._roused[pid]
+        while self._stop_at is None and (company := self._to_wake()) is not None:
+            for sleeper, held in self._dormitory.get_up(company):
+                self._hand_back(sleeper, held, is_roused=company.is_roused)
+
+    def _hand_back(self, sleeper: Sleeper, held: Held, *, is_roused: bool) -> None:
+        """Give a connection to its user's worker, which takes its session up."""
+        handover = json.loads(sleeper.handover)
+        body = {
+            "handover": handover,
+            "rest": sleeper.state,
+            "serial": sleeper.serial,
+            "in": sleeper.octets_in,
+            "out": sleeper.octets_out,
+            "roused": is_roused,
+        }
+        pid = self._give(decode_user(handover["user"]), body, (held.socket.fileno(),))
+        if pid is None:
+            refuse(sleeper, held)
+            self._placement.leave(str(sleeper.serial))
+            return
+        self._placement.wake(pid, str(sleeper.serial))
+        self._held[pid][sleeper.serial] = held
+        if is_roused:
+            self._roused[pid] = self._clock() + _ROUSED_FOR
 
     def _end_idle(self) -> None:
         for pid in self._placement.idle(now=self._clock(), limit=self._idle_limit):

@@ -4,9 +4,12 @@ A connection is told to end by close_when_idle(): at once while it waits for its
 it next would.  So a running command is finished and answered, and BYE lands in no response.
 """
 
+import contextlib
 import socket
 import weakref
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
 
 import trio
 
@@ -23,6 +26,24 @@ _compressed: Final = weakref.WeakSet["ClientStream"]()
 
 def may_compress_more() -> bool:
     return len(_compressed) < COMPRESSED_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A connection on which nothing happens, as data from which another process can go on.
+
+    idle: it is in IDLE.  due: seconds from now until something must be done unasked: in IDLE the
+    client be told that we are there, every interval seconds, else the connection be closed.
+    """
+
+    state: dict[str, Any]
+    idle: bool
+    due: float
+    interval: float = 0.0
+
+
+def _never() -> Rest | None:
+    return None
 
 
 class ClientStream(trio.abc.Stream):
@@ -47,6 +68,9 @@ class ClientStream(trio.abc.Stream):
         self._scope: trio.CancelScope | None = None
         self._compressor: Compressor | None = None
         self._decompressor: Decompressor | None = None
+        self.active = 0.0  # when octets went either way for the last time, of trio's clock
+        self.is_roused = False  # woken by a change; the client has said nothing since
+        self.rest: Callable[[], Rest | None] = _never  # None: not now
         self.garbled = ""  # why what the client sent cannot be decompressed
 
     # --- compression -----------------------------------------------------------------------
@@ -73,6 +97,8 @@ class ClientStream(trio.abc.Stream):
         finally:
             self._receiving = False
         self.octets_in += len(octets)
+        self.active = trio.current_time()
+        self.is_roused = False
         self.peer_closed = self.peer_closed or not octets
         return octets
 
@@ -119,6 +145,7 @@ class ClientStream(trio.abc.Stream):
         if len(view) >= _CHUNK:
             await trio.lowlevel.checkpoint()
         self._between_lines = bytes(view[-2:]) == b"\r\n"
+        self.active = trio.current_time()
 
     def _on_wire(self, chunk: memoryview) -> memoryview:
         """Flushed, because a client waits for what it asked for."""
@@ -159,6 +186,9 @@ class ClientStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         _compressed.discard(self)
+        # The spawner has a descriptor of this socket too, so closing ours ends nothing.
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
         await self._stream.aclose()
 
     def end_scope(self) -> trio.CancelScope:

@@ -5,19 +5,21 @@ Peers' faults and refusals end one session.  Any other exception is our bug: it 
 traceback and ends the worker; the master and all other identities go on.
 """
 
+import json
 import logging
 import os
 import signal
 import socket
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import trio
 
-from imap.service.channel import AsyncChannel, ChannelError, Message
+from imap.service.asleep import LONGEST_STATE
+from imap.service.channel import MAX_MESSAGE, AsyncChannel, ChannelError, Message
 from imap.service.handover import Handover, decode
 from imap.service.logs import fields, on_behalf_of, start_logging
 from imap.service.mailboxes import MailboxPool
@@ -31,6 +33,13 @@ from sharefs.identity.lookup import HomeLookup, LookupClient
 log = logging.getLogger(__name__)
 
 _END_PATIENCE: Final = 1.5  # seconds for commands that run when the worker is told to end
+_ROUSED: Final = 1.0  # seconds after which a worker that a change has woken goes back to sleep
+_TRY_AGAIN: Final = 0.5  # seconds until a worker that cannot rest yet tries again, at first
+_TRY_LATER: Final = 300.0  # and later
+# Their data must fit into one message on the way out, and all at once into the channel to the
+# worker that they wake up in, which does not read yet.  So many share a process well enough.
+_MOST_TOGETHER: Final = 32
+_MOST_OCTETS: Final = MAX_MESSAGE // 2
 _BYE: Final = "Server shutting down."
 _OUR_FAULT: Final = "Internal error; see the server log."
 
@@ -73,16 +82,31 @@ class SharedLookup(HomeLookup):
 
 
 class Worker:
-    """Connections come by the control channel; their ends are reported there."""
+    """Connections come by the control channel; their ends are reported there.
+
+    rest_after: seconds in which nothing happens on any connection after which they go back to the
+    spawner as data, to sleep there without this process; 0: never.  leave: called then; the
+    process ends when it has returned.
+    """
 
     def __init__(
-        self, control: AsyncChannel, context: WorkerContext, serve: Serve, *, write_timeout: float
+        self,
+        control: AsyncChannel,
+        context: WorkerContext,
+        serve: Serve,
+        *,
+        write_timeout: float,
+        rest_after: float = 0.0,
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
         self._control = control
         self._context = context
         self._serve = serve
         self._write_timeout = write_timeout
+        self._rest_after = rest_after
+        self._leave = leave
         self._streams: set[ClientStream] = set()
+        self._serials: dict[ClientStream, int] = {}
         self._none_left = trio.Event()
         self._ending = False
 
@@ -91,6 +115,8 @@ class Worker:
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as receiving:
                 receiving.start_soon(self._until_sigterm, receiving.cancel_scope)
+                if self._rest_after:
+                    receiving.start_soon(self._rest, nursery)
                 await self._receive(nursery)
                 receiving.cancel_scope.cancel()
             self._ending = True
@@ -118,6 +144,78 @@ class Worker:
                 return
             nursery.start_soon(self._session, message)
 
+    # -- sleep -----------------------------------------------------------------------------
+
+    async def _rest(self, nursery: trio.Nursery) -> None:
+        """Put all connections to sleep once nothing has happened on any for a while."""
+        pause = _TRY_AGAIN
+        while True:
+            wait = self._quiet_at() - trio.current_time()
+            if wait > 0:
+                pause = _TRY_AGAIN
+                await trio.sleep(wait)
+                continue
+            if rests := self._rests():
+                self._offer(rests, nursery)
+            await trio.sleep(min(pause, 2 * self._rest_after))
+            pause = min(2 * pause, _TRY_LATER)
+
+    def _quiet_at(self) -> float:
+        """When every connection will have been quiet for long enough, if nothing happens."""
+        long, short = self._rest_after, min(_ROUSED, self._rest_after)
+        times = [each.active + (short if each.is_roused else long) for each in self._streams]
+        return max(times, default=trio.current_time() + long)
+
+    def _rests(self) -> list[dict[str, Any]] | None:
+        """All connections as data; None if one of them, or the indexer, has something to do."""
+        if not self._context.mailboxes.indexer.is_idle or len(self._streams) > _MOST_TOGETHER:
+            return None
+        found = []
+        room = _MOST_OCTETS
+        for stream, serial in self._serials.items():
+            rest = stream.rest()
+            if rest is None:
+                return None
+            state = json.dumps(rest.state, separators=(",", ":"))
+            room -= len(state)
+            if len(state) > LONGEST_STATE or room < 0:
+                return None
+            found.append(
+                {
+                    "serial": serial,
+                    "state": state,
+                    "idle": rest.idle,
+                    "due": rest.due,
+                    "interval": rest.interval,
+                    "in": stream.octets_in,
+                    "out": stream.octets_out,
+                }
+            )
+        return found
+
+    def _offer(self, rests: list[dict[str, Any]], nursery: trio.Nursery) -> None:
+        """Give the connections to the spawner and end, unless it has just given us another.
+
+        Nothing else happens in this process from the look at the connections to the answer: no
+        octet is read that the data would not tell of.  What clients send meanwhile, and changes
+        of mailboxes, stay in descriptors that the spawner has too.
+        """
+        try:
+            self._control.send_nowait({"sleep": rests})
+        except (OSError, ChannelError) as exc:
+            log.debug("Connections stay awake: %s", exc)  # too much of it for one message, say
+            return
+        while (message := self._control.receive_blocking()) is not None:
+            match message.body.get("do"):
+                case "leave":
+                    self._leave()
+                    os._exit(os.EX_OK)
+                case "stay":
+                    return
+                case _:
+                    nursery.start_soon(self._session, message)
+        # The spawner is gone: whoever receives hears of it next, and ends the connections.
+
     async def _session(self, message: Message) -> None:
         """One connection, from its descriptor to its end."""
         (fd,) = message.fds
@@ -125,7 +223,13 @@ class Worker:
         on_behalf_of.set(f"imap({handover.user.name})<{os.getpid()}><{handover.session_id}>")
         sock = socket.socket(fileno=fd)
         stream = ClientStream(sock, write_timeout=self._write_timeout)
+        stream.active = trio.current_time()
         self._streams.add(stream)
+        self._serials[stream] = message.number("serial")
+        if "rest" in message.body:
+            handover = replace(handover, rest=json.loads(message.text("rest")))
+            stream.octets_in, stream.octets_out = message.number("in"), message.number("out")
+            stream.is_roused = message.body["roused"] is True
         try:
             reason = await self._guarded(stream, handover)
         except BaseException:
@@ -134,6 +238,7 @@ class Worker:
             raise
         finally:
             self._streams.discard(stream)
+            del self._serials[stream]
             with trio.CancelScope(shield=True):
                 await stream.aclose()
                 await self._report(message.number("serial"))
@@ -186,6 +291,7 @@ def main(
     settings: Settings,
     lookup_path: Path,
     write_timeout: float,
+    rest_after: float,
     name: str,
 ) -> int:
     """Serve connections as whoever this process is by now.  Exit status."""
@@ -196,12 +302,24 @@ def main(
         control = AsyncChannel(socket.socket(fileno=control_fd))
         watcher = Watcher()
         mailboxes = MailboxPool(watcher)
+        if rest_after:
+            # Before anything of the user's has been touched: later the spawner takes no descriptor.
+            await control.send({"watch": True}, [watcher.fileno()])
+
+        def leave() -> None:
+            mailboxes.close()
+            users.close()
+
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watcher.run)
                 nursery.start_soon(mailboxes.indexer.run)
                 context = WorkerContext(config, settings, users, mailboxes)
-                await Worker(control, context, serve, write_timeout=write_timeout).run()
+                worker = Worker(
+                    control, context, serve,
+                    write_timeout=write_timeout, rest_after=rest_after, leave=leave,
+                )  # fmt: skip
+                await worker.run()
                 nursery.cancel_scope.cancel()
         finally:
             mailboxes.close()

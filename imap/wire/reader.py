@@ -86,6 +86,11 @@ class CommandReader:
         self._scanned = 0
         return octets
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it stands between two commands, with nothing of the next."""
+        return self._state is _State.LINE and self._first_line and not self._unread
+
     def next_event(self) -> Event:
         """Raises ProtocolError and nothing else, but for a decision on a literal not made."""
         while True:

@@ -171,6 +171,7 @@ class Scalars:
     sharefs_index: bool = setting("yes", BOOL)  # the query index
     sharefs_index_path: str = setting("~/.cache/sharefs/index", STRING)
     sharefs_worker_idle_time: int = setting("1 mins", SECONDS)
+    sharefs_hibernate_timeout: int = setting("30 secs", SECONDS)  # 0: never
 
 
 SCHEMA: Final[Mapping[str, Kind[Any]]] = {

@@ -99,3 +99,25 @@ def test_workers_become_idle_when_the_last_connection_ends() -> None:
     assert places.next_idle(limit=60) == 70
     assert places.idle(now=69, limit=60) == []
     assert places.idle(now=70, limit=60) == [11]
+
+
+def test_those_asleep_count_and_have_no_worker() -> None:
+    places = placement(limit=2)
+    places.add_worker(11, ALICE, now=0)
+    for session in ("1", "2"):
+        places.connect(11, session, "alice", "::1")
+    assert places.sessions(11) == {"1", "2"}
+    places.sleep(11)
+    assert (places.workers, places.connections) == ((), 2)
+    assert places.place(ALICE, "alice") is NEW
+    assert not places.may_connect("alice", "::1")
+    assert places.next_idle(limit=60) is None
+
+    places.add_worker(12, ALICE, now=5)
+    places.wake(12, "1")
+    assert places.connections == 2
+    assert places.place(ALICE, "alice") == 12
+    places.leave("2")
+    assert places.may_connect("alice", "::1")
+    places.disconnect(12, "1", now=9)
+    assert places.connections == 0

@@ -114,6 +114,20 @@ def test_limits_and_paths() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        pytest.param("", 30, id="by-default"),
+        pytest.param("sharefs_hibernate_timeout = 5s\n", 5, id="sooner"),
+        pytest.param("sharefs_hibernate_timeout = 10m\n", 90, id="before-the-client-is-told"),
+        pytest.param("sharefs_hibernate_timeout = 0\n", 0, id="never"),
+        pytest.param("sharefs_hibernate_timeout = infinite\n", 0, id="never-in-words"),
+    ],
+)
+def test_when_connections_fall_asleep(text: str, seconds: float) -> None:
+    assert derive(load(text=V24 + text), foreground=True).settings.rest_after == seconds
+
+
+@pytest.mark.parametrize(
     ("text", "want"),
     [
         ("ssl = required\n", "needs ssl_server_cert_file"),

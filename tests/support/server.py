@@ -30,6 +30,8 @@ from tests.support.dovecot import PASSWORD, MailUser
 
 # "yes": every test of the whole server is one of the index as well.
 INDEX: Final = os.environ.get("SHAREFS_TEST_INDEX", "yes")
+# Seconds after which connections fall asleep in every test of the server; empty: as configured.
+DROWSY: Final = os.environ.get("SHAREFS_TEST_DROWSY", "")
 START_TIMEOUT: Final = 30.0  # seconds until READY=1
 STOP_TIMEOUT: Final = 6.0
 LEAVE_TIMEOUT: Final = 3.0  # seconds for the kernel to bury the killed, on a busy machine
@@ -363,6 +365,8 @@ def private_server(
     port, tls_port = free_ports(2)
     cert, key = certificate()
     server = Server(base, port, tls_port, uid=uid)
+    if DROWSY and not command:
+        command = (sys.executable, "-m", "tests.support.drowsy_server", "{config}", DROWSY)
     server.command = [word.replace("{config}", str(server.config)) for word in command]
     server.config.write_text(
         _CONFIG.format(base=base, port=port, tls_port=tls_port, cert=cert, key=key, index=INDEX)
