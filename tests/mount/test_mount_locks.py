@@ -276,6 +276,7 @@ def killed_while_waiting(one: Path, other: Path) -> Any:
         b.ask("fcntl", "f", fcntl.LOCK_EX)
         found = [b.answer(0.1)]
         b.kill()
+        os.waitid(os.P_PID, b.pid, os.WEXITED | os.WNOWAIT)
         a.do("fcntl", "f", fcntl.LOCK_UN)
         return [*found, c.do("fcntl", "f", fcntl.LOCK_EX | NOW)]
 
