@@ -173,6 +173,22 @@ def test_procmail_delivers_so_that_the_sharees_can_read(office: Office) -> None:
     rc.write_text(f"UMASK=077\nSHELL=/bin/sh\nDEFAULT={mailbox}/\n")
     os.chown(rc, UIDS["bob"], UIDS["bob"])
     office.run("bob", "procmail", "-m", rc, stdin=b"From bob\n" + message("Delivered"))
+    demand_delivered(office)
+
+
+def test_maildrop_delivers_so_that_the_sharees_can_read(office: Office) -> None:
+    """Its own umask is 077, and run() gives it that besides."""
+    mailbox = office.seen("bob", ".shared.alice.Work")
+    rc = office.world.home("bob") / "mailfilter"
+    rc.write_text(f'UMASK=077\nto "{mailbox}"\n')
+    rc.chmod(0o600)
+    os.chown(rc, UIDS["bob"], UIDS["bob"])
+    office.run("bob", "maildrop", rc, stdin=message("Delivered"))
+    demand_delivered(office)
+
+
+def demand_delivered(office: Office) -> None:
+    """bob's message is in alice's mailbox once, and all three can read it, alice beside too."""
     for name in ("alice", "bob", "carol"):
         where = "" if name == "alice" else ".shared.alice"
         found = office.messages(name, office.seen(name, f"{where}.Work"))
