@@ -308,6 +308,11 @@ class Lasting:
             return False
         return True
 
+    def give_up(self) -> None:
+        """Nobody hears of events any more."""
+        self.take_everything_back()
+        self._resume = float("inf")
+
     def take_everything_back(self, why: str = "") -> None:
         """Nothing that was told counts any longer.  why: then nothing lasts for some time."""
         now = self._clock()

@@ -56,6 +56,16 @@ class Watcher:
         self._thread.start()
 
     def _run(self, lasting: Lasting, teller: Teller, turn: threading.Lock) -> None:
+        try:
+            self._hear(lasting, teller, turn)
+        except Exception:
+            log.exception("changes below are not heard of any more: nothing lasts over a second")
+            with turn:
+                lasting.give_up()
+                teller.tick()
+
+    def _hear(self, lasting: Lasting, teller: Teller, turn: threading.Lock) -> None:
+        own = os.getpid()
         with open(_MOUNTS, "rb", buffering=0) as mounts:
             below = Mounts(self._tree.root_fd, lambda: mounts_in(mounts.fileno()))
             poll = select.poll()
@@ -66,12 +76,13 @@ class Watcher:
                 ready = dict(poll.poll(AGAIN * 1000 if teller.has_more else None))
                 if self._stop in ready:
                     return
-                with turn:
-                    if mounts.fileno() in ready and below.changed():
-                        lasting.take_everything_back()
-                    if self._group.fd in ready:
-                        lasting.happened(self._group.read())
-                    teller.tick()
+                events = self._group.read(but_of=own) if self._group.fd in ready else []
+                if events or teller.has_more or mounts.fileno() in ready:
+                    with turn:
+                        if mounts.fileno() in ready and below.changed():
+                            lasting.take_everything_back()
+                        lasting.happened(events)
+                        teller.tick()
                 if self._group.fd in ready:
                     select.select([self._stop], [], [], GATHERING)
 

@@ -88,6 +88,20 @@ def test_what_the_kernel_says(octets: bytes, want: list[Event]) -> None:
     assert list(parse(octets)) == want
 
 
+@pytest.mark.parametrize(
+    ("octets", "want"),
+    [
+        (raw(Mask.CREATE, 7, info(DFID_NAME, DIRECTORY, b"mine")), []),
+        (raw(Mask.CREATE, 5, info(DFID_NAME, DIRECTORY, b"theirs")), [b"theirs"]),
+        (raw(Mask.CREATE, 7, info(DFID_NAME, DIRECTORY, b"mbox.lock")), [b"mbox.lock"]),
+        (raw(Mask.Q_OVERFLOW, 0), [b""]),
+    ],
+    ids=["ours", "others'", "our lock", "lost"],
+)
+def test_whose_doings_are_passed_over(octets: bytes, want: list[bytes]) -> None:
+    assert [event.name for event in parse(octets, but_of=7)] == want
+
+
 def test_a_group_of_ones_own(tmp_path: Path) -> None:
     """Real marks and events, and the keys by which they are recognised."""
     group = Group()
@@ -367,6 +381,14 @@ def test_lost_events(place: Place) -> None:
         place.now += 6
         assert place.look_twice() == LASTS
         assert place.look("missing") == (LONG, 0.0)
+
+
+def test_nobody_hears_of_events_any_more(place: Place) -> None:
+    place.look_twice()
+    place.lasting.give_up()
+    assert [name.name for name in place.told.names] == [b"file"]
+    place.now += 10_000
+    assert (place.look_twice(), place.look("missing")) == (SHORT, (0.0, 0.0))
 
 
 def test_too_many_events_of_one_directory(place: Place) -> None:

@@ -29,11 +29,24 @@ PATIENCE: Final = 20.0  # seconds until something must last
 UNANSWERED: Final = 0.3  # seconds
 
 
+def tasks_of(mount: Mount) -> list[Path]:
+    return list(Path(f"/proc/{mount.process.pid}/task").iterdir())
+
+
+def is_stopped(task: Path) -> bool:
+    text = (task / "stat").read_text()
+    return text[text.rindex(")") + 2] in "tT"
+
+
 @contextlib.contextmanager
 def stopped(mount: Mount) -> Iterator[None]:
     """The daemon answers nothing."""
     mount.process.send_signal(signal.SIGSTOP)
     try:
+        deadline = time.monotonic() + PATIENCE
+        while not all(is_stopped(task) for task in tasks_of(mount)):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
         yield
     finally:
         mount.process.send_signal(signal.SIGCONT)
@@ -446,8 +459,7 @@ def test_who_holds_a_directory_holds_up_nobody_else(
 
 def stacks(mount: Mount) -> list[str]:
     """Where each thread of the daemon is in the kernel."""
-    tasks = Path(f"/proc/{mount.process.pid}/task").iterdir()
-    return [(task / "stack").read_text() for task in tasks]
+    return [(task / "stack").read_text() for task in tasks_of(mount)]
 
 
 def test_killed_while_it_waits_for_a_directory(open_tmp: Path) -> None:
