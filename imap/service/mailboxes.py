@@ -14,10 +14,11 @@ import trio
 
 from imap.commands.host import Handle
 from imap.service.indexing import Indexer
+from imap.service.keeping import Keeper
 from imap.service.recall import Recall
 from imap.service.watcher import Watcher
 from sharefs.errors import Code, SharingError
-from sharefs.index import MailboxIndex, Modseqs
+from sharefs.index import MailboxIndex, Modseqs, Shelf
 from sharefs.store.interface import Mailbox
 
 T = TypeVar("T")
@@ -100,6 +101,18 @@ class OpenMailbox:
     def leave(self) -> None:
         self._pool.leave(self)
 
+    def settles_in(self) -> float | None:
+        return self.mailbox.settles_in()
+
+    def sync(self) -> bool:
+        return self.mailbox.sync()
+
+    def put_away(self) -> None:
+        """Keep what spares the next process work.  In a thread, with the lock."""
+        self.mailbox.put_away()
+        if self._index is not None:
+            self._index.put_away()
+
     def close(self) -> None:
         self._closed = True
         if self._index is not None:
@@ -151,6 +164,7 @@ class SharedHandle(Handle):
                 self._pool.forget(self._opened)
             raise
         finally:
+            self._pool.keeper.want(self._opened)
             if self._opened.is_asked:
                 self._opened.is_asked = False
                 self._pool.indexer.want(self._opened)
@@ -190,6 +204,7 @@ class MailboxPool:
     def __init__(self, watcher: Watcher, keep_idle: int = KEEP_IDLE) -> None:
         self.watcher = watcher
         self.indexer = Indexer()
+        self.keeper = Keeper()
         self.recall = Recall()
         self._keep_idle = keep_idle
         self._opened: dict[Hashable, OpenMailbox] = {}
@@ -217,6 +232,8 @@ class MailboxPool:
                 opened = await self._held(key)
                 if opened is None:
                     mailbox = await trio.to_thread.run_sync(opener)
+                    if places:
+                        mailbox.keep_in(Shelf(places))
                     self._orders += 1
                     opened = OpenMailbox(self, mailbox, key, self._orders, places, name)
                     self._opened[key] = opened
@@ -290,6 +307,7 @@ class MailboxPool:
             self._end(opened)
             return
         self._idle[opened.key] = opened
+        self.keeper.want_soon(opened)
         while len(self._idle) > self._keep_idle:
             self._close(next(iter(self._idle)))
 
@@ -307,6 +325,9 @@ class MailboxPool:
 
     def _end(self, opened: OpenMailbox) -> None:
         self.indexer.forget(opened)
+        if self.keeper.forget(opened) and opened.settles_in() is None:
+            with contextlib.suppress(SharingError, OSError):
+                opened.put_away()
         opened.close()
 
     def close(self) -> None:

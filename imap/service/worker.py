@@ -314,6 +314,7 @@ def main(
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watcher.run)
                 nursery.start_soon(mailboxes.indexer.run)
+                nursery.start_soon(mailboxes.keeper.run)
                 context = WorkerContext(config, settings, users, mailboxes)
                 worker = Worker(
                     control, context, serve,

@@ -8,6 +8,7 @@ from sharefs.index.mailbox_index import MailboxIndex
 from sharefs.index.modseqs import Modseqs
 from sharefs.index.place import drop, follow_rename
 from sharefs.index.rows import Column
+from sharefs.index.shelf import Shelf
 from sharefs.index.status import Status
 
-__all__ = ["Column", "MailboxIndex", "Modseqs", "Status", "drop", "follow_rename"]
+__all__ = ["Column", "MailboxIndex", "Modseqs", "Shelf", "Status", "drop", "follow_rename"]

@@ -40,7 +40,7 @@ _PASSING: Final = frozenset(
 # What a damaged file makes SQLite raise; the last one when it cannot even say what is wrong.
 DAMAGE: Final = (sqlite3.DatabaseError, Damaged, UnicodeDecodeError)
 
-_NUMBERS: Final = "DELETE FROM numbers; DELETE FROM vanished"
+_NUMBERS: Final = "DELETE FROM numbers; DELETE FROM vanished; DELETE FROM kept"
 
 
 def is_damage(error: Exception) -> bool:

@@ -459,6 +459,13 @@ class MailboxIndex:
         """The messages' numbers.  None: they would be lost with this process (NOMODSEQ)."""
         return None if self._database.path is None else self._modseqs
 
+    def put_away(self) -> None:
+        """Write down what spares the next process work, as far as it is certain now."""
+        try:
+            self._modseqs.put_away()
+        except SharingError as error:
+            log.info("nothing is put away for the index of %s: %s", self._database.label, error)
+
     # --- telling ---------------------------------------------------------------------------
 
     @_mending

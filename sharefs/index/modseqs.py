@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from sharefs.errors import Code, SharingError
+from sharefs.index import kept as keeping
 from sharefs.index import numbers, schema
 from sharefs.index.damage import Damaged
 from sharefs.index.database import DAMAGE, Database, is_damage
 from sharefs.index.numbers import SPAN, Chunk, chunk_of
-from sharefs.index.sums import sealed, unsealed
+from sharefs.index.sums import sealed, sum_of, unsealed
 from sharefs.store.interface import Mailbox
 
 P = ParamSpec("P")
@@ -129,6 +130,8 @@ class Modseqs:
         """Know nothing of what is kept."""
         self._highest = -1
         self._generation = -1  # of the mailbox, when it was last compared
+        self._checked_vanished = False
+        self._agreed = b""  # fingerprint of the mailbox that is known to agree with the numbers
 
     def out_of_reach(self, why: object) -> SharingError:
         label = self._database.label
@@ -168,12 +171,47 @@ class Modseqs:
             mailbox.uids()  # have it loaded: that is when generations begin
             if mailbox.generation == self._generation:
                 return known
+            if self._generation < 0 and self._agrees():
+                self._generation = mailbox.generation
+                return known
             try:
                 self._compare(known)
             except _Overtaken:
                 continue
             return self._highest
         raise self.out_of_reach("other processes write them again and again")
+
+    def _agrees(self) -> bool:
+        """Whether the numbers are known to be about the mailbox as it is."""
+        kept = keeping.get(self._database.sql, schema.KEPT_NUMBERS)
+        memento = None if kept is None else self._mailbox.memento()
+        now = b"" if memento is None else memento.fingerprint()
+        if not now or kept != now + self._outline():
+            return False
+        self._agreed = now
+        return True
+
+    def _outline(self) -> bytes:
+        """A sum over which chunks there are, and their highest numbers."""
+        rows = self._database.sql.execute("SELECT chunk, highest FROM numbers ORDER BY chunk")
+        return sum_of(*rows.fetchall()).to_bytes(4, "little")
+
+    @_mending
+    def put_away(self) -> None:
+        """Write down that the numbers are about the mailbox as it is, if that is certain: who comes
+        next need not compare them."""
+        mailbox, database = self._mailbox, self._database
+        if database.path is None or self._generation != mailbox.generation:
+            return
+        memento = mailbox.memento()
+        now = b"" if memento is None else memento.fingerprint()
+        if not now or now == self._agreed or not database.get(schema.NOTED):
+            return
+        with database.numbering() as sql:
+            if database.get(schema.MODSEQ) != self._highest:
+                return  # another process has met changes that we have not
+            keeping.put(sql, schema.KEPT_NUMBERS, now + self._outline())
+        self._agreed = now
 
     def _compare(self, known: int) -> None:
         """Write down what differs.  Raises _Overtaken."""
@@ -197,7 +235,8 @@ class Modseqs:
         now = _Now(uids, self._states_of)
         if self._generation < 0:
             self._check_vanished()
-            kept = {number: octets for number, _, octets in self._rows()}
+            self._checked_vanished = True
+            kept = {number: octets for number, _, octets in self._checked_rows()}
             suspects = sorted(kept.keys() | set(map(chunk_of, uids)))
             now.know_all()
         else:
@@ -241,6 +280,7 @@ class Modseqs:
         return array("I", uids), array("Q", map(states.__getitem__, keys))
 
     def _write(self, sql: sqlite3.Connection, news: _News, modseq: int) -> None:
+        self._forget_agreement(sql)
         for number, (chunk, uids, states, compared) in news.changed.items():
             _put(sql, number, numbers.renewed(chunk, uids, states, compared, modseq))
         if news.vanished:
@@ -251,6 +291,10 @@ class Modseqs:
             self._forget_old_vanished(sql)
         noted = max(news.uidnext, self._database.get(schema.NOTED))
         self._database.set(schema.NOTED, noted)
+
+    def _forget_agreement(self, sql: sqlite3.Connection) -> None:
+        keeping.forget(sql, schema.KEPT_NUMBERS)
+        self._agreed = b""
 
     def _forget_old_vanished(self, sql: sqlite3.Connection) -> None:
         rows = sql.execute("SELECT modseq, length(uids) FROM vanished ORDER BY modseq DESC")
@@ -274,6 +318,7 @@ class Modseqs:
         if not highest < number <= BELIEVED:
             return highest
         with self._database.writing() as sql:
+            self._forget_agreement(sql)
             highest = self._database.give_modseq(above=number)
             for at, _, octets in self._rows():
                 chunk = Chunk.unpack(octets)
@@ -344,6 +389,9 @@ class Modseqs:
         return self._settled(lambda: self._vanished_since(modseq))
 
     def _vanished_since(self, modseq: int) -> Ranges | None:
+        if not self._checked_vanished:
+            self._check_vanished()
+            self._checked_vanished = True
         if modseq < self._database.get(schema.FLOOR):
             return None
         uids = self._mailbox.uids()
@@ -361,6 +409,13 @@ class Modseqs:
 
     def _rows(self, where: str = "", *values: int) -> Iterator[tuple[int, int, bytes]]:
         return _read(self._database.sql, where, *values)
+
+    def _checked_rows(self) -> Iterator[tuple[int, int, bytes]]:
+        """All of them.  A chunk whose highest number is too low would never be looked into."""
+        for number, highest, octets in self._rows():
+            if Chunk.unpack(octets).highest() != highest:
+                raise Damaged(f"chunk {number} of modification sequences has another highest one")
+            yield number, highest, octets
 
     def _vanished_rows(self, modseq: int) -> Iterator[tuple[int, Ranges]]:
         sql = self._database.sql

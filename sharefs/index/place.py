@@ -94,6 +94,8 @@ def read(directory: Path, name: str, limit: int) -> bytes:
         try:
             status = os.fstat(fd)
             _demand_private(directory / name, status, _OTHERS)
+            if status.st_nlink != 1:
+                raise Unusable(f"{directory / name} has {status.st_nlink} names")
             if status.st_size > limit:
                 raise Unusable(f"{directory / name} has {status.st_size} octets")
             return os.read(fd, status.st_size)

@@ -27,6 +27,9 @@ numbers     modification sequences (RFC 7162) of all messages, indexed or not, i
             consecutive UIDs: numbers.Chunk, packed and sealed.  highest: of those in it
 vanished    what vanished: ranges of UIDs, packed and sealed, by the modseq of their vanishing.
             Only the last ones: see modseqs.VANISHED_ROWS
+kept        what was worked out from other tables, sealed, by name (kept.py):
+    numbers       the mailbox (Memento.fingerprint()) that numbers agrees with, and a sum over which
+                  chunks there are and their highest numbers; forgotten when numbers is written
 texts       FTS5, trigrams without positions.  Row 2 * uid: the headers of all parts;
             row 2 * uid + 1: the text parts; both folded, with END after each text.  Rows of
             messages that are gone stay until the index is built anew: no UID comes back.
@@ -37,7 +40,10 @@ text_sums   a sum for each block of texts (id as in texts_data) and for each seg
 from typing import Final
 
 APPLICATION_ID: Final = 0x53464958  # "SFIX", in the file's header, for file(1) and for us
-VERSION: Final = 4
+VERSION: Final = 5
+
+# Names in kept.
+KEPT_NUMBERS: Final = "numbers"
 
 # Names in meta.
 SCHEMA: Final = "schema"  # a sum over the tables' definitions
@@ -84,6 +90,7 @@ CREATE TABLE numbers (
     chunk INTEGER PRIMARY KEY, highest INTEGER NOT NULL, packed BLOB NOT NULL
 );
 CREATE TABLE vanished (modseq INTEGER PRIMARY KEY, uids BLOB NOT NULL);
+CREATE TABLE kept (name TEXT PRIMARY KEY, octets BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE heads (
     uid INTEGER PRIMARY KEY, "from" BLOB, "to" BLOB, cc BLOB, bcc BLOB, subject BLOB,
     left_out INTEGER NOT NULL, sum INTEGER NOT NULL

@@ -96,6 +96,10 @@ class Memento(abc.ABC):
     def looks_unchanged(self) -> bool:
         """As Mailbox.looks_unchanged(), since this was made."""
 
+    def fingerprint(self) -> bytes:
+        """Equal ones, taken by whatever process, are of equal pictures.  Empty: it has none."""
+        return b""
+
 
 # Sets of flags, none twice but by chance, and the UIDs of the messages that have them, ascending.
 FlagGroups: TypeAlias = Sequence[tuple[FlagSet, Sequence[int]]]

@@ -2,15 +2,18 @@
 
 import os
 from collections.abc import Iterable
+from hashlib import blake2b
 from typing import Final
 
+from sharefs.store.boot import this_boot
 from sharefs.store.interface import Memento, Stamp
 
 # What changed this recently may change again within one timestamp of a file system that keeps
 # whole seconds.
 RECENT: Final = 2.0  # seconds
 
-_Stamp = tuple[int, int, int, int]  # device, inode, size, mtime in ns
+# Device, inode, size, mtime and ctime in ns.  Of these only the ctime cannot be set by a program.
+_Stamp = tuple[int, int, int, int, int]
 
 
 def stamp_of(status: os.stat_result) -> Stamp:
@@ -44,11 +47,21 @@ class Stamps(Memento):
                         return False
                     continue
                 status = os.lstat(path)
-                if stamp != (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns):
+                if stamp != (
+                    status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns,
+                    status.st_ctime_ns,
+                ):  # fmt: skip
                     return False
         except OSError:
             return False
         return True
+
+    def fingerprint(self) -> bytes:
+        """Not of the paths: they lead to the same files from everywhere."""
+        if not this_boot():
+            return b""
+        text = repr((this_boot(), [stamp for _, stamp in self._stamps]))
+        return blake2b(text.encode("ascii"), digest_size=16).digest()
 
 
 def _file_stamp(path: str) -> _Stamp | None:
@@ -56,4 +69,6 @@ def _file_stamp(path: str) -> _Stamp | None:
         status = os.lstat(path)
     except FileNotFoundError:
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return (
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    )  # fmt: skip

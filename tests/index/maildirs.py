@@ -1,10 +1,12 @@
 """Maildirs with messages in them, and indexes over them."""
 
 import contextlib
+import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from sharefs.index import MailboxIndex, Modseqs
+from sharefs.index import MailboxIndex, Modseqs, Shelf
 from sharefs.index.place import NAME
 from sharefs.store.maildir import MaildirConfig, MaildirMailbox, MaildirStorage
 
@@ -19,9 +21,19 @@ def fill(root: Path, messages: Iterable[bytes], *, first: int = 0) -> None:
         (root / "cur" / f"{1_600_000_000 + 60 * number}.M1P1.host:2,").write_bytes(octets)
 
 
+def age(root: Path) -> None:
+    """The last change was a while ago."""
+    for name in ("new", "cur"):
+        before = time.time_ns() - 10 * 10**9
+        os.utime(root / name, ns=(before, before))
+
+
 @contextlib.contextmanager
-def opened(root: Path) -> Iterator[MaildirMailbox]:
+def opened(root: Path, place: Path | None = None) -> Iterator[MaildirMailbox]:
+    """place: where its listing is kept."""
     with contextlib.closing(MaildirStorage(MaildirConfig(root)).open(INBOX)) as mailbox:
+        if place is not None:
+            mailbox.keep_in(Shelf([place]))
         mailbox.sync()
         yield mailbox
 

@@ -4,6 +4,7 @@ ever comes back."""
 import contextlib
 import os
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,11 +16,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from sharefs.errors import Code, SharingError
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
-from sharefs.index import MailboxIndex, Modseqs, database, modseqs, numbers
+from sharefs.index import MailboxIndex, Modseqs, Shelf, database, modseqs, numbers
 from sharefs.index.place import RESERVE, drop
-from sharefs.store.maildir import MaildirMailbox
+from sharefs.store.maildir import MaildirConfig, MaildirMailbox, MaildirStorage, keeping
 from sharefs.store.private_seen import overlay
-from tests.index.maildirs import file_of, fill, indexed, numbers_of, opened
+from tests.index.maildirs import age, file_of, fill, indexed, numbers_of, opened
 
 FLAGGED, SEEN = FlagSet(System.FLAGGED), FlagSet(System.SEEN)
 MESSAGE = b"From: a@example.org\nSubject: x\n\nhello\n"
@@ -464,10 +465,21 @@ class Resyncing(RuleBasedStateMachine):
 
     def _process(self) -> tuple[contextlib.ExitStack, MaildirMailbox, MailboxIndex]:
         stack = contextlib.ExitStack()
-        mailbox = stack.enter_context(opened(self.root))
+        mailbox = stack.enter_context(opened(self.root, self.place))
         index = stack.enter_context(indexed(mailbox, self.place, complete=False))
         self.stack.callback(stack.close)
         return stack, mailbox, index
+
+    @rule(who=st.integers(0, 1), noting=st.booleans())
+    def rests(self, who: int, noting: bool) -> None:
+        """What the process knows is kept for the next one."""
+        _, mailbox, index = self.processes[who]
+        age(self.root)
+        mailbox.sync()
+        if noting:
+            numbers_of(index).note()
+        mailbox.put_away()
+        index.put_away()
 
     def _fill(self, count: int) -> None:
         fill(self.root, [MESSAGE] * count, first=self.files)
@@ -551,6 +563,13 @@ def _directory() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _every_mailbox_is_worth_keeping() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(keeping, "WORTH", 0)
+        yield
+
+
 TestResyncing = Resyncing.TestCase
 TestResyncing.settings = settings(
     max_examples=60,
@@ -572,3 +591,110 @@ def test_numbers_are_read_when_others_wrote_them(root: Path, place: Path) -> Non
         assert mine.flags_of(5) == FLAGGED
         client.resync(mine, given)
         assert client.known == truth_of(others)
+
+
+# --- numbers that are known to agree ---------------------------------------------------------
+
+
+def rest(root: Path, place: Path) -> int:
+    """A process numbers all, and writes down that it did.  Returns HIGHESTMODSEQ."""
+    age(root)
+    with opened(root, place) as mailbox, indexed(mailbox, place, complete=False) as index:
+        highest = numbers_of(index).note()
+        mailbox.put_away()
+        index.put_away()
+    return highest
+
+
+def statements(index: MailboxIndex, action: Callable[[], object]) -> list[str]:
+    """What SQLite is told meanwhile."""
+    seen: list[str] = []
+    sql = index._database.sql
+    sql.set_trace_callback(seen.append)
+    try:
+        action()
+    finally:
+        sql.set_trace_callback(None)
+    return seen
+
+
+def compares(index: MailboxIndex) -> bool:
+    """Whether all numbers are read to learn the highest."""
+    return any("packed" in text for text in statements(index, numbers_of(index).note))
+
+
+def test_numbers_are_not_compared_again_when_nothing_happened(root: Path, place: Path) -> None:
+    highest = rest(root, place)
+    with opened(root, place) as mailbox, indexed(mailbox, place, complete=False) as index:
+        assert not compares(index)
+        assert numbers_of(index).note() == highest
+        assert numbers_of(index).changed_since(highest) == []
+        mailbox.store_flags([2], add(FLAGGED))
+        assert numbers_of(index).changed_since(highest) == [2]
+
+
+def test_a_change_between_two_processes_is_numbered(root: Path, place: Path) -> None:
+    highest = rest(root, place)
+    with opened(root) as others:
+        others.store_flags([3], add(FLAGGED))
+    with opened(root, place) as mailbox, indexed(mailbox, place, complete=False) as index:
+        assert compares(index)
+        assert numbers_of(index).changed_since(highest) == [3]
+
+
+def test_a_change_whose_numbers_are_not_put_away(root: Path, place: Path) -> None:
+    """What agreed with an older state of the mailbox does not agree with that state once more."""
+    highest = rest(root, place)
+    with opened(root, place) as mailbox, indexed(mailbox, place, complete=False) as index:
+        mailbox.store_flags([3], add(FLAGGED))
+        numbers_of(index).note()
+    with opened(root, place) as mailbox, indexed(mailbox, place, complete=False) as index:
+        assert compares(index)
+        assert numbers_of(index).changed_since(highest) == [3]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE kept SET octets = x'00' || substr(octets, 2)",
+        "UPDATE kept SET octets = 7",
+        "UPDATE numbers SET highest = highest - 1",
+        "DELETE FROM numbers",
+        "DELETE FROM kept",
+    ],
+)
+def test_a_damaged_agreement(root: Path, place: Path, damage: str) -> None:
+    """Whatever is wrong is found before a number is told, and no number goes back."""
+    highest = rest(root, place)
+    with contextlib.closing(sqlite3.connect(file_of(place))) as sql, sql:
+        sql.execute(damage)
+    with opened(root, place) as mailbox, indexed(mailbox, place, complete=False) as index:
+        assert numbers_of(index).note() >= highest
+        client = Client()
+        client.modseq = highest
+        client.resync(mailbox, numbers_of(index))
+        assert list(numbers_of(index).problems()) == []
+
+
+def test_a_viewers_own_seen_is_part_of_what_agrees(root: Path, place: Path, tmp_path: Path) -> None:
+    def process(action: Callable[[Modseqs, object], object]) -> None:
+        with opened(root) as shared:
+            mine = overlay(shared, tmp_path / "private", public=False, examine=False)
+            mine.keep_in(Shelf([place]))
+            mine.sync()
+            index = MailboxIndex.open(mine, [place])
+            with contextlib.closing(index):
+                action(numbers_of(index), mine)
+                age(root)
+                mine.sync()
+                mine.put_away()
+                index.put_away()
+
+    found: list[object] = []
+    process(lambda given, mine: found.append(given.note()))
+    private = overlay(MaildirStorage(MaildirConfig(root)).open(("INBOX",)),
+                      tmp_path / "private", public=False, examine=False)  # fmt: skip
+    private.store_flags([2], add(SEEN))
+    private.close()
+    process(lambda given, mine: found.append(given.changed_since(int(str(found[0])))))
+    assert found[1] == [2]

@@ -6,11 +6,10 @@ the tick of the clock in which it was looked at.  It is for one boot of one syst
 cut leaves of a directory may be older than its mtime.
 """
 
-import functools
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sharefs.store.boot import this_boot
 from sharefs.store.maildir.directory import trace_of
 from sharefs.store.maildir.kept import FILE_NAME, Listing, Marks, Place, unpack
 from sharefs.store.shelf import Shelf
@@ -42,8 +41,11 @@ def resume(picture: "Picture", shelf: Shelf) -> Listing | None:
 
 
 def marks_of(picture: "Picture") -> Marks | None:
-    """As they are now.  None: something could still have been missed, or waits for a UID."""
-    if not picture.loaded or picture.strays or picture.folders.doubles:
+    """As they are now.  None: something could still have been missed, or waits for a UID; or it is
+    not worth it."""
+    if not picture.loaded or len(picture.uids) < WORTH:
+        return None
+    if picture.strays or picture.folders.doubles:
         return None
     try:
         new, cur = picture.folders.new.settled_trace(), picture.folders.cur.settled_trace()
@@ -56,9 +58,7 @@ def marks_of(picture: "Picture") -> Marks | None:
 
 
 def listing_of(picture: "Picture", marks: Marks) -> Listing | None:
-    """None: it is not worth keeping, or of a kind that is not kept."""
-    if len(picture.uids) < WORTH:
-        return None
+    """None: there are too many different sets of flags."""
     cur, new = picture.folders.cur.files, picture.folders.new.files
     infos = [cur.get(base) for base in map(picture.base_of.__getitem__, picture.uids)]
     places: list[Place | None] = [None if info is None else (False, info) for info in infos]
@@ -66,12 +66,3 @@ def listing_of(picture: "Picture", marks: Marks) -> Listing | None:
         if infos[at] is None and (info := new.get(picture.base_of[uid])) is not None:
             places[at] = True, info
     return Listing.of(marks, picture.uids, places)
-
-
-@functools.lru_cache(maxsize=1)
-def this_boot() -> str:
-    """Another one whenever the system starts; empty if there is no such thing."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except (OSError, ValueError):
-        return ""

@@ -246,6 +246,8 @@ class Picture:
         self.list.refresh()
         reinterpreted = self._meanings.look_again() if self.keywords.refresh() else frozenset[str]()
         self._same.check(self.list.header)
+        if self._kept is not None and self.list.reads != self._list_reads:
+            self._unfold()
         force = force or not self.loaded
         folders = self.folders
         at_cur = folders.cur.needs_look() or force
@@ -298,8 +300,10 @@ class Picture:
         self._kept = None
         self.folders.cur.files, self.folders.new.files = cur, new
         self._base_of = dict(zip(kept.uids, [base or "" for base in bases], strict=True))
-        # The list was replaced since it was kept, and knows them by other UIDs or not at all.
-        self._commit([], [uid for uid, base in self._base_of.items() if not base], ())
+        if lost := [uid for uid, base in self._base_of.items() if not base]:
+            # The list was replaced since it was kept, and knows them by other UIDs or not at all.
+            self.folders.lost_track()
+            self._commit([], lost, ())
 
     def put_away(self) -> None:
         """Keep the listing for the next process, unless that has been done or cannot be yet."""

@@ -385,6 +385,10 @@ class _PrivateMemento(Memento):
     def looks_unchanged(self) -> bool:
         return self._shared.looks_unchanged() and self._private.looks_unchanged()
 
+    def fingerprint(self) -> bytes:
+        shared, private = self._shared.fingerprint(), self._private.fingerprint()
+        return shared + private if shared and private else b""
+
 
 class _PrivateSaver(Saver):
     """Keeps \\Seen back from the shared mailbox, and gives it to the viewer after the commit."""
