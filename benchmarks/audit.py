@@ -19,6 +19,8 @@ from typing import Final
 
 from rich.progress import track
 
+from benchmarks.ending import ended_by_sigterm
+
 FIRST_UID: Final = 20_000
 GID: Final = 30_000
 LIMIT: Final = 3.0  # times find's wall time
@@ -179,4 +181,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    ended_by_sigterm()
     main()

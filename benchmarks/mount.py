@@ -25,6 +25,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from benchmarks.ending import ended_by_sigterm
 from benchmarks.mail import make_maildir
 from benchmarks.mount_places import PLACES, UID, Mailbox, Places, as_owner, places
 from tests.interop.terminal import Terminal
@@ -370,4 +371,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    ended_by_sigterm()
     sys.exit(main())

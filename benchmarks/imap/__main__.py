@@ -17,6 +17,7 @@ from typing import Final
 from rich.console import Console
 from rich.progress import Progress
 
+from benchmarks.ending import ended_by_sigterm
 from benchmarks.imap import crowd, rows, tables
 from benchmarks.imap.machine import machine
 from benchmarks.imap.mailboxes import make_home, make_homes
@@ -154,4 +155,5 @@ def _raise_descriptor_limit() -> None:
 
 
 if __name__ == "__main__":
+    ended_by_sigterm()
     sys.exit(main())
