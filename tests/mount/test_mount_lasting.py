@@ -4,8 +4,10 @@ import contextlib
 import ctypes
 import mmap
 import os
+import random
 import shutil
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -481,3 +483,69 @@ def test_killed_while_it_waits_for_a_directory(open_tmp: Path) -> None:
             while is_mounted(mount.top):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
+
+
+DIRECTORIES: Final = ("", "a", "b", "a/c")
+FILES: Final = tuple(f"file{number}" for number in range(5))
+PLACES: Final = tuple(
+    str(Path(directory, name)) for directory in DIRECTORIES for name in (*FILES, "a", "b", "c")
+)
+
+
+def change(top: Path, pick: random.Random) -> None:
+    """One of everything that happens to files."""
+    first, second = (top / pick.choice(PLACES) for _ in range(2))
+    with contextlib.suppress(OSError):
+        match pick.randrange(11):
+            case 0 | 1:
+                first.write_bytes(b"x" * pick.randrange(100))
+            case 2:
+                with first.open("ab") as file:
+                    file.write(b"more")
+            case 3:
+                first.unlink()
+            case 4:
+                os.rename(first, second)
+            case 5:
+                os.link(first, second)
+            case 6:
+                first.chmod(pick.choice((0o600, 0o644, 0o755)))
+            case 7:
+                first.symlink_to(pick.choice(FILES))
+            case 8:
+                first.mkdir()
+            case 9:
+                os.utime(first, (1, pick.randrange(1_000_000)), follow_symlinks=False)
+            case _:
+                os.truncate(first, pick.randrange(50))
+
+
+def snapshot(top: Path) -> dict[str, Any]:
+    """What there is, and what is not there."""
+
+    def told(path: Path) -> Any:
+        found = path.lstat()
+        kind = stat.S_IFMT(found.st_mode)
+        size = found.st_size if kind == stat.S_IFREG else 0
+        return found.st_mode, found.st_uid, found.st_nlink, size, found.st_mtime_ns
+
+    return {name: outcome(partial(told, top / name)) for name in ("", *PLACES)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_the_mount_shows_what_is_there(
+    mirror: tuple[Path, Mount], seed: int
+) -> None:
+    """Changes beside the mount and through it, and pauses in which everything comes to last."""
+    source, mount = mirror
+    below, seen = source / f"any{seed}", mount.top / f"any{seed}"
+    for directory in DIRECTORIES:
+        (below / directory).mkdir()
+    pick = random.Random(seed)
+    for round_ in range(8):
+        for _ in range(3):
+            assert seen_in_time(lambda: snapshot(seen) == snapshot(below), True), round_
+            time.sleep(0.45)
+        for _ in range(pick.randrange(1, 25)):
+            change(pick.choice((below, below, seen)), pick)
+    assert numbers(mount)["watched"] > 0
