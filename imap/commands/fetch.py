@@ -47,6 +47,10 @@ RENDER_BATCH: Final = 2000
 # Octets of responses rendered before they are sent; going to a thread takes its time, too.
 CHUNK: Final = 256 * 1024
 
+# What is rendered at once without going to a thread, where that is quick: messages, their octets.
+FEW: Final = 50
+SMALL: Final = 128 * 1024
+
 _SEEN: Final = FlagSet(System.SEEN)
 
 # What an item needs: nothing but what is in memory, stat(2), the header, or all octets.
@@ -165,6 +169,8 @@ async def _stream(session: Session, renderer: "_Renderer", uids: Sequence[int]) 
     while at < len(uids):
         if renderer.in_memory:
             at = renderer.render(uids, at)
+        elif renderer.is_short(uids):
+            at = await handle.run_short(renderer.render, uids, at)
         else:
             at = await handle.run(renderer.render, uids, at)
         session.out += renderer.take()
@@ -229,6 +235,13 @@ class _Renderer:
         self._until = 0  # position of the first message that was not looked at yet
         self._all_rendered = False  # those up to there are in the output
         self._ready: dict[int, bytes] = {}  # responses of some of those up to there
+
+    def is_short(self, uids: Sequence[int]) -> bool:
+        """Whether little is read for these messages, even if nothing is kept of them."""
+        if len(uids) > FEW:
+            return False
+        sizes = self._mailbox.known_sizes(uids)
+        return None not in sizes and sum(size or 0 for size in sizes) <= SMALL
 
     def number(self, modseqs: Mapping[int, int]) -> None:
         """These are the numbers of the messages whose turn comes next, as far as they are told."""

@@ -13,6 +13,8 @@ from sharefs.index.query import Narrowed
 
 # Messages looked at before other sessions get the mailbox.
 BATCH: Final = 500
+# Messages of a mailbox whose index answers at once.
+FEW: Final = 1000
 
 
 async def find(session: Session, tree: SearchKey) -> list[int] | None:
@@ -53,7 +55,8 @@ async def _known(session: Session, tree: SearchKey, now: int) -> Known:
         index = handle.index()
         return NOTHING_KNOWN if index is None else narrow_all(index, tree, now)
 
-    return await handle.run(ask)
+    run = handle.run_short if len(session.current().view) <= FEW else handle.run
+    return await run(ask)
 
 
 def wants_modseqs(tree: SearchKey) -> bool:

@@ -44,6 +44,11 @@ class Handle(Protocol):
         """Call function in a thread while no other session works on this mailbox."""
         ...
 
+    async def run_short(self, function: Callable[..., T], *args: object) -> T:
+        """As run(), for what touches a few small files and waits for nobody's lock: it may be done
+        without a change to a thread."""
+        ...
+
     async def run_with(self, other: "Handle", function: Callable[..., T], *args: object) -> T:
         """As run, holding both mailboxes.  Taken in one order everywhere: it cannot deadlock."""
         ...

@@ -235,10 +235,10 @@ def _flagged(mailbox: Mailbox, test: Callable[[FlagSet], bool]) -> Plan:
 
     def pick(uids: Uids) -> list[int]:
         if len(uids) < FEW:
-            flags = mailbox.flags_of_each(uids)
-            return [
-                uid for uid, one in zip(uids, flags, strict=True) if one is not None and test(one)
-            ]
+            each = mailbox.flags_of_each(uids)
+            different = {id(flags): flags for flags in each if flags is not None}
+            passing = {key for key, flags in different.items() if test(flags)}
+            return [uid for uid, flags in zip(uids, each, strict=True) if id(flags) in passing]
         groups = [group for flags, group in mailbox.by_flags() if test(flags)]
         if not groups:
             return []

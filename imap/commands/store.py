@@ -20,6 +20,7 @@ log = logging.getLogger("imap.store")
 
 # Messages changed in one go: long enough to be efficient, short enough that others get a turn.
 BATCH: Final = 1000
+FEW: Final = 10
 
 
 _SYSTEM = {name: flag for flag, name in NAMES.items()}
@@ -124,9 +125,11 @@ async def _carry_out(
     selected = session.current()
     handle, view, mailbox = selected.handle, selected.view, selected.handle.mailbox
     if not (session.condstore and selected.numbered):
-        return _Done(
-            frozenset(await handle.run(mailbox.store_flags, batch, change)), (), set(batch), {}
-        )
+        # Renaming a few files is quick; a new keyword takes a lock.
+        few = len(batch) <= FEW and not change.flags.keywords
+        run = handle.run_short if few else handle.run
+        changed = await run(mailbox.store_flags, batch, change)
+        return _Done(frozenset(changed), (), set(batch), {})
 
     def flags_of(uid: int) -> FlagSet | None:
         try:

@@ -23,6 +23,7 @@ from imap.service.deflate import Compressor, Decompressor
 from imap.service.handover import Handover
 from imap.service.mailboxes import CHECK_SECONDS, MailboxPool, SharedHandle
 from imap.service.stream import COMPRESSED_LIMIT, ClientStream, Rest, may_compress_more
+from imap.service.threads import in_thread
 from imap.service.watcher import sees_everything
 from imap.service.worker import WorkerContext
 from imap.wire import (
@@ -46,6 +47,7 @@ log = logging.getLogger("imap.connection")
 INACTIVITY: Final = 30 * 60  # seconds; RFC 3501 section 5.4 asks for at least 30 minutes
 _DAY: Final = 86400.0  # seconds
 RECEIVE: Final = 64 * 1024  # octets
+TURN: Final = 0.01  # seconds of commands in a row after which other connections have their turn
 
 
 class Disconnected(Exception):
@@ -81,7 +83,7 @@ class Connection:
         await self._stream.send_all(octets)
 
     async def blocking(self, function: Callable[..., T], *args: object) -> T:
-        return await trio.to_thread.run_sync(lambda: function(*args))
+        return await in_thread(function, *args)
 
     async def open(self, account: Account, name: str) -> Handle:
         opener = functools.partial(account.open_mailbox, name)
@@ -199,6 +201,7 @@ class Connection:
     async def _run(self, session: Session, patience: trio.CancelScope) -> None:
         if session.idle_tag and session.state is not State.LOGOUT:
             await engine.run(session, Command(session.idle_tag, "IDLE"))
+        turn = trio.current_time()
         while session.state is not State.LOGOUT:
             try:
                 event = self._reader.next_event()
@@ -219,6 +222,10 @@ class Connection:
                     else:
                         await session.flush()
                         self._begin_compression()
+                    # A client that sends a thousand commands at once waits for others, too.
+                    if trio.current_time() - turn > TURN:
+                        await trio.lowlevel.checkpoint()
+                        turn = trio.current_time()
                 case LiteralData():
                     await self._take(session, event)
                 case _:
@@ -227,6 +234,7 @@ class Connection:
                     self._is_waiting = True
                     await self.receive()
                     patience.deadline = math.inf
+                    turn = trio.current_time()
         await session.flush()
 
     def rest(self, session: Session) -> Rest | None:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 import trio
 
+from imap.service.threads import in_thread
 from sharefs.errors import SharingError
 from sharefs.index import MailboxIndex
 
@@ -117,8 +118,8 @@ class Indexer:
         """Returns whether there is nothing left to do, for now."""
         async with mailbox.lock:
             try:
-                index = await trio.to_thread.run_sync(mailbox.index)
-                if index is None or await trio.to_thread.run_sync(index.catch_up, SLICE):
+                index = await in_thread(mailbox.index)
+                if index is None or await in_thread(index.catch_up, SLICE):
                     return True
             except (SharingError, OSError) as error:
                 # The mailbox is gone, or cannot be read: its sessions will hear of it themselves.

@@ -5,6 +5,7 @@ A trio.Lock serialises the work on it, for a Mailbox is not thread safe.
 """
 
 import contextlib
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ import trio
 from imap.commands.host import Handle
 from imap.service.indexing import Indexer
 from imap.service.keeping import Keeper
+from imap.service.pace import Pace
 from imap.service.recall import Recall
+from imap.service.threads import in_thread
 from imap.service.watcher import Watcher
 from sharefs.errors import Code, SharingError
 from sharefs.index import MailboxIndex, Modseqs, Shelf
@@ -56,12 +59,18 @@ class OpenMailbox:
         self.order = order  # the order in which two locks are taken, everywhere the same
         self.users = 0
         self.lock = trio.Lock()
+        self.pace = Pace()
         self.hints = 0  # grows with every sign of a change
         self._waiting = trio.lowlevel.ParkingLot()
 
     def hint(self) -> None:
         self.hints += 1
         self._waiting.unpark_all()
+
+    @property
+    def may_open_index(self) -> bool:
+        """Whether index() would open a file, which takes its time."""
+        return self._places is not None and self._index is None
 
     @property
     def has_index(self) -> bool:
@@ -139,6 +148,15 @@ class SharedHandle(Handle):
         async with self._opened.lock:
             return await self._in_thread(function, *args)
 
+    async def run_short(self, function: Callable[..., T], *args: object) -> T:
+        """In line if nobody else works on the mailbox, and such work has been quick lately."""
+        opened, began = self._opened, time.monotonic()
+        if opened.may_open_index or opened.lock.locked() or not opened.pace.is_quick(began):
+            async with opened.lock:
+                return await self._in_thread(_timed, opened.pace, function, *args)
+        with self._noting():
+            return _timed(opened.pace, function, *args)
+
     async def run_with(self, other: Handle, function: Callable[..., T], *args: object) -> T:
         assert isinstance(other, SharedHandle)
         both = {opened.order: opened for opened in (self._opened, other._opened)}
@@ -157,8 +175,14 @@ class SharedHandle(Handle):
         return self._opened.known_modseq()
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
+        with self._noting():
+            return await in_thread(function, *args)
+
+    @contextlib.contextmanager
+    def _noting(self) -> Iterator[None]:
+        """What becomes of work on the mailbox: it is gone, or its index was asked."""
         try:
-            return await trio.to_thread.run_sync(lambda: function(*args))
+            yield
         except SharingError as error:
             if error.code is Code.NONEXISTENT:
                 self._pool.forget(self._opened)
@@ -198,6 +222,15 @@ class SharedHandle(Handle):
         self._pool.leave(self._opened)
 
 
+def _timed(pace: Pace, function: Callable[..., T], *args: object) -> T:
+    began = time.monotonic()
+    try:
+        return function(*args)
+    finally:
+        ended = time.monotonic()
+        pace.note(ended - began, ended)
+
+
 class MailboxPool:
     """All of a worker's open mailboxes.  close() ends them."""
 
@@ -231,7 +264,7 @@ class MailboxPool:
             async with lock:
                 opened = await self._held(key)
                 if opened is None:
-                    mailbox = await trio.to_thread.run_sync(opener)
+                    mailbox = await in_thread(opener)
                     if places:
                         mailbox.keep_in(Shelf(places))
                     self._orders += 1

@@ -318,6 +318,9 @@ class MemoryHandle:
     async def run(self, function: Callable[..., T], *args: object) -> T:
         return function(*args)
 
+    async def run_short(self, function: Callable[..., T], *args: object) -> T:
+        return function(*args)
+
     async def run_with(self, other: object, function: Callable[..., T], *args: object) -> T:
         return function(*args)
 

@@ -13,9 +13,10 @@ class Box:
     def __init__(self) -> None:
         self.lock = trio.Lock()
         self.looked: list[float] = []
+        self._token = trio.lowlevel.current_trio_token()
 
     def index(self) -> MailboxIndex | None:
-        self.looked.append(trio.from_thread.run_sync(trio.current_time))
+        self.looked.append(trio.from_thread.run_sync(trio.current_time, trio_token=self._token))
         return None
 
     def hold(self) -> bool:

@@ -13,6 +13,7 @@ import trio
 
 from benchmarks.mail import make_maildir
 from imap.commands.session import Session
+from imap.service import connection as connection_module
 from imap.service.connection import Connection
 from imap.service.mailboxes import MailboxPool
 from imap.service.recall import Recall
@@ -84,8 +85,11 @@ class Client:
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
 
+    async def send(self, octets: bytes) -> None:
+        await self._stream.send_all(octets)
+
     async def ask(self, command: str) -> list[str]:
-        await self._stream.send_all(f"t {command}\r\n".encode())
+        await self.send(f"t {command}\r\n".encode())
         answer = b""
         while not any(line.startswith(b"t ") for line in answer.split(b"\r\n")[:-1]):
             answer += await self._stream.receive_some()
@@ -161,10 +165,10 @@ async def test_an_unchanged_mailbox_is_not_listed(
             await trio.sleep(0.02)
             before = await client.ask(command)
 
-        async def no_thread(*args: object, **kwargs: object) -> None:
+        def no_thread(*args: object) -> None:
             raise AssertionError(f"a thread was asked for {args}")
 
-        monkeypatch.setattr(trio.to_thread, "run_sync", no_thread)
+        monkeypatch.setattr(trio.lowlevel, "start_thread_soon", no_thread)
         calls.recording = True
         for _ in range(3):
             assert await client.ask(command) == before
@@ -199,12 +203,13 @@ class Gone(MemoryMailbox):
         super().__init__()
         self.closed = False
         self._meanwhile = meanwhile
+        self._token = trio.lowlevel.current_trio_token()
 
     def looks_unchanged(self) -> bool:
         return False
 
     def sync(self) -> bool:
-        trio.from_thread.run_sync(self._meanwhile)
+        trio.from_thread.run_sync(self._meanwhile, trio_token=self._token)
         return super().sync()
 
     def close(self) -> None:
@@ -268,11 +273,11 @@ async def test_status_of_many_is_told_from_memory(
             want = [await client.ask(f"STATUS {name} {STATUS}") for name in names]
         assert len(pool._opened) == 2
 
-        async def no_thread(*args: object, **kwargs: object) -> None:
+        def no_thread(*args: object) -> None:
             raise AssertionError(f"a thread was asked for {args}")
 
         with monkeypatch.context() as patch:
-            patch.setattr(trio.to_thread, "run_sync", no_thread)
+            patch.setattr(trio.lowlevel, "start_thread_soon", no_thread)
             calls.recording = True
             assert [await client.ask(f"STATUS {name} {STATUS}") for name in names] == want
             calls.recording = False
@@ -356,3 +361,23 @@ async def test_what_cannot_be_written_is_not_acknowledged(
             assert two[-1].startswith("t NO [OVERQUOTA]")
         assert not list((home / "Maildir" / ".Work" / "tmp").iterdir())
         assert "APPENDUID" in (await client.ask("APPEND Work {3+}\r\na\r\n"))[-1]
+
+
+async def test_a_thousand_commands_at_once_leave_others_their_turn(
+    pool: MailboxPool, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "TURN", 0.0)
+    turns = 0
+
+    async def live() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with connected(pool, home) as client, trio.open_nursery() as nursery:
+        await client.send(b"x NOOP\r\n" * 1000)
+        nursery.start_soon(live)
+        await client.ask("NOOP")
+        nursery.cancel_scope.cancel()
+    assert turns >= 1000

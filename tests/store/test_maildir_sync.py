@@ -51,7 +51,7 @@ def deliver(root: Path, name: str, content: bytes = b"Subject: x\n\nhi\n", to: s
 
 def wait_until_settled(mailbox: MaildirMailbox) -> None:
     deadline = time.monotonic() + 10
-    while not mailbox.looks_unchanged():
+    while mailbox.settles_in() is not None or not mailbox.looks_unchanged():
         time.sleep(mailbox.settles_in() or 0.01)
         mailbox.sync()
         assert time.monotonic() < deadline

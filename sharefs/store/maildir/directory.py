@@ -3,7 +3,8 @@
 A directory's mtime tells of changes, but only in steps of the file system's clock: what happens
 within the step in which we looked leaves the same mtime.  So a look is trusted only when the
 mtime was old enough by then; until that, every check asks for another look.  After changes of our
-own the second look may wait a moment where looking is expensive.
+own the second look waits until that step is over, or longer where looking is expensive, so that a
+burst of them needs one.
 """
 
 import logging
@@ -25,7 +26,7 @@ SKEW: Final = 2.0  # seconds
 FINE_STEP: Final = 0.05  # seconds; the kernel's coarse clock ticks every 1 to 10 ms
 COARSE_STEP: Final = 1.0  # seconds; file systems that keep whole seconds (ext3, some NFS)
 LOOK_SHARE: Final = 20  # a second look after our own change waits this many times its cost
-LOOK_WAIT: Final = 1.0  # seconds; the longest such wait
+LOOK_WAIT: Final = 1.0  # seconds; the longest such wait, however often we change something
 
 _Key = tuple[int, int, int]  # device, inode, mtime in ns
 # The same with octets and ctime in ns: for longer than a process lives, in which a program may set
@@ -65,6 +66,7 @@ class Directory:
         self._first_seen = 0.0  # timer when this mtime was first seen
         self._trusted = False
         self._own_until = 0.0  # timer until which only our own changes are suspected
+        self._own_since: float | None = None  # timer of the first of them since the last look
         self._cost = 0.0
 
     @property
@@ -121,7 +123,7 @@ class Directory:
             self._key, self._first_seen = before, started
         self._trace = trace
         self._trusted = before == after and self._is_over(before[2], started, now)
-        self._own_until = 0.0
+        self._own_until, self._own_since = 0.0, None
         files, doubles = _by_base(names, self.path)
         self._cost = self._timer() - started
         return Look(files, doubles, self._trusted)
@@ -146,8 +148,10 @@ class Directory:
             return
         self._first_seen = self._timer()
         self._trusted = False
-        wait = self._cost * LOOK_SHARE
-        self._own_until = self._first_seen + (min(wait, LOOK_WAIT) if wait > FINE_STEP else 0.0)
+        if self._own_since is None:
+            self._own_since = self._first_seen
+        wait = max(FINE_STEP, self._cost * LOOK_SHARE)
+        self._own_until = min(self._first_seen + wait, self._own_since + LOOK_WAIT)
 
 
 def trace_of(path: str) -> Trace:
