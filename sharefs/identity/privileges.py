@@ -126,6 +126,14 @@ def keep_capabilities(wanted: Iterable[Capability]) -> None:
     _set_capabilities(_bits(keep), _bits(keep))
 
 
+def has_capability(wanted: Capability) -> bool:
+    """Whether this thread could use it."""
+    for line in Path("/proc/thread-self/status").read_text().splitlines():
+        if line.startswith("CapPrm:"):
+            return bool(int(line.split()[1], 16) >> wanted & 1)
+    return False
+
+
 def _last_capability() -> int:
     return int(Path("/proc/sys/kernel/cap_last_cap").read_text())
 

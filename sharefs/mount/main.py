@@ -15,7 +15,7 @@ from typing import Final
 
 import pyfuse3
 
-from sharefs.identity.privileges import Capability, keep_capabilities
+from sharefs.identity.privileges import Capability, has_capability, keep_capabilities
 from sharefs.mount import read_ahead
 from sharefs.mount.handles import Handles
 from sharefs.mount.mirror import Acting
@@ -37,12 +37,12 @@ SWITCH: Final = 0.001  # seconds; a thread with long work in Python keeps reques
 
 
 # Opening what belongs to anybody, giving it owner, group, mode and times; and, for what is changed
-# in a user's name (call_as), becoming that user to the file system.  Leases tell whether anybody
-# writes to a file (`lasting`).
+# in a user's name (call_as), becoming that user to the file system.
 NEEDED: Final = (
     Capability.CHOWN, Capability.DAC_OVERRIDE, Capability.DAC_READ_SEARCH, Capability.FOWNER,
-    Capability.FSETID, Capability.LEASE, Capability.SETGID, Capability.SETUID,
+    Capability.FSETID, Capability.SETGID, Capability.SETUID,
 )  # fmt: skip
+USEFUL: Final = (Capability.LEASE,)  # tells whether anybody writes to a file (`lasting`)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ def raise_limits() -> int:
 def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], None]) -> None:
     """Mount and answer until the end.  Unmounts.  Raises OSError or RuntimeError if it cannot.
 
-    Root gives up every capability but NEEDED once the mount is there.  pyfuse3 mounts and unmounts
-    (for users through fusermount3); the conversation with the kernel is the session's.
+    Root gives up every capability but NEEDED and USEFUL once the mount is there.  pyfuse3 mounts
+    and unmounts (for users through fusermount3); the conversation with the kernel is the session's.
     """
     root = os.geteuid() == 0
     unmounter = Unmounter(mounting.mountpoint) if root else None
@@ -88,7 +88,7 @@ def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], Non
             if unmounter is not None:
                 unmounter.mounted()
                 sentinel = _sentinel(mounting)
-                keep_capabilities(NEEDED)
+                keep_capabilities((*NEEDED, *filter(has_capability, USEFUL)))
             if sentinel is not None:
                 sentinel.start()
             operations.start()

@@ -27,6 +27,7 @@ from sharefs.mount.protocol import (
 )
 from sharefs.mount.telling import AGAIN, STUCK, THREADS, Name, Teller
 from sharefs.mount.watching import mounts_below
+from tests.support.become import start_as
 
 # --- reading -----------------------------------------------------------------------------
 
@@ -127,6 +128,31 @@ def test_a_group_of_ones_own(tmp_path: Path) -> None:
         os.close(file)
         os.close(directory)
         group.close()
+
+
+@pytest.mark.superuser
+def test_a_user_needs_no_capability(open_tmp: Path) -> None:
+    """Who mounts for himself.  Who else did it he is not told; that it was not he is enough."""
+    os.chown(open_tmp, 61001, 61001)
+    ready, go_on = os.pipe()
+
+    def listen() -> tuple[list[int], int]:
+        group = Group()
+        fd = os.open(open_tmp, os.O_PATH)
+        group.mark(fd, OF_DIRECTORIES)
+        (open_tmp / "own").touch()
+        os.write(go_on, b"!")
+        deadline = time.monotonic() + 10
+        while not (events := group.read(but_of=os.getpid())) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return [event.mask for event in events if event.name == b"others"], len(events)
+
+    with start_as(61001, 61001, (), listen) as child:
+        assert os.read(ready, 1) == b"!"
+        (open_tmp / "others").touch()
+        assert child.result() == ([Mask.CREATE], 1)
+    os.close(ready)
+    os.close(go_on)
 
 
 MOUNTINFO: Final = """\

@@ -379,6 +379,22 @@ def test_where_nothing_can_be_watched(open_tmp: Path) -> None:
             assert seen_in_time(lambda: missing(mount.top), 0)
 
 
+def test_without_the_capability_for_leases(open_tmp: Path) -> None:
+    """As in many a container: of others' files nobody can say whether they are written to."""
+    source = open_tmp / "source"
+    source.mkdir()
+    furnish(source)
+    (source / "bob's").write_bytes(b"x")
+    os.chown(source / "bob's", BOB.uid, BOB.gid)
+    shell = "exec setpriv --bounding-set -lease "
+    with mounted(open_tmp, ["--mirror", source], shell=shell) as mount:
+        settle(mount, lambda: (of_file(mount.top), missing(mount.top)))
+        for _ in range(2):
+            os.stat(mount.top / "bob's")
+            time.sleep(1.1)
+        assert not is_remembered(mount, lambda: os.stat(mount.top / "bob's"))
+
+
 def test_what_the_kernel_forgets_is_let_go(mirror: tuple[Path, Mount]) -> None:
     source, mount = mirror
     (source / "forgotten").mkdir()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sharefs.mount.main import NEEDED
+from sharefs.mount.main import NEEDED, USEFUL
 from sharefs.mount.service_manager import watch, watchdog_interval
 from tests.account.world import UIDS, world_in_tmp
 from tests.support.mount import Mount, is_mounted, mounted
@@ -61,7 +61,7 @@ def test_the_threads_of_the_view_have_no_more(open_tmp: Path) -> None:
 
 def demand_few_capabilities(mount: Mount) -> None:
     """Of every thread: the kernel keeps them for each."""
-    want = sum(1 << number for number in NEEDED)
+    want = sum(1 << number for number in (*NEEDED, *USEFUL))
     for task in Path(f"/proc/{mount.process.pid}/task").iterdir():
         status = (task / "status").read_text().splitlines()
         masks = {
