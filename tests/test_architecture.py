@@ -11,6 +11,7 @@ MODULES = sorted([*TOP.glob("sharefs/**/*.py"), *TOP.glob("imap/**/*.py")])
 # Longest matching prefix wins.  A module may import rooms of its own rank and below.
 RANK = {
     "sharefs": 0,
+    "sharefs.build": 0,
     "sharefs.errors": 0,
     "sharefs.flags": 0,
     "sharefs.rights": 1,

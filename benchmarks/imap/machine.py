@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from sharefs import build
+
 
 def machine() -> dict[str, str]:
     """Facts for the reader of a table, load included."""
@@ -27,5 +29,6 @@ def machine() -> dict[str, str]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "dovecot": dovecot.stdout.split(" ")[0],
+        "build": build.description(),
         "load": f"{os.getloadavg()[0]:.1f}",
     }

@@ -13,8 +13,9 @@ from rich.table import Table
 from benchmarks.imap.results import SERVERS, Result, shown
 
 HOST: Final = "host"  # the section of rows that depend on no mailbox's size
-_BEGIN: Final = "<!-- begin of what scripts/bench writes -->"
-_END: Final = "<!-- end of what scripts/bench writes -->"
+_BEGIN: Final = "<!-- begin of what scripts/bench{} writes -->"
+_END: Final = "<!-- end of what scripts/bench{} writes -->"
+COMPILED: Final = " --compiled"  # the part of the page that is about the compiled build
 _FACTS: Final = ("processor", "memory", "kernel", "python", "dovecot")
 
 
@@ -162,10 +163,27 @@ def _growth(report: Report, sizes: list[str]) -> str:
     return "\n".join(lines)
 
 
-def replaced(page: str, text: str) -> str:
+def beside(pure: Report, compiled: Report) -> str:
+    """Rows of the compiled build beside those of pure Python, each against Dovecot of its run."""
+    facts = ", ".join(compiled.machine[name] for name in ("processor", "kernel"))
+    parts = [f"Measured on {facts}, {compiled.machine['build']}."]
+    for section, results in compiled.in_order():
+        others = {each.name: each for each in pure.sections.get(section, [])}
+        lines = [f"### {title(section)}, compiled", "", f"Taken {compiled.taken[section]}.", ""]
+        lines += ["| | sharefs | compiled | ratio to Dovecot | compiled |", "|---|---|---|---|---|"]
+        for result in results:
+            other = others.get(result.name, Result(result.name, result.unit))
+            cells = [cell(other, "sharefs"), cell(result, "sharefs"), ratio(other), ratio(result)]
+            name = result.name.replace("|", "\\|")
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def replaced(page: str, text: str, part: str = "") -> str:
     """The page with another measured part.  Raises ValueError if it has no place for one."""
-    before, begin, rest = page.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
+    before, begin, rest = page.partition(_BEGIN.format(part))
+    _, end, after = rest.partition(_END.format(part))
     if not begin or not end:
-        raise ValueError(f"the page lacks {_BEGIN!r} or {_END!r}")
+        raise ValueError(f"the page lacks {_BEGIN.format(part)!r} or {_END.format(part)!r}")
     return f"{before}{begin}\n\n{text}\n\n{end}{after}"

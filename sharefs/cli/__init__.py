@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from sharefs import __version__
+from sharefs import __version__, build
 from sharefs.errors import Code, SharingError
 
 # Command -> module:attribute.  Loading all of them would make every start slow.
@@ -64,8 +64,15 @@ class LazyGroup(click.Group):
         return command
 
 
+def _say_version(ctx: click.Context, option: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"sharefs, version {__version__} ({build.description()})")
+        ctx.exit()
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="sharefs")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version,
+              help="Print the version, and whether modules are compiled; then exit.")  # fmt: skip
 @click.option(
     "-c", "--config", "config_path", metavar="FILE", envvar="SHAREFS_CONFIG",
     help="Configuration file.  Default: /etc/sharefs/sharefs.conf, then /etc/dovecot/dovecot.conf.",

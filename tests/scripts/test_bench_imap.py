@@ -77,16 +77,30 @@ def test_the_page_gets_tables_and_a_picture() -> None:
     assert "| NOOP (why) | 0.1 ms | 0.2 ms | **0.50** |" in text
     assert "| QRESYNC | 1 s | no X | - |" in text
     assert "| NOOP | 0.2 ms (0.50) | 0.2 ms (0.50) |" in text  # growth
-    page = f"before\n{tables._BEGIN}\nold\n{tables._END}\nafter\n"
-    assert tables.replaced(page, "new") == (
-        f"before\n{tables._BEGIN}\n\nnew\n\n{tables._END}\nafter\n"
-    )
+    begin, end = tables._BEGIN.format(""), tables._END.format("")
+    page = f"before\n{begin}\nold\n{end}\nafter\n"
+    assert tables.replaced(page, "new") == f"before\n{begin}\n\nnew\n\n{end}\nafter\n"
     with pytest.raises(ValueError, match="lacks"):
         tables.replaced("nothing", "new")
     titles = [
         one.text for one in ET.fromstring(plot(results())).iter() if one.tag.endswith("title")
     ]
     assert "FETCH <all>, 5,000, 1,000 messages: 3.00" in titles
+
+
+def test_compiled_rows_stand_beside_those_of_pure_python() -> None:
+    compiled = results()
+    compiled.sections = {"1000": [Result("NOOP", runs={"dovecot": [1e-4], "sharefs": [8e-5]})]}
+    compiled.machine["build"] = "61 modules compiled"
+    text = tables.beside(results(), compiled)
+    assert "| NOOP | 0.2 ms | 0.08 ms | 0.50 | 1.25 |" in text
+    assert "61 modules compiled" in text
+
+
+def test_the_page_has_a_place_for_both_builds() -> None:
+    page = (bench.DOCS / "performance.md").read_text()
+    for part in ("", tables.COMPILED):
+        assert "measured" in tables.replaced(page, "measured", part)
 
 
 @pytest.mark.parametrize(
