@@ -19,9 +19,17 @@ BASE = "build/mypyc"
 MYPY = ("--config-file=", "--explicit-package-bases", "--ignore-missing-imports")
 
 
+_ASKED = set(sys.argv)
+if COMPILED and _ASKED & {"develop", "editable_wheel", "--inplace", "-i"}:
+    sys.exit(
+        "setup.py: nothing is compiled beside the sources of a checkout, where Python would import"
+        " it long after its source has changed; use scripts/compile, or install without -e"
+    )
+
+
 def extensions() -> list[Extension]:
     """The modules to compile: none when pip only asks for requirements or metadata."""
-    if not COMPILED or {"egg_info", "dist_info"} & set(sys.argv):
+    if not COMPILED or _ASKED & {"egg_info", "dist_info"}:
         return []
     from mypyc.build import mypycify
 

@@ -19,24 +19,7 @@ def compiled(top: Path = _TOP) -> list[Path]:
     return sorted(source.relative_to(top) for source in sources if source.exists())
 
 
-def stale(top: Path = _TOP) -> list[Path]:
-    """Those of them that were changed later, so that what is read is not what runs."""
-
-    def changed(source: Path) -> float:
-        return (top / source).stat().st_mtime
-
-    def made(source: Path) -> float:
-        return (top / source).with_name(source.stem + SUFFIX).stat().st_mtime
-
-    return [source for source in compiled(top) if changed(source) > made(source)]
-
-
 def description(top: Path = _TOP) -> str:
-    """For people: "pure Python", or how many modules are compiled and which of them are stale."""
-    modules = compiled(top)
-    if not modules:
-        return "pure Python"
-    text = f"{len(modules)} module{'s'[: len(modules) > 1]} compiled"
-    if old := stale(top):
-        text += f"; compile again, for these have changed since: {', '.join(map(str, old))}"
-    return text
+    """For people: "pure Python", or how many modules are compiled."""
+    count = len(compiled(top))
+    return f"{count} compiled modules" if count else "pure Python"

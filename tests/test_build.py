@@ -7,6 +7,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from sharefs import build
 
 TOP = Path(__file__).resolve().parent.parent
@@ -26,7 +28,6 @@ def test_the_suite_runs_on_the_build_it_was_started_for() -> None:
     """scripts/compile sets SHAREFS_BUILD.  Without it nothing is compiled, not even by chance."""
     want = listed() if os.environ.get("SHAREFS_BUILD") == "compiled" else []
     assert build.compiled() == want
-    assert build.stale() == []
 
 
 def test_compiled_modules_are_what_is_imported() -> None:
@@ -46,32 +47,23 @@ def test_the_version_says_which_build_it_is() -> None:
     assert f"({build.description()})" in said.stdout
 
 
-def a_tree(top: Path, *, compiled_at: int, changed_at: int) -> None:
-    """Two modules, of which one is compiled."""
-    (top / "sharefs").mkdir()
-    (top / "imap" / "wire").mkdir(parents=True)
-    (top / "sharefs" / "acl.py").touch()
-    source = top / "imap" / "wire" / "reader.py"
-    source.touch()
-    os.utime(source, (changed_at, changed_at))
-    made = source.with_name("reader" + build.SUFFIX)
-    made.touch()
-    os.utime(made, (compiled_at, compiled_at))
-    (top / "imap" / ("gone" + build.SUFFIX)).touch()  # of a source that is no more
-
-
-def test_a_compiled_module_is_told(tmp_path: Path) -> None:
-    a_tree(tmp_path, changed_at=1000, compiled_at=2000)
-    assert build.compiled(tmp_path) == [Path("imap/wire/reader.py")]
-    assert build.stale(tmp_path) == []
-    assert build.description(tmp_path) == "1 module compiled"
-
-
-def test_a_module_that_changed_since_is_told(tmp_path: Path) -> None:
-    a_tree(tmp_path, changed_at=2000, compiled_at=1000)
-    assert build.stale(tmp_path) == [Path("imap/wire/reader.py")]
-    assert "imap/wire/reader.py" in build.description(tmp_path)
-
-
-def test_nothing_compiled_is_pure_python(tmp_path: Path) -> None:
+def test_a_compiled_module_has_its_source_beside_it(tmp_path: Path) -> None:
     assert build.description(tmp_path) == "pure Python"
+    for name in ("sharefs/acl.py", "imap/wire/reader.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "imap/wire" / ("reader" + build.SUFFIX)).touch()
+    (tmp_path / "imap/wire" / ("gone" + build.SUFFIX)).touch()
+    assert build.compiled(tmp_path) == [Path("imap/wire/reader.py")]
+    assert build.description(tmp_path) == "1 compiled modules"
+
+
+@pytest.mark.parametrize("words", [["build_ext", "--inplace"], ["editable_wheel"], ["develop"]])
+def test_nothing_is_compiled_into_a_checkout(words: list[str]) -> None:
+    """There it would be imported long after its source has changed."""
+    done = subprocess.run(
+        [sys.executable, "setup.py", *words],
+        cwd=TOP, env={**os.environ, "SHAREFS_COMPILE": "1"}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "scripts/compile" in done.stderr
