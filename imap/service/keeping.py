@@ -99,6 +99,7 @@ class Keeper:
             mailbox, turn = await self._next()
             if not mailbox.hold():
                 continue
+            self._last[mailbox] = trio.current_time()  # it may be used again meanwhile
             try:
                 wait = await self._put_away(mailbox)
             except (SharingError, OSError) as error:
@@ -106,10 +107,10 @@ class Keeper:
                 log.debug("A mailbox is not kept: %s", error)
                 wait = None
             finally:
-                self._last[mailbox] = now = trio.current_time()
                 mailbox.leave()
             if wait is not None and turn.tries < TRIES and mailbox not in self._wanted:
-                self._wanted[mailbox] = _Turn(now + max(wait, QUIET), turn.tries + 1)
+                due = trio.current_time() + max(wait, QUIET)
+                self._wanted[mailbox] = _Turn(due, turn.tries + 1)
 
     async def _put_away(self, mailbox: Keepable) -> float | None:
         """Seconds until it should be tried again."""

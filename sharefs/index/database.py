@@ -188,7 +188,7 @@ class Database:
     def _put_aside(self, directory: Path, why: object) -> None:
         log.warning(
             "the index of %s is wrong and is built anew: %s (kept as %s)",
-            self.label, why, directory / place.BROKEN,
+            self.label, str(why), directory / place.BROKEN,
         )  # fmt: skip
         try:
             place.set_aside(directory)

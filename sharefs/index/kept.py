@@ -8,6 +8,7 @@ import sqlite3
 from binascii import crc32
 
 from sharefs.index.damage import Damaged
+from sharefs.index.schema import KEPT_NUMBERS
 from sharefs.index.sums import sealed, unsealed
 
 
@@ -32,6 +33,11 @@ def get(sql: sqlite3.Connection, name: str) -> bytes | None:
 def forget(sql: sqlite3.Connection, name: str) -> None:
     """Within a transaction."""
     sql.execute("DELETE FROM kept WHERE name = ?", (name,))
+
+
+def forget_rows(sql: sqlite3.Connection) -> None:
+    """Within a transaction that writes rows of messages."""
+    sql.execute("DELETE FROM kept WHERE name <> ?", (KEPT_NUMBERS,))
 
 
 def _column(name: str) -> int:

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sharefs.errors import Code, SharingError
-from sharefs.index import rows, schema, trigrams
+from sharefs.index import kept, rows, schema, trigrams
+from sharefs.index.agreement import Agreement
 from sharefs.index.damage import Damaged
 from sharefs.index.database import DAMAGE, Database, is_damage
 from sharefs.index.harvest import Harvest, harvest
 from sharefs.index.modseqs import Modseqs
-from sharefs.index.narrow import narrow, needs_heads, needs_texts
+from sharefs.index.narrow import narrow, needs_facts, needs_heads, needs_texts
 from sharefs.index.orders import Orders
 from sharefs.index.query import Leaf, Narrowed, Query
-from sharefs.index.rows import Column, Value
+from sharefs.index.rows import SEALED, Column, Value
 from sharefs.index.search import evaluate
 from sharefs.index.status import Status
 from sharefs.index.verify import problems
@@ -100,9 +101,11 @@ class MailboxIndex:
         self._vanished: list[int] = []  # rows of messages that are gone, still to be removed
         self._data_version = -1
         self._generation = -1  # of the mailbox, when the rows were last compared with it
+        self._checked_facts = False
         self._checked_heads = False
         self._checked_texts = False
         self._orders = Orders()
+        self._agreed: Agreement | None = None  # as it is written down
 
     def start_anew(self, why: object) -> None:
         """Set it aside and begin an empty one.  Nothing is lost but the work of building it."""
@@ -117,16 +120,22 @@ class MailboxIndex:
             self._database.reopen()
             self._forget_all()
 
-    def _ready(self) -> None:
-        """Have the rows compared with the mailbox as it is now."""
+    def _ready(self, *, facts: bool = False) -> None:
+        """Know which rows are about the mailbox as it is now.
+
+        facts: their sums have been compared too, for values without sums of their own.
+        """
         self.follow_file()
         version = self._database.data_version()
         changed = self._generation != self._mailbox.generation
         if version != self._data_version or (changed and self._ahead):
-            self._compare()
+            if self._data_version >= 0 or facts or not self._recall():
+                self._compare()
             self._data_version = version
         elif changed:
             self._drop_vanished()
+        if facts and not self._checked_facts:
+            self._compare()
         self._generation = self._mailbox.generation
 
     def _compare(self) -> None:
@@ -148,13 +157,35 @@ class MailboxIndex:
                 indexed.add(uid)
                 if not has_texts:
                     textless.add(uid)
-        self._indexed, self._textless = indexed, textless
+        self._know(indexed, textless, gone)
+        self._ahead = ahead
+        self._checked_facts = True
+
+    def _know(self, indexed: set[int], textless: set[int], gone: list[int]) -> None:
+        self._indexed, self._textless, self._vanished = indexed, textless, gone
         self._skipped -= indexed
         for uid in indexed & self._gathered.keys():
             del self._gathered[uid]  # another process was faster
-        self._checked_heads = self._checked_texts = False
+        self._checked_facts = self._checked_heads = self._checked_texts = False
         self._orders = Orders()
-        self._vanished, self._ahead = gone, ahead
+        self._ahead = False
+
+    def _recall(self) -> bool:
+        """Whether another process has found which rows are about the mailbox as it is."""
+        octets = kept.get(self._database.sql, schema.KEPT_ROWS)
+        memento = None if octets is None else self._mailbox.memento()
+        if octets is None or memento is None:
+            return False
+        try:
+            agreed = Agreement.unpack(octets)
+        except ValueError as error:
+            raise Damaged(str(error)) from error
+        if not agreed.mark or agreed.mark != memento.fingerprint():
+            return False
+        indexed = set(self._mailbox.uids()).difference(agreed.missing)
+        self._know(indexed, set(agreed.textless), list(agreed.gone))
+        self._agreed = agreed
+        return True
 
     def _drop_vanished(self) -> None:
         expunged = self._mailbox.changes_since(self._generation).expunged
@@ -217,10 +248,12 @@ class MailboxIndex:
 
     def _remove_vanished(self) -> None:
         with self._database.writing() as sql:
+            kept.forget_rows(sql)
             rows.remove(sql, self._vanished)
             dead = self._database.get(schema.DEAD) + len(self._vanished)
             self._database.set(schema.DEAD, dead)
-        self._vanished = []
+        self._vanished, self._agreed = [], None
+        self._orders.note_forgotten()
         if dead > len(self._indexed) + DEAD_LIMIT:
             raise Damaged(f"{dead} messages in it are gone")
 
@@ -238,6 +271,7 @@ class MailboxIndex:
         if not taken:
             return
         with self._database.writing() as sql:
+            kept.forget_rows(sql)
             there = self._rows_of_others(taken)
             fresh = [each for each in taken if each[0] not in there]
             with_texts = self._may_grow(fresh)
@@ -251,6 +285,7 @@ class MailboxIndex:
         if merges:
             self._database.give_back()  # or the old segments' room would keep new texts out
         self._gathered.clear()
+        self._agreed = None
         self._orders.note_written([got.facts for _, _, got in fresh])
         self._indexed.update(uid for uid, _, _ in fresh)
         self._textless.update(uid for uid, _, got in fresh if got.texts is None or not with_texts)
@@ -314,11 +349,12 @@ class MailboxIndex:
     ) -> tuple[list[int], list[list[Value]]]:
         if not uids:
             return [], [[] for _ in columns]
-        if self._data_version < 0 and len(uids) <= FEW:
+        facts = not self._checked_facts and not SEALED.issuperset(columns)
+        if (self._data_version < 0 or facts) and len(uids) <= FEW:
             # Nobody has asked for much yet: do not compare a whole mailbox for a few messages.
             valid = self._valid_among(uids)
         else:
-            self._ready()
+            self._ready(facts=facts)
             valid = self._indexed
         known, values = rows.table_of(self._database.sql, uids, columns)
         if known == uids and valid.issuperset(known):
@@ -369,7 +405,7 @@ class MailboxIndex:
 
     @_mending
     def _narrow(self, leaf: Leaf) -> Narrowed:
-        self._ready()
+        self._ready(facts=needs_facts(leaf))
         sql = self._database.sql
         if needs_heads(leaf) and not self._checked_heads:
             rows.check_heads(sql, self._indexed)
@@ -441,7 +477,7 @@ class MailboxIndex:
     @_mending
     def _kept_threads(self, algorithm: str, uids: Sequence[int]) -> bytes | None:
         self._ready()
-        return self._orders.kept_threads(algorithm, uids)
+        return self._orders.kept_threads(self._database.sql, algorithm, uids)
 
     def keep_threads(self, algorithm: str, uids: Sequence[int], text: bytes) -> None:
         """Keep the threads of uids, in whatever form, until others are kept for the algorithm."""
@@ -463,8 +499,32 @@ class MailboxIndex:
         """Write down what spares the next process work, as far as it is certain now."""
         try:
             self._modseqs.put_away()
-        except SharingError as error:
+            self._put_away()
+        except (SharingError, *DAMAGE) as error:
+            if isinstance(error, sqlite3.ProgrammingError):
+                raise  # a bug of ours
             log.info("nothing is put away for the index of %s: %s", self._database.label, error)
+
+    def _put_away(self) -> None:
+        database, mailbox = self._database, self._mailbox
+        version = self._data_version
+        current = version >= 0 and self._generation == mailbox.generation
+        if database.path is None or not current or self._ahead or database.is_replaced():
+            return
+        memento = mailbox.memento()
+        mark = b"" if memento is None else memento.fingerprint()
+        same = self._agreed is not None and self._agreed.mark == mark
+        if not mark or (same and not self._orders.has_news()):
+            return
+        missing = tuple(uid for uid in mailbox.uids() if uid not in self._indexed)
+        textless = tuple(sorted(self._textless))
+        agreed = Agreement(mark, missing, textless, tuple(self._vanished))
+        with database.numbering() as sql:  # it may be lost, so nobody waits for the disk
+            if database.data_version() != version:
+                return  # another process has written rows that we do not know
+            kept.put(sql, schema.KEPT_ROWS, agreed.pack())
+            self._orders.put_away(sql)
+        self._agreed = agreed
 
     # --- telling ---------------------------------------------------------------------------
 
@@ -489,6 +549,6 @@ class MailboxIndex:
 
         Returns what is wrong; nothing is changed.
         """
-        self._ready()
+        self._ready(facts=True)
         found = problems(self._mailbox, self._database.sql, self._indexed)
         return [*self._modseqs.problems(), *found]

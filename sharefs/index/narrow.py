@@ -48,6 +48,11 @@ def needs_heads(leaf: Leaf) -> bool:
     return isinstance(leaf, HeaderContains) and not needs_texts(leaf)
 
 
+def needs_facts(leaf: Leaf) -> bool:
+    """Whether numbers in messages decide, which have no sums but those of their rows."""
+    return not isinstance(leaf, HeaderContains | BodyContains | TextContains)
+
+
 def narrow(
     database: sqlite3.Connection, leaf: Leaf, indexed: set[int], textless: set[int]
 ) -> Narrowed:

@@ -3,9 +3,11 @@
 import sqlite3
 from array import array
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 from typing import Any, Final
 
 from sharefs.errors import Code, SharingError
+from sharefs.index import kept, schema
 from sharefs.index.damage import Damaged
 from sharefs.index.sums import sum_of
 from sharefs.ordering.facts import RELATION, Facts, Relation, facts_of
@@ -17,6 +19,7 @@ READ_AT_ONCE: Final = 500  # UIDs in one query
 KEPT: Final = 4  # orders of the whole mailbox
 # As many of all messages are sooner sorted with all others than picked one by one.
 SHARE: Final = 4
+_SUM_SIZE: Final = 16
 
 _FACTS: Final = ", ".join(f'"{name}"' for name in Facts._fields)
 _RELATION: Final = ", ".join(f'"{name}"' for name in RELATION)
@@ -59,9 +62,15 @@ class Orders:
         self._sound: set[int] | None = None  # messages with rows, all of them checked
         self._kept: dict[tuple[Criterion, ...], array[int]] = {}
         self._threads: dict[str, tuple[Sequence[int], bytes]] = {}
+        self._on_disk: set[str] = set()  # names in kept
+
+    def note_forgotten(self) -> None:
+        """What was put away is so no longer."""
+        self._on_disk.clear()
 
     def note_written(self, found: Iterable[Facts]) -> None:
         self._kept.clear()
+        self._on_disk.clear()
         if self._sound is not None:
             self._sound.update(facts.uid for facts in found if _fits(facts))
 
@@ -79,6 +88,11 @@ class Orders:
         self, database: sqlite3.Connection, uids: list[int], criteria: Sequence[Criterion]
     ) -> list[int] | None:
         """uids in order.  None: some have no rows."""
+        if (order := self._kept_order(database, tuple(criteria))) is not None:
+            wanted = set(uids)
+            found = [uid for uid in order if uid in wanted]
+            if len(found) == len(uids):
+                return found
         sound = self._checked(database)
         if not sound.issuperset(uids):
             return None
@@ -93,23 +107,68 @@ class Orders:
     def _all_in_order(
         self, database: sqlite3.Connection, criteria: tuple[Criterion, ...]
     ) -> "array[int]":
-        kept = self._kept.get(criteria)
-        if kept is None:
+        order = self._kept.get(criteria)
+        if order is None:
             terms = [f'"{key.value}" {"DESC" if reverse else "ASC"}' for key, reverse in criteria]
             sql = f"SELECT uid FROM orders ORDER BY {', '.join([*terms, 'uid'])}"
-            kept = array("I", [uid for (uid,) in database.execute(sql)])
-            if len(self._kept) >= KEPT:
-                del self._kept[next(iter(self._kept))]
-            self._kept[criteria] = kept
-        return kept
+            order = array("I", [uid for (uid,) in database.execute(sql)])
+            self._keep_order(criteria, order)
+        return order
 
-    def kept_threads(self, algorithm: str, uids: Sequence[int]) -> bytes | None:
+    def _kept_order(
+        self, database: sqlite3.Connection, criteria: tuple[Criterion, ...]
+    ) -> "array[int] | None":
+        """Of all messages that have rows; None: it is not known yet."""
+        if criteria not in self._kept:
+            name = _order_name(criteria)
+            octets = kept.get(database, name)
+            if octets is None:
+                return None
+            order = array("I")
+            order.frombytes(octets)
+            self._keep_order(criteria, order)
+            self._on_disk.add(name)
+        return self._kept[criteria]
+
+    def _keep_order(self, criteria: tuple[Criterion, ...], order: "array[int]") -> None:
+        if len(self._kept) >= KEPT:
+            del self._kept[next(iter(self._kept))]
+        self._kept[criteria] = order
+
+    def put_away(self, database: sqlite3.Connection) -> None:
+        """Within a transaction: keep orders and threads for the next process."""
+        for criteria, order in self._kept.items():
+            self._put(database, _order_name(criteria), order.tobytes())
+        for algorithm, (uids, text) in self._threads.items():
+            self._put(database, schema.KEPT_THREADS + algorithm, _sum_over(uids) + text)
+
+    def _put(self, database: sqlite3.Connection, name: str, octets: bytes) -> None:
+        if name not in self._on_disk:
+            kept.put(database, name, octets)
+            self._on_disk.add(name)
+
+    def has_news(self) -> bool:
+        """Whether put_away() would write something."""
+        names = {*map(_order_name, self._kept), *(schema.KEPT_THREADS + a for a in self._threads)}
+        return not names <= self._on_disk
+
+    def kept_threads(
+        self, database: sqlite3.Connection, algorithm: str, uids: Sequence[int]
+    ) -> bytes | None:
         """What keep_threads() was given for the very same messages: they never change."""
-        kept = self._threads.get(algorithm)
-        return None if kept is None or kept[0] != uids else kept[1]
+        if algorithm not in self._threads:
+            name = schema.KEPT_THREADS + algorithm
+            octets = kept.get(database, name)
+            if octets is None or octets[:_SUM_SIZE] != _sum_over(uids):
+                return None
+            self._threads[algorithm] = uids, octets[_SUM_SIZE:]
+            self._on_disk.add(name)
+        found = self._threads[algorithm]
+        return None if found[0] != uids else found[1]
 
     def keep_threads(self, algorithm: str, uids: Sequence[int], text: bytes) -> None:
         self._threads[algorithm] = uids, text
+        self._on_disk.discard(schema.KEPT_THREADS + algorithm)
 
     def facts(self, database: sqlite3.Connection, uids: Sequence[int]) -> list[Facts]:
         """Of those of uids, which ascend, that have rows."""
@@ -135,3 +194,12 @@ class Orders:
             marks = ", ".join("?" * len(some))
             rows += database.execute(f"{sql} WHERE uid IN ({marks})", some)
         return rows
+
+
+def _order_name(criteria: Sequence[Criterion]) -> str:
+    terms = [f"{'-' if reverse else ''}{key.value}" for key, reverse in criteria]
+    return schema.KEPT_ORDER + " ".join(terms)
+
+
+def _sum_over(uids: Sequence[int]) -> bytes:
+    return blake2b(array("I", uids).tobytes(), digest_size=_SUM_SIZE).digest()

@@ -37,6 +37,8 @@ _SEALED: Final[dict[Column, int]] = {
     for number, column in enumerate(Column, start=1)
     if column not in (Column.SIZE, Column.INTERNALDATE, Column.SAVED, Column.EMAIL_ID)
 }
+# Columns whose values have sums of their own.
+SEALED: Final = frozenset(_SEALED)
 
 
 def write(

@@ -30,6 +30,9 @@ vanished    what vanished: ranges of UIDs, packed and sealed, by the modseq of t
 kept        what was worked out from other tables, sealed, by name (kept.py):
     numbers       the mailbox (Memento.fingerprint()) that numbers agrees with, and a sum over which
                   chunks there are and their highest numbers; forgotten when numbers is written
+    rows          agreement.Agreement; forgotten, as all below, when rows of messages are written
+    order ...     UIDs of all rows of orders, in the order of these criteria
+    threads ...   by algorithm: a sum over the UIDs they are of, and the threads as they are sent
 texts       FTS5, trigrams without positions.  Row 2 * uid: the headers of all parts;
             row 2 * uid + 1: the text parts; both folded, with END after each text.  Rows of
             messages that are gone stay until the index is built anew: no UID comes back.
@@ -44,6 +47,9 @@ VERSION: Final = 5
 
 # Names in kept.
 KEPT_NUMBERS: Final = "numbers"
+KEPT_ROWS: Final = "rows"
+KEPT_ORDER: Final = "order "
+KEPT_THREADS: Final = "threads "
 
 # Names in meta.
 SCHEMA: Final = "schema"  # a sum over the tables' definitions
