@@ -67,10 +67,10 @@ class OpenMailbox:
         self.hints += 1
         self._waiting.unpark_all()
 
-    @property
-    def may_open_index(self) -> bool:
-        """Whether index() would open a file, which takes its time."""
-        return self._places is not None and self._index is None
+    def may_work_in_line(self) -> bool:
+        """Whether it has been quick lately, and no file of an index would be opened for it."""
+        index_is_open = self._places is None or self._index is not None
+        return index_is_open and self.pace.is_quick(time.monotonic())
 
     @property
     def has_index(self) -> bool:
@@ -150,12 +150,16 @@ class SharedHandle(Handle):
 
     async def run_short(self, function: Callable[..., T], *args: object) -> T:
         """In line if nobody else works on the mailbox, and such work has been quick lately."""
-        opened, began = self._opened, time.monotonic()
-        if opened.may_open_index or opened.lock.locked() or not opened.pace.is_quick(began):
-            async with opened.lock:
-                return await self._in_thread(_timed, opened.pace, function, *args)
+        if not self._opened.lock.locked() and self._opened.may_work_in_line():
+            return self._in_line(function, *args)
+        async with self._opened.lock:
+            if self._opened.may_work_in_line():  # after those who were there before
+                return self._in_line(function, *args)
+            return await self._in_thread(_timed, self._opened.pace, function, *args)
+
+    def _in_line(self, function: Callable[..., T], *args: object) -> T:
         with self._noting():
-            return _timed(opened.pace, function, *args)
+            return _timed(self._opened.pace, function, *args)
 
     async def run_with(self, other: Handle, function: Callable[..., T], *args: object) -> T:
         assert isinstance(other, SharedHandle)
