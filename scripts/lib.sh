@@ -26,7 +26,7 @@ apt_install() {
     return "$status"
 }
 
-# make_venv EXTRA: a virtual environment with the project in it; reinstalls when pyproject.toml changed.
+# make_venv EXTRA: a virtual environment with the project in it; reinstalls when pyproject.toml or something in C changed.
 make_venv() {
     local extra=$1 top=$2
     venv=${SHAREFS_VENV:-$top/.venv}
@@ -35,7 +35,7 @@ make_venv() {
         say "Making a virtual environment in $venv"
         python3 -m venv "$venv"
     fi
-    if [ ! -e "$stamp" ] || [ "$top/pyproject.toml" -nt "$stamp" ]; then
+    if [ ! -e "$stamp" ] || [ -n "$(find "$top/pyproject.toml" "$top/sharefs/mount/compiled" -newer "$stamp" -print -quit)" ]; then
         say "Installing sharefs into it"
         "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$top${extra:+[$extra]}"
         touch "$stamp"

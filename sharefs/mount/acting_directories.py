@@ -50,7 +50,7 @@ class DirectoryActions(Tree):
 
     def lost(self, node: Node, parent: Node, name: str) -> None:
         """The name is gone.  A directory keeps what is open: it may be somebody's working one."""
-        node.names.pop((parent, name), None)
+        node.name_is_gone(parent, name)
         self.unused(node)
 
     def unused(self, node: Node) -> None:

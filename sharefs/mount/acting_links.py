@@ -63,7 +63,7 @@ class LinkActions(DirectoryActions):
             if flags & RENAME_EXCHANGE and victim is not None:
                 self._moved(victim, new, old)
             elif victim is not None and victim is not node:
-                victim.names.pop(new, None)
+                victim.name_is_gone(*new)
             return
         await self._carry_out(copy, lambda: copy_as_rename(copy, source, flags), caller)
         self._renamed_by_copy(new, node)
@@ -108,7 +108,7 @@ class LinkActions(DirectoryActions):
         return victim
 
     def _moved(self, node: Node, old: tuple[Node, str], new: tuple[Node, str]) -> None:
-        node.names.pop(old, None)
+        node.name_is_gone(*old)
         node.name_is(*new)
 
     def _renamed_by_copy(self, new: tuple[Node, str], node: Node) -> None:
@@ -116,7 +116,7 @@ class LinkActions(DirectoryActions):
         parent, name = new
         status = os.stat(name, dir_fd=self.gate.directory(parent), follow_symlinks=False)
         self.gate.drop(node)
-        node.names.clear()
+        node.names = ()
         node.name_is(parent, name)
         self.table.retarget(node, status)
 

@@ -74,6 +74,10 @@ class Base:
         if self.locks is not None:
             self.locks.start()
 
+    def let_go(self, fh: int) -> None:
+        """Nobody has it open any more."""
+        self.handles.close(fh)
+
     def node(self, ino: int) -> Node:
         """Raises OSError(ESTALE) for a number we never gave out, or have forgotten."""
         node = self.table.get(ino)
@@ -93,7 +97,7 @@ def name_in(octets: memoryview) -> str:
     if len(octets) > NAME_MAX + 1:
         raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     name = str(octets[:-1], _ENCODING, _ERRORS)
-    if "/" in name or name in _NO_NAMES:
+    if "/" in name or "\0" in name or name in _NO_NAMES:
         raise OSError(errno.EINVAL, "not a name")
     return name
 

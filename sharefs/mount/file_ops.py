@@ -113,10 +113,14 @@ class FileOperations(Base):
         handle = self.handles[fh]
         if handle.writable:
             handle.node.stamp = self.tree.stamp_of(os.fstat(fh))
+        self.let_go(fh)
+        return DONE
+
+    def let_go(self, fh: int) -> None:
+        """Of an open file, and of the locks that were taken through it."""
         self.handles.close(fh)
         if self.locks:
             self.locks.released(fh)
-        return DONE
 
     async def fsync(self, ino: int, caller: Caller, body: Body) -> bytes:
         fh, flags = FSYNC_IN.unpack_from(body)

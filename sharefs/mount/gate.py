@@ -154,8 +154,7 @@ class Gate:
             except (FileNotFoundError, NotADirectoryError):
                 continue
             if node.is_same(status):
-                if key != next(reversed(node.names)):
-                    node.name_is(parent, name)
+                node.name_is(parent, name)
                 return status
         raise stale()
 
@@ -192,7 +191,11 @@ class Gate:
         """
         if node.fd >= 0 or node.is_dir or node.handles:
             return
-        self.adopt(node, self._open_verified(node, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)[0])
+        self.hold(node, self._open_verified(node, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)[0])
+
+    def hold(self, node: Node, fd: int) -> None:
+        """Keep it by this descriptor, which is taken over."""
+        self.adopt(node, fd)
         self._lost[node] = None
         if len(self._lost) > self._max_lost:
             self.drop(next(iter(self._lost)))

@@ -26,7 +26,7 @@ class Handle:
     )  # fmt: skip
 
     def __init__(
-        self, fd: int, node: Node, caller: Caller, flags: int, *, created: bool = False
+        self, fd: int, node: Node, caller: Caller, flags: int, created: bool = False
     ) -> None:
         self.fd = fd
         self.node = node
@@ -48,31 +48,31 @@ class Handles:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._open: dict[int, Handle] = {}
+        self.by_number: dict[int, Handle] = {}
         self._count: Counter[int] = Counter()
         self._names: Counter[int] = Counter()
 
     def __len__(self) -> int:
-        return len(self._open)
+        return len(self.by_number)
 
     def __getitem__(self, number: int) -> Handle:
-        return self._open[number]
+        return self.by_number[number]
 
     def __iter__(self) -> Iterator[Handle]:
-        return iter(list(self._open.values()))
+        return iter(list(self.by_number.values()))
 
     def demand_room(self, caller: Caller) -> None:
         """Raises OSError(EMFILE) if the caller has his share, (ENFILE) if there is no more."""
-        if len(self._open) >= self._limit:
+        if len(self.by_number) >= self._limit:
             raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
         if not caller.is_superuser and self._count[caller.uid] >= self._limit // SHARE:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def add(self, handle: Handle) -> int:
         """Takes the descriptor over: close() closes it."""
-        self._open[handle.fd] = handle
+        self.by_number[handle.fd] = handle
         self._count[handle.caller.uid] += 1
-        handle.node.handles.add(handle.fd)
+        handle.node.handles |= {handle.fd}
         return handle.fd
 
     def hold_names(self, handle: Handle, names: list[str]) -> None:
@@ -90,14 +90,14 @@ class Handles:
             del self._names[uid]
 
     def close(self, number: int) -> None:
-        handle = self._open.pop(number)
+        handle = self.by_number.pop(number)
         self.hold_names(handle, [])
-        handle.node.handles.discard(number)
+        handle.node.handles -= {number}
         self._count[handle.caller.uid] -= 1
         if not self._count[handle.caller.uid]:
             del self._count[handle.caller.uid]
         os.close(number)
 
     def close_all(self) -> None:
-        for number in list(self._open):
+        for number in list(self.by_number):
             self.close(number)

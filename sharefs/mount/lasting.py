@@ -39,6 +39,7 @@ NOISY: Final = 100  # events in a second, of one directory: not worth following
 FLOOD: Final = 20_000  # events in a second altogether
 MAX_WATCHES: Final = 1 << 16  # each keeps an inode in the kernel's memory
 MAX_NAMES: Final = 200_000  # of those that the kernel may remember
+MAX_MISSED: Final = 4096  # names remembered as asked for in vain, in directories without a mark
 MAX_ORPHANS: Final = 4096  # marks that could not be taken away
 PAUSES: Final = (5.0, 15.0, 60.0)  # seconds without anything that lasts, one after the other
 WATCHABLE: Final = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "tmpfs", "xfs"})
@@ -91,6 +92,7 @@ class Lasting:
         self._by_key: dict[bytes, Watch] = {}
         self._names = 0
         self._orphans = 0
+        self._missed: set[tuple[int, str]] = set()
         self._resume = 0.0
         self._pauses = 0
         self._events = 0
@@ -113,7 +115,7 @@ class Lasting:
                 self._watch_names(parent, name, node)
         entry = self.attributes(node, status)
         if parent.watch is not None:
-            entry.entry_timeout = self._tell(parent.watch, name, node.is_dir, TIMEOUT)
+            entry.entry_timeout = self.tell(parent.watch, name, node.is_dir, TIMEOUT)
         return entry
 
     def asked(self, node: Node, status: os.stat_result) -> Entry:
@@ -133,11 +135,23 @@ class Lasting:
     def missing(self, parent: Node, name: str) -> float:
         """For how many seconds the kernel may remember that there is none; 0: not at all."""
         if parent.watch is None:
+            # Every file that is made is asked for once before: that is no sign of interest.
+            if not self._is_missed_again(parent, name):
+                return 0.0
             if not self._may_watch(parent) or self._watch(parent) is None:
                 return 0.0
             if self._status_of(parent, name) is not None:
                 return 0.0  # it came before the mark
-        return self._tell(parent.watch, name, False, 0.0)
+        return self.tell(parent.watch, name, False, 0.0)
+
+    def _is_missed_again(self, parent: Node, name: str) -> bool:
+        key = parent.ino, name
+        if key in self._missed:
+            return True
+        if len(self._missed) >= MAX_MISSED:
+            self._missed.clear()
+        self._missed.add(key)
+        return False
 
     def _watch_names(self, parent: Node, name: str, node: Node) -> None:
         """The directory, where a name has just been seen to mean this node."""
@@ -163,7 +177,7 @@ class Lasting:
         except OSError:
             return None
 
-    def _tell(self, watch: Watch, name: str, is_dir: bool, otherwise: float) -> float:
+    def tell(self, watch: Watch, name: str, is_dir: bool, otherwise: float) -> float:
         """How long the kernel may remember a name.  otherwise: if there are too many."""
         if name not in watch.told:
             if self._names >= MAX_NAMES:

@@ -16,7 +16,7 @@ from typing import Final
 import pyfuse3
 
 from sharefs.identity.privileges import Capability, has_capability, keep_capabilities
-from sharefs.mount import read_ahead
+from sharefs.mount import engine, read_ahead
 from sharefs.mount.handles import Handles
 from sharefs.mount.mirror import Acting
 from sharefs.mount.operations import Operations
@@ -77,6 +77,7 @@ def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], Non
     and unmounts (for users through fusermount3); the conversation with the kernel is the session's.
     """
     root = os.geteuid() == 0
+    compiled = engine.wanted()
     unmounter = Unmounter(mounting.mountpoint) if root else None
     session: Session | None = None
     watcher: Watcher | None = None
@@ -94,7 +95,7 @@ def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], Non
             operations.start()
             session = Session(
                 fd, operations, operations.handlers(),
-                lambda: read_ahead.widen(mounting.mountpoint),
+                lambda: read_ahead.widen(mounting.mountpoint), compiled=compiled,
             )  # fmt: skip
             if watcher is not None:
                 watcher.start(session)

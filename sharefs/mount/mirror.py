@@ -1,6 +1,7 @@
 """The mirror, whole: see `tree`."""
 
 import os
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from sharefs.mount.acting_attributes import AttributeActions
@@ -9,7 +10,8 @@ from sharefs.mount.acting_links import LinkActions
 from sharefs.mount.caller import Caller
 from sharefs.mount.dotlocks import SUFFIX, DotLocks
 from sharefs.mount.entries import Entry
-from sharefs.mount.lasting import Lasting
+from sharefs.mount.lasting import LONG, SOON, Lasting
+from sharefs.mount.leave import Acts, Leave, Tell
 from sharefs.mount.nodes import Node
 from sharefs.mount.tree import Waiting
 
@@ -37,6 +39,15 @@ class Mirror(DotLocks, Acting):
         """From now on."""
         self._lasting = lasting
         self.table.let_go = lasting.gone
+
+    def leave(self, directory: Node, caller: Caller) -> Leave | None:
+        leave = super().leave(directory, caller)
+        if self._lasting is None or leave is None:
+            return leave
+        return replace(leave, acts=leave.acts | Acts.LASTS)
+
+    def rules_of_lasting(self) -> tuple[Tell, float, float] | None:
+        return None if self._lasting is None else (self._lasting.tell, LONG, SOON)
 
     def entry(self, node: Node, caller: Caller, status: os.stat_result | None = None) -> Entry:
         if self._lasting is None:

@@ -17,6 +17,7 @@ _OVERFLOW: Final = 0x7FFF << _SLOT_SHIFT
 MAX_NAMES: Final = 8  # names remembered for a file with many links
 
 Identity = tuple[int, int]  # st_dev, st_ino
+_NONE_OPEN: Final[frozenset[int]] = frozenset()
 NOWHERE: Final[Identity] = (-1, -1)  # of a directory that exists in the mount alone
 
 
@@ -45,10 +46,10 @@ class Node:
         self.scope = scope
         self.is_dir = is_dir
         self.kind = stat.S_IFDIR if is_dir else stat.S_IFREG  # S_IFMT
-        self.names: dict[tuple[Node, str], None] = {}
+        self.names: tuple[tuple[Node, str], ...] = ()
         self.lookups = 0
         self.fd = -1
-        self.handles: set[int] = set()
+        self.handles: frozenset[int] = _NONE_OPEN
         self.stamp: tuple[int, ...] = ()  # what the kernel's cached pages were read from
         self.opener: Callable[[], int] | None = None
         self.place: Any = None
@@ -63,15 +64,15 @@ class Node:
 
     def name_is(self, parent: "Node", name: str) -> None:
         """Remember where it was seen last."""
-        key = (parent, name)
-        names = self.names
-        if key in names:
-            if len(names) == 1:
-                return
-            del names[key]
-        elif len(names) >= MAX_NAMES:
-            del names[next(iter(names))]
-        names[key] = None
+        key, names = (parent, name), self.names
+        if not names:
+            self.names = (key,)
+        elif names[-1] != key:
+            self.names = (*(one for one in names if one != key), key)[-MAX_NAMES:]
+
+    def name_is_gone(self, parent: "Node", name: str) -> None:
+        """It is not there any more, or means something else."""
+        self.names = tuple(one for one in self.names if one != (parent, name))
 
 
 Found = tuple[Node, os.stat_result | None]  # and what stat(2) said, if asked
@@ -86,56 +87,58 @@ class NodeTable:
     let_go: Callable[[Node], object] = staticmethod(lambda node: None)
 
     def __init__(self, root: Node) -> None:
-        self._by_ino: dict[int, Node] = {ROOT: root}
-        self._by_identity: dict[tuple[Hashable, Identity], Node] = {}
-        self._slots: dict[tuple[Hashable, int], int] = {}
+        self.by_number: dict[int, Node] = {ROOT: root}  # those that the kernel knows
+        self.by_identity: dict[tuple[Hashable, Identity], Node] = {}
+        self.slots: dict[tuple[Hashable, int], int] = {}
         self._overflow = 0
         root.lookups = 1
-        self._by_identity[root.scope, root.identity] = root
-        self._slots[root.scope, root.identity[0]] = 0
+        self.by_identity[root.scope, root.identity] = root
+        self.slots[root.scope, root.identity[0]] = 0
 
     def __len__(self) -> int:
-        return len(self._by_ino)
+        return len(self.by_number)
 
     def __iter__(self) -> Iterator[Node]:
-        return iter(list(self._by_ino.values()))
+        return iter(list(self.by_number.values()))
 
     def __getitem__(self, ino: int) -> Node:
-        return self._by_ino[ino]
+        return self.by_number[ino]
 
     def get(self, ino: int) -> Node | None:
-        return self._by_ino.get(ino)
+        return self.by_number.get(ino)
 
-    def node_for(self, scope: Hashable, status: os.stat_result, is_dir: bool) -> Node:
+    def node_for(self, scope: Hashable, status: os.stat_result) -> Node:
         """The node of a file below, made if the kernel does not know it yet."""
-        identity = (status.st_dev, status.st_ino)
-        node = self._by_identity.get((scope, identity))
-        kind = stat.S_IFMT(status.st_mode)
+        return self.node_at(scope, (status.st_dev, status.st_ino), stat.S_IFMT(status.st_mode))
+
+    def node_at(self, scope: Hashable, identity: Identity, kind: int) -> Node:
+        """The same, from what stat(2) said of it.  kind: S_IFMT."""
+        node = self.by_identity.get((scope, identity))
         if node is not None and node.kind == kind:
             return node
-        node = Node(self._number(scope, identity), identity, scope, is_dir)
+        node = Node(self._number(scope, identity), identity, scope, kind == stat.S_IFDIR)
         node.kind = kind
-        self._by_identity[scope, identity] = node
+        self.by_identity[scope, identity] = node
         return node
 
     def virtual(self, scope: Hashable) -> Node:
         """A directory that nothing below stands for, the only one of its scope."""
-        node = self._by_identity.get((scope, NOWHERE))
+        node = self.by_identity.get((scope, NOWHERE))
         if node is None:
             node = Node(self._number(scope, NOWHERE), NOWHERE, scope, True)
-            self._by_identity[scope, NOWHERE] = node
+            self.by_identity[scope, NOWHERE] = node
         return node
 
     def _number(self, scope: Hashable, identity: Identity) -> int:
         """The number below where that is possible: it is the same after a remount, and programs
         that remember numbers (rsync -H) see one number for one file."""
         device, inode = identity
-        slot = self._slots.get((scope, device))
-        if slot is None and len(self._slots) < _MAX_SLOT:
-            slot = self._slots[scope, device] = len(self._slots)
+        slot = self.slots.get((scope, device))
+        if slot is None and len(self.slots) < _MAX_SLOT:
+            slot = self.slots[scope, device] = len(self.slots)
         if slot is not None and 1 < inode < 1 << _SLOT_SHIFT:
             number = slot << _SLOT_SHIFT | inode
-            if number not in self._by_ino:
+            if number not in self.by_number:
                 return number
         self._overflow += 1
         return _OVERFLOW + self._overflow
@@ -143,12 +146,12 @@ class NodeTable:
     def known(self, node: Node) -> None:
         """The kernel is being told of it once more."""
         if not node.lookups:
-            self._by_ino[node.ino] = node
+            self.by_number[node.ino] = node
         node.lookups += 1
 
     def forget(self, ino: int, count: int) -> Node | None:
         """The kernel forgot it count times.  Returns the node if it is gone for good now."""
-        node = self._by_ino.get(ino)
+        node = self.by_number.get(ino)
         if node is None or ino == ROOT:
             return None
         node.lookups -= count
@@ -157,7 +160,7 @@ class NodeTable:
         node.lookups = 0
         if node.watch is not None:
             self.let_go(node)
-        del self._by_ino[ino]
+        del self.by_number[ino]
         self._drop_identity(node)
         return node
 
@@ -167,7 +170,7 @@ class NodeTable:
             self.let_go(node)
         self._drop_identity(node)
         node.identity = (status.st_dev, status.st_ino)
-        self._by_identity[node.scope, node.identity] = node
+        self.by_identity[node.scope, node.identity] = node
 
     def detach(self, node: Node) -> None:
         """What was found under this identity is another file: an inode number was used again."""
@@ -175,5 +178,5 @@ class NodeTable:
 
     def _drop_identity(self, node: Node) -> None:
         key = (node.scope, node.identity)
-        if self._by_identity.get(key) is node:
-            del self._by_identity[key]
+        if self.by_identity.get(key) is node:
+            del self.by_identity[key]

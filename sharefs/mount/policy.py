@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sharefs.flags import System
+from sharefs.mount.leave import Acts
 from sharefs.rights import (
     ADMIN,
     CREATE,
@@ -104,6 +105,7 @@ class Decision:
 
 
 INSERTING: Final = (INSERT, POST)
+FINISHING: Final = Need(INSERTING)
 CHANGING: Final = (SEEN, DELETED, WRITE, INSERT, EXPUNGE)
 
 TABLE: Final[dict[tuple[Act, Spot], Need]] = {
@@ -247,6 +249,14 @@ def needs_of_link(old: Named, new: Named, *, same_mailbox: bool) -> Iterator[tup
 
 
 _GO_AHEAD: Final = Decision(0, "")
+# More than any one name needs: who has less is asked for what the very names need.
+_WHATEVER_THE_NAMES: Final = (
+    (Acts.REMOVE, DELETED | EXPUNGE),
+    (Acts.RENAME, SEEN | DELETED | WRITE | INSERT | EXPUNGE),
+    (Acts.LINK, SEEN | DELETED | WRITE | INSERT),
+    (Acts.MAKE, SEEN | DELETED | WRITE | INSERT),
+)
+_WITHOUT_ASKING: Final = ((Acts.SEE, Act.SEE), (Acts.OPEN, Act.OPEN))
 
 
 def decide(rights: Rights, need: Need) -> Decision:
@@ -259,6 +269,29 @@ def decide(rights: Rights, need: Need) -> Decision:
     wanted = " or ".join("+".join(one.long_names()) for one in need.any_of) or "nothing"
     reason = f"needs {wanted}" + (f" ({need.why})" if need.why else "")
     return Decision(need.refusal, reason)
+
+
+@functools.lru_cache(1024)
+def acts_without_asking(folder: Spot, rights: Rights) -> Acts:
+    """What these rights allow for every file in cur, new or tmp, whatever its name.
+
+    In tmp names that begin with a dot are like others; elsewhere they are asked about.
+    """
+    spot = Spot.TEMPORARY if folder is Spot.TMP else Spot.MESSAGE
+    allowed = (
+        Acts.LOCKS | Acts.UNLOCKED | Acts.LOCAL | (Acts.DOTS if folder is Spot.TMP else Acts(0))
+    )
+    for acts, act in _WITHOUT_ASKING:
+        if decide(rights, need_of(act, spot)):
+            allowed |= acts
+    if decide(rights, need_of(Act.SEE, folder)):
+        allowed |= Acts.ITSELF
+    if decide(rights, FINISHING):
+        allowed |= Acts.FINISH
+    for acts, needed in _WHATEVER_THE_NAMES:
+        if rights.covers(needed | LOOKUP):
+            allowed |= acts
+    return allowed
 
 
 def table_rows() -> Iterator[str]:

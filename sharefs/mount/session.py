@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from sharefs.mount.base import Answer, Base, Handler, Octets
 from sharefs.mount.caller import Caller
+from sharefs.mount.engine import Compiled
 from sharefs.mount.errnos import errno_of
 from sharefs.mount.protocol import (
     CALLER,
@@ -69,6 +70,7 @@ class Session:
     """One mount's.  fd: /dev/fuse, mounted; the caller closes it after run() has returned.
 
     on_start: called once, when the kernel has been answered for the first time.
+    compiled: whether the engine answers what it can.
     """
 
     def __init__(
@@ -77,6 +79,8 @@ class Session:
         operations: Base,
         handlers: dict[int, Handler],
         on_start: Callable[[], object] = lambda: None,
+        *,
+        compiled: bool = False,
     ) -> None:
         self._fd = fd
         self._operations = operations
@@ -87,15 +91,18 @@ class Session:
         self._patience = Patience()
         self._callers: dict[bytes, Caller] = {}
         self._interruptible: dict[int, Callable[[], object]] = {}  # by the request's number
+        self._compiled = Compiled(fd, operations, self._turn, self._callers) if compiled else None
 
     def run(self) -> None:
         """Until the mount is gone, or the kernel says something that cannot be understood."""
         buffer = bytearray(BUFFER)
-        into, view = [buffer], memoryview(buffer)
-        fd, read = self._fd, os.readv
+        view = memoryview(buffer)
+        read = partial(os.readv, self._fd, [buffer])
+        if self._compiled is not None:
+            read = partial(self._compiled.engine.next, buffer)
         while True:
             try:
-                size = read(fd, into)
+                size = read()
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.EAGAIN, errno.EINTR):
                     continue  # it was given up before it was read
@@ -113,6 +120,8 @@ class Session:
         """
         with self._turn:
             self._stopping = True
+            if self._compiled is not None:
+                self._compiled.engine.stopping = True
             self._patience.stop()
         self._patience.close()
         self._turn.acquire()
@@ -138,9 +147,14 @@ class Session:
                     errno_of(error)
                 else:
                     self._refuse(unique, errno_of(error))
-                return
-            if answer is not None:
-                self._reply(unique, answer)
+                if not isinstance(error, FileNotFoundError):
+                    return
+            else:
+                if answer is not None:
+                    self._reply(unique, answer)
+            if self._compiled is not None:
+                caller, body = self._caller(request), request[IN_HEADER_SIZE:]
+                self._compiled.offer(opcode, ino, caller, body)
 
     def _caller(self, request: memoryview) -> Caller:
         key = bytes(request[CALLER_AT])
@@ -231,6 +245,8 @@ class Session:
         killing = Init.HANDLE_KILLPRIV_V2
         wanted |= killing if offered & killing else Init.HANDLE_KILLPRIV
         self._operations.drops_set_id = bool(offered & killing)
+        if self._compiled is not None:
+            self._compiled.engine.drops_set_id = self._operations.drops_set_id
         answer = INIT_OUT.pack(
             MAJOR, MINOR, ahead, wanted & offered, BACKGROUND, CONGESTED, MAX_WRITE, 1,
             MAX_WRITE // PAGE, 0, 0, 0,

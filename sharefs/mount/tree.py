@@ -6,7 +6,6 @@ view overrides the may_* methods, which refuse by raising, and the way in which 
 """
 
 import os
-import stat
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
@@ -21,10 +20,14 @@ from sharefs.mount.devices import Devices
 from sharefs.mount.entries import TIMEOUT, Entry, entry_of
 from sharefs.mount.gate import Gate
 from sharefs.mount.handles import Handle
+from sharefs.mount.leave import Acts, KnownName, Leave, Making, Tell
 from sharefs.mount.locks import Target
 from sharefs.mount.nodes import NOWHERE, ROOT, Node, NodeTable
 from sharefs.permissions.inherit import Facts
 
+# The kernel has decided by permissions and ACLs; names of locks may stand for others (`dotlocks`).
+ALL_BUT_LOCKS: Final = ~(Acts.LOCKS | Acts.LASTS)
+LEAVE_TIME: Final = 1.0  # seconds; then it is asked whether that is still so
 MIRROR: Final = "mirror"  # the one scope of a mirror
 
 
@@ -64,6 +67,7 @@ class Tree:
         self.gate = Gate()
         self.devices = Devices()
         self._page = memoryview(b"")  # of long reads
+        self.answered_without_asking: Callable[[], int] = lambda: 0  # requests
 
     # --- finding -------------------------------------------------------------------------
 
@@ -73,7 +77,7 @@ class Tree:
         return self.node_of(parent, name, status), status
 
     def node_of(self, parent: Node, name: str, status: os.stat_result) -> Node:
-        node = self.table.node_for(parent.scope, status, stat.S_ISDIR(status.st_mode))
+        node = self.table.node_for(parent.scope, status)
         node.name_is(parent, name)
         return node
 
@@ -110,6 +114,33 @@ class Tree:
     def statvfs(self, caller: Caller) -> os.statvfs_result:
         return os.fstatvfs(self.gate.directory(self.table[ROOT]))
 
+    # --- without being asked ---------------------------------------------------------------
+
+    def leave(self, directory: Node, caller: Caller) -> Leave | None:
+        """What may be answered about a directory's names without asking this tree."""
+        acts = ALL_BUT_LOCKS if is_mail_folder(directory) else ALL_BUT_LOCKS & ~Acts.UNLOCKED
+        if not self.devices.is_local(directory.identity[0]):
+            acts &= ~Acts.LOCAL
+        until = time.monotonic() + LEAVE_TIME
+        return Leave(acts, self.timeout, self.timeout, until=until)
+
+    def making(self, directory: Node, caller: Caller) -> Making:
+        """What files that the caller makes there get.  Raises OSError."""
+        place = self.place(directory)
+        above = None if place.source == place.holder else next(reversed(directory.names))[0]
+        return Making(place, self.owned(directory, caller), above)
+
+    def rules_of_lasting(self) -> tuple[Tell, float, float] | None:
+        """For Acts.LASTS: Lasting.tell, and seconds, LONG and SOON."""
+        return None
+
+    def known_name(self, directory: Node, name: str, caller: Caller) -> KnownName | None:
+        """The same for one name, where there is no leave for the directory."""
+        return None
+
+    def on_revoke(self, revoke: Callable[[], None]) -> None:
+        """revoke: to be called when leave that was given does not count any more."""
+
     def status(self) -> bytes:
         """What is in use, line by line, for who looks after the daemon."""
         nodes = list(self.table)
@@ -119,6 +150,7 @@ class Tree:
             "handles": sum(len(node.handles) for node in nodes),
             "directories": sum(node.fd >= 0 for node in nodes),
         }
+        numbers["compiled"] = self.answered_without_asking()
         return "".join(f"{name} {number}\n" for name, number in numbers.items()).encode()
 
     # --- creating ------------------------------------------------------------------------
@@ -171,13 +203,17 @@ class Tree:
     def is_locked_often(self, handle: Handle) -> bool:
         """Whether programs lock such files; those of messages, never changed, they do not."""
         parent = next(reversed(handle.node.names), None)
-        return parent is None or next(reversed(parent[0].names), (None, ""))[1] not in MAIL_FOLDERS
+        return parent is None or not is_mail_folder(parent[0])
 
     def close(self) -> None:
         """Close every descriptor that nodes keep."""
         self.gate.close()
         for node in self.table:
             self.gate.drop(node)
+
+
+def is_mail_folder(directory: Node) -> bool:
+    return next(reversed(directory.names), (None, ""))[1] in MAIL_FOLDERS
 
 
 def facts_of(status: os.stat_result) -> Facts:

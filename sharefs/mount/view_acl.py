@@ -169,7 +169,7 @@ class AclChanges(ViewTree):
         self.may_create(parent, name, 0o100000, caller)
         fd = os.memfd_create("acl", os.MFD_CLOEXEC)
         try:
-            node = self.table.node_for(parent.scope, os.fstat(fd), False)
+            node = self.table.node_for(parent.scope, os.fstat(fd))
             node.place = Seat(seat.box, Spot.ACL)
             handle = Handle(fd, node, caller, flags & KEPT_FLAGS)
         except BaseException:

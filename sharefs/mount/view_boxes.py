@@ -135,7 +135,7 @@ class MailboxChanges(ViewTree):
         target = self._named(*new)
         self._demand_place(target, caller)
         self._rename_mailbox(seat.box, target, node)
-        node.names.pop(old, None)
+        node.name_is_gone(*old)
         self.table.detach(node)
         await self.act(target, lambda account, name: account.gone(name))
 

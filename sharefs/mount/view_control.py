@@ -151,7 +151,7 @@ class ControlFiles(ViewTree):
                 status = os.fstat(source)
                 os.utime(fd, ns=(status.st_atime_ns, status.st_mtime_ns))
                 self.gate.drop(node)
-                node.names.clear()
+                node.names = ()
                 node.name_is(copies, name)
                 self.table.retarget(node, os.fstat(fd))
             finally:

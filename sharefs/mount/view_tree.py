@@ -28,6 +28,7 @@ from sharefs.mount.changes import Change
 from sharefs.mount.creation import Place, owner_in_view, ownership
 from sharefs.mount.entries import TIMEOUT, Entry, entry_of, virtual_directory
 from sharefs.mount.handles import Handle
+from sharefs.mount.leave import Acts, KnownName, Leave
 from sharefs.mount.mirror import Acting
 from sharefs.mount.nodes import NOWHERE, ROOT, Node
 from sharefs.mount.policy import Act, Spot
@@ -47,6 +48,7 @@ BoxKey = tuple[str, str, Linked | None]
 _OURS_TO_MEND: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 TOP_MODE: Final = 0o755
 HOME_MODE: Final = 0o700
+_MESSAGE_FOLDERS: Final = frozenset({Spot.CUR, Spot.NEW, Spot.TMP})
 _STICKY: Final = stat.S_ISVTX  # the kernel would judge by it; here rights do
 
 
@@ -87,6 +89,12 @@ class Box:
         if self.link is not None:
             return self.link.owner.rights_of_linker(self.link.mailbox, self.viewer)
         return self.viewer.rights(self.mailbox)
+
+    def rights_until(self) -> float:
+        """When rights() will be asked anew, as time.monotonic() counts."""
+        if self.link is not None:
+            return self.link.owner.rights_of_linker_until(self.link.mailbox, self.viewer)
+        return self.viewer.rights_until(self.mailbox)
 
     def open(self) -> int:
         """Its directory below.  Raises OSError, SharingError."""
@@ -295,7 +303,7 @@ class ViewTree(Acting):
     def _box_node(self, box: Box) -> Node:
         fd = box.open()
         status = os.fstat(fd)
-        node = self.table.node_for((box.viewer.user.name, box.mailbox), status, True)
+        node = self.table.node_for((box.viewer.user.name, box.mailbox), status)
         node.place = Seat(box, Spot.MAILBOX)
         node.opener = box.open
         if node.fd >= 0:
@@ -326,6 +334,11 @@ class ViewTree(Acting):
                 entry.entry_timeout = 0
         return entry
 
+    def lost(self, node: Node, parent: Node, name: str) -> None:
+        if not node.is_dir:
+            node.place = self.seat_of(parent, name)  # what it was, for whoever has it open
+        super().lost(node, parent, name)
+
     def open_directory(self, node: Node) -> int:
         if node.place is None or node.identity == NOWHERE:
             return os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -341,6 +354,35 @@ class ViewTree(Acting):
             return below
         shown = [name for name in below if not name.startswith(".") or not seat.box.is_home]
         return shown + list(seat.box.viewer.directories()) if seat.box.is_home else shown
+
+    # --- without being asked ---------------------------------------------------------------
+
+    def leave(self, directory: Node, caller: Caller) -> Leave | None:
+        """In cur, new and tmp, for as long as the rights are known."""
+        seat = directory.place
+        if seat is None or seat.spot not in _MESSAGE_FOLDERS:
+            return None
+        rights = self.rights(seat.box, caller)
+        acts = policy.acts_without_asking(seat.spot, rights)
+        if seat.box.is_own and acts & Acts.OPEN:
+            acts |= Acts.BRING_ALONG
+        if not self.devices.is_local(directory.identity[0]):
+            acts &= ~Acts.LOCAL
+        until = time.monotonic() + FRESH if caller.is_superuser else seat.box.rights_until()
+        return Leave(acts, self.timeout, self.timeout, uid=caller.uid, until=until, hidden=_STICKY)
+
+    def known_name(self, directory: Node, name: str, caller: Caller) -> KnownName | None:
+        """A home with its INBOX: every path leads through it."""
+        if directory.place is not None:
+            return None
+        node = self._home(name, caller)
+        box = self.seat(node).box
+        if box.home != node.ino:
+            return None
+        return KnownName(node, caller.uid, box.home_until, 0, self.timeout, hidden=_STICKY)
+
+    def on_revoke(self, revoke: Callable[[], None]) -> None:
+        self.viewers.on_forget = revoke
 
     # --- creating ------------------------------------------------------------------------
 
@@ -387,7 +429,7 @@ class ViewTree(Acting):
         seat = self.seat(handle.node)
         if handle.created and seat.spot in (Spot.MESSAGE, Spot.TEMPORARY):
             # What he made he may finish, as long as he may put messages here at all.
-            self.demand(seat.box, handle.caller, policy.Need(policy.INSERTING))
+            self.demand(seat.box, handle.caller, policy.FINISHING)
         else:
             self.demand_act(Act.WRITE, handle.node, handle.caller)
 
@@ -438,6 +480,7 @@ class ViewTree(Acting):
         seat = node.place if node.is_dir else self.seat_of(parent, name)
         if node.is_dir and seat.box.is_home and seat.spot is not Spot.MAILBOX:
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))  # INBOX is there, always
+        node.place = seat  # for when it has lost its last name
         self.demand(seat.box, caller, policy.need_of(Act.REMOVE, seat.spot, name))
 
     def may_rename(

@@ -61,9 +61,12 @@ class Linked:
 class Viewer:
     """One user's view, one object for each name.  Only for the thread that handles requests."""
 
-    def __init__(self, config: Config, user: MailUser, users: KnownUsers) -> None:
+    def __init__(
+        self, config: Config, user: MailUser, users: KnownUsers, on_forget: Callable[[], None]
+    ) -> None:
         self._config = config
         self._users = users
+        self._on_forget = on_forget
         self._questions = users.questions
         self._kept: dict[tuple[str, str], tuple[float, object]] = {}
         self._open(user)
@@ -86,6 +89,10 @@ class Viewer:
         """What the user may do with a mailbox now; none if it is not there for him."""
         return self._fresh("rights", mailbox, self._rights)
 
+    def rights_until(self, mailbox: str) -> float:
+        """When rights() will ask anew, as time.monotonic() counts."""
+        return self._fresh_until("rights", mailbox)
+
     def _rights(self, mailbox: str) -> Rights:
         try:
             self.is_now(self._users.lookup(self.user.name))  # his groups may have changed
@@ -94,6 +101,9 @@ class Viewer:
             if refusal.code is not Code.NONEXISTENT:
                 log.warning("rights of %s on %s: %s", self.user.name, mailbox, refusal.detail)
             return NONE
+
+    def rights_of_linker_until(self, mailbox: str, linker: "Viewer") -> float:
+        return linker._fresh_until(f"linked from {self.user.name}", mailbox)
 
     def rights_of_linker(self, mailbox: str, linker: "Viewer") -> Rights:
         """What another user may do with a mailbox of this one's that he has linked."""
@@ -155,6 +165,7 @@ class Viewer:
         """Something was changed through us: ask again."""
         self._kept.clear()
         self._questions.forget(("directories", self.user.name))
+        self._on_forget()
 
     def directories(self) -> dict[str, str]:
         """Directory name -> mailbox name, of all that hold mail and are listed for the user.
@@ -216,6 +227,10 @@ class Viewer:
             return Existence.ABSENT
         return found.namespace.storage.existence(found.levels)
 
+    def _fresh_until(self, kind: str, key: str) -> float:
+        kept = self._kept.get((kind, key))
+        return 0.0 if kept is None else kept[0] + FRESH
+
     def _fresh(self, kind: str, key: str, ask: Callable[[str], T]) -> T:
         now = time.monotonic()
         kept = self._kept.get((kind, key))
@@ -229,9 +244,13 @@ class Viewer:
 
 
 class Viewers:
-    """Users by name, and who has which uid.  What is not known yet is raised as NotYet."""
+    """Users by name, and who has which uid.  What is not known yet is raised as NotYet.
+
+    on_forget: called in any thread when something that was known of anybody's rights may be wrong.
+    """
 
     def __init__(self, config: Config) -> None:
+        self.on_forget: Callable[[], None] = lambda: None
         self._config = config
         self.questions = ask_databases(identity_settings(config))
         self._users = KnownUsers(self.questions)
@@ -251,7 +270,9 @@ class Viewers:
             user = self._users.lookup(name)
             viewer = self._known.get(name)
             if viewer is None:
-                viewer = self._known[name] = Viewer(self._config, user, self._users)
+                viewer = self._known[name] = Viewer(
+                    self._config, user, self._users, lambda: self.on_forget()
+                )
             viewer.is_now(user)
         except SharingError as refusal:
             if refusal.code is Code.UNAVAILABLE:

@@ -32,7 +32,7 @@ CALLERS = {"user": Identity(61001, 61001, (61500,)), "root": Identity(0, 0, (0,)
 
 
 @pytest.fixture(scope="module")
-def top() -> Iterator[Path]:
+def top(engine_choice: str) -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix=OPEN_TMP_PREFIX))
     path.chmod(0o755)
     for name in ("source", "plain"):

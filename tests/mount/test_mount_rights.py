@@ -61,7 +61,7 @@ def make_box(world: World, name: str, rights: str) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[tuple[World, Mount]]:
+def place(engine_choice: str) -> Iterator[tuple[World, Mount]]:
     with world_in_tmp() as world:
         for name, uid in UIDS.items():
             os.chown(world.home(name), uid, uid)
@@ -228,7 +228,7 @@ def test_what_is_made_gets_the_mailboxs_mode_and_group(
 
 
 @pytest.fixture(scope="module")
-def rules() -> Iterator[tuple[World, Mount]]:
+def rules(engine_choice: str) -> Iterator[tuple[World, Mount]]:
     """alice's mail root is the shared group's, with setgid; Open follows it, Shut is hers alone."""
     with world_in_tmp() as world:
         root = world.maildir("alice")

@@ -101,7 +101,7 @@ BELOW: Final = [
 
 
 @pytest.fixture(scope="module")
-def mirror() -> Iterator[tuple[Path, Mount]]:
+def mirror(engine_choice: str) -> Iterator[tuple[Path, Mount]]:
     with world_in_tmp() as world:
         source = world.top / "source"
         source.mkdir()
@@ -110,7 +110,7 @@ def mirror() -> Iterator[tuple[Path, Mount]]:
 
 
 @pytest.fixture(scope="module")
-def view() -> Iterator[tuple[World, Mount]]:
+def view(engine_choice: str) -> Iterator[tuple[World, Mount]]:
     with world_in_tmp() as world:
         for name, uid in UIDS.items():
             os.chown(world.home(name), uid, uid)
