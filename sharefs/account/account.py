@@ -36,6 +36,7 @@ from sharefs.sharing.keys import ShareKey
 from sharefs.sharing.policy import AclMailbox, Viewer, nonexistent
 from sharefs.store import private_seen
 from sharefs.store.interface import Existence, Mailbox
+from sharefs.store.maildir.config import Fsync
 
 # What lets a viewer subscribe: deliberately wider than RFC 4314's lookup alone.
 SUBSCRIBABLE = LOOKUP | READ | INSERT
@@ -217,7 +218,10 @@ class Account:
                 if private is None:
                     return mailbox
                 public = target.namespace.type == "public"
-                return private_seen.overlay(mailbox, private, public=public, examine=readonly)
+                fsync = Fsync(self.settings.mail_fsync)
+                return private_seen.overlay(
+                    mailbox, private, public=public, examine=readonly, fsync=fsync
+                )
             except BaseException:
                 mailbox.close()
                 raise

@@ -136,7 +136,9 @@ class History:
                 # Within one directory both names change at once.
                 self.changes.append(Change(at, folder, name, None, gone=True, needs=added))
             case Unlink(path):
-                del self._names[path]
+                file = self._names.pop(path)
+                if file is not None:
+                    self._unnamed[path] = file  # open it may still be, and have other names
                 self.changes.append(Change(at, *os.path.split(path), None, gone=True))
             case Sync(path):
                 self.syncs.append(at)
@@ -149,7 +151,7 @@ class History:
                 pass
 
     def _file(self, path: str) -> File | None:
-        return self._unnamed.get(path) or self._names.get(path)
+        return self._names.get(path) or self._unnamed.get(path)
 
     def _put(self, at: int, path: str, entry: File | None) -> Change:
         self._names[path] = entry

@@ -52,11 +52,13 @@ class PrivateFiles:
     """The files of one viewer for one mailbox.
 
     state: what they say.  persistent: False once writing failed; from then on changes live in
-    memory only, and the disk is not read again.  Keeps no descriptor.
+    memory only, and the disk is not read again.  Keeps no descriptor.  fsync: of what lasts
+    through a power cut nothing is lost when a file is replaced, and update() can be made to last.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, fsync: bool = True) -> None:
         self.directory = directory
+        self._fsync = fsync
         self.state = PrivateState()
         self.persistent = True
         self._log = directory / f"{NAME}.log"
@@ -206,14 +208,15 @@ class PrivateFiles:
 
     # --- writing ---------------------------------------------------------------------------
 
-    def update(self, plan: Plan) -> None:
+    def update(self, plan: Plan, *, durable: bool = False) -> None:
         """Append what plan asks for, given the newest state, and apply it.
 
+        durable: with all that was written before it is on the disk when this returns.
         Raises nothing for a disk that refuses: from then on changes are kept in memory.
         """
         if self.persistent:
             try:
-                self._update_on_disk(plan)
+                self._update_on_disk(plan, durable=durable)
             except (OSError, SharingError) as error:
                 self._give_up(error)
             else:
@@ -239,7 +242,7 @@ class PrivateFiles:
                 return
         self.state = remake(self.state) or self.state
 
-    def _update_on_disk(self, plan: Plan) -> None:
+    def _update_on_disk(self, plan: Plan, *, durable: bool) -> None:
         with self._locked_log() as fd:
             if fd is not None:
                 self._read(fd)
@@ -253,6 +256,8 @@ class PrivateFiles:
                 self._rotate(appended)
             elif appended:
                 self._append(fd, records.format_transaction(appended))
+                if durable:
+                    os.fsync(fd)
 
     def _append(self, fd: int, octets: bytes) -> None:
         size = os.fstat(fd).st_size
@@ -282,7 +287,7 @@ class PrivateFiles:
         old, end = self._header, self._offset
         assert old is not None
         index = IndexFile(old.index_id, old.file_seq, end, self.state)
-        fsops.replace_file(self.directory / NAME, format_index(index), DEFAULTS, fsync=False)
+        fsops.replace_file(self.directory / NAME, format_index(index), DEFAULTS, fsync=self._fsync)
         header = LogHeader(
             index_id=old.index_id,
             file_seq=old.file_seq % 0xFFFFFFFF + 1,
@@ -297,7 +302,9 @@ class PrivateFiles:
             fsops.link(Entry(None, self._log), Entry(None, spare))
             fsops.rename(Entry(None, spare), Entry(None, self.directory / f"{NAME}.log.2"))
             content = header.encode() + records.format_transaction(list(appended))
-            lock.replace(content, fsync=False)
+            lock.replace(content, fsync=self._fsync)
+        if self._fsync:
+            fsops.fsync_dir(self.directory)
         touched = self.state.touched
         self._read_anew()
         self.state.touched |= touched
@@ -309,7 +316,7 @@ class PrivateFiles:
             try:
                 fd = fsops.open_file(self._log, os.O_RDWR | os.O_APPEND)
             except FileNotFoundError:
-                fsops.make_dirs(self.directory, DEFAULTS)
+                self._make_directory()
                 with self._newlock():
                     if not self._log.exists():
                         self._forget()
@@ -323,6 +330,17 @@ class PrivateFiles:
                     return
             finally:
                 os.close(fd)
+
+    def _make_directory(self) -> None:
+        above = self.directory.parent
+        while self._fsync and not above.is_dir():
+            above = above.parent
+        fsops.make_dirs(self.directory, DEFAULTS)
+        if self._fsync:
+            for folder in (self.directory, *self.directory.parents):
+                fsops.fsync_dir(folder)
+                if folder == above:
+                    break
 
     @contextlib.contextmanager
     def _newlock(self) -> Iterator[DotLock]:
@@ -346,10 +364,12 @@ class PrivateFiles:
         parts = [header.encode(), records.format_transaction(_content(state))]
         parts.append(records.format_transaction(list(appended)))
         if self._new is not None:
-            self._new.replace(b"".join(parts), fsync=False)
+            self._new.replace(b"".join(parts), fsync=self._fsync)
         else:
             with self._newlock() as lock:
-                lock.replace(b"".join(parts), fsync=False)
+                lock.replace(b"".join(parts), fsync=self._fsync)
+        if self._fsync:
+            fsops.fsync_dir(self.directory)  # before what the old log built on goes
         for name in (NAME, f"{NAME}.log.2"):  # what the old log built on
             fsops.unlink(self.directory / name, missing_ok=True)
         self._read_anew()

@@ -13,6 +13,7 @@ from pathlib import Path
 from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, FlagChange, FlagFilter, FlagOp, FlagSet, System
 from sharefs.store.interface import Changes, Copied, Mailbox, Memento, MessageInfo, Saver
+from sharefs.store.maildir.config import Fsync
 from sharefs.store.private_seen import records
 from sharefs.store.private_seen.files import PrivateFiles
 from sharefs.store.private_seen.history import History
@@ -28,25 +29,38 @@ log = logging.getLogger(__name__)
 
 
 def overlay(
-    mailbox: Mailbox, directory: Path, *, public: bool, examine: bool | None = None
+    mailbox: Mailbox,
+    directory: Path,
+    *,
+    public: bool,
+    examine: bool | None = None,
+    fsync: Fsync = Fsync.OPTIMIZED,
 ) -> Mailbox:
     """The mailbox as this viewer sees it, with his own \\Seen.
 
     directory: where his private index of it lives; made when needed, for him alone.  Closing the
     result closes the mailbox.  public: the namespace's type.  examine: whether not even \\Seen may
     change (EXAMINE); None: as mailbox.readonly.  False makes sense for a mailbox on a file system
-    that the viewer cannot write to: his own \\Seen he still can.
+    that the viewer cannot write to: his own \\Seen he still can.  fsync: as for the mailbox.
     """
-    return PrivateSeenMailbox(mailbox, PrivateFiles(directory), public=public, examine=examine)
+    files = PrivateFiles(directory, fsync=bool(fsync))
+    return PrivateSeenMailbox(mailbox, files, public=public, examine=examine, fsync=fsync)
 
 
 class PrivateSeenMailbox(Mailbox):
     """See overlay().  Opening reads nothing; the private files are read when first needed."""
 
     def __init__(
-        self, shared: Mailbox, files: PrivateFiles, *, public: bool, examine: bool | None
+        self,
+        shared: Mailbox,
+        files: PrivateFiles,
+        *,
+        public: bool,
+        examine: bool | None,
+        fsync: Fsync,
     ) -> None:
         self._shared = shared
+        self._fsync = fsync
         self._files = files
         self._public = public
         self._history = History()
@@ -216,7 +230,8 @@ class PrivateSeenMailbox(Mailbox):
             ]
         seen = _wanted_seen(change)
         if seen is not None:
-            changed.update(self._set_seen(wanted, seen=seen))
+            durable = self._fsync is Fsync.ALWAYS
+            changed.update(self._set_seen(wanted, seen=seen, durable=durable))
         return sorted(changed)
 
     def _flags_or_none(self, uid: int) -> FlagSet | None:
@@ -236,7 +251,7 @@ class PrivateSeenMailbox(Mailbox):
         shared = FlagChange(change.op, rest, allowed)
         return self._shared.store_flags(uids, shared, unless_changed=unless_changed)
 
-    def _set_seen(self, uids: Iterable[int], *, seen: bool) -> frozenset[int]:
+    def _set_seen(self, uids: Iterable[int], *, seen: bool, durable: bool) -> frozenset[int]:
         """Returns the messages for which that is news."""
         self._reconcile()
         wanted = self._present().intersection(uids)
@@ -249,7 +264,7 @@ class PrivateSeenMailbox(Mailbox):
             return [records.format_seen(ranges_of(sorted(done)), add=seen)] if done else []
 
         if wanted:
-            self._watching(lambda: self._files.update(plan))
+            self._watching(lambda: self._files.update(plan, durable=durable))
         return done
 
     def expunge(self, uids: Iterable[int]) -> list[int]:
@@ -265,7 +280,7 @@ class PrivateSeenMailbox(Mailbox):
         """Messages that we added ourselves, and those of them that the viewer has seen."""
         self._reconcile()
         if seen and not self.readonly:
-            self._set_seen(seen, seen=True)
+            self._set_seen(seen, seen=True, durable=bool(self._fsync))
 
     def copy_from(
         self, source: Mailbox, uids: Sequence[int], allowed: FlagFilter = EVERY_FLAG
