@@ -9,7 +9,7 @@ import pytest
 from imap.commands.kept import column_of
 from imap.wire import Command
 from imap.wire.fetch import parse_fetch
-from sharefs.index import Column, MailboxIndex, mailbox_index
+from sharefs.index import Column, MailboxIndex, building
 from tests.imap import fakes
 from tests.imap.fakes import Client, MemoryAccount, MemoryMailbox
 from tests.index.test_index_search import MESSAGES
@@ -92,7 +92,7 @@ async def test_same_answers(
     part: float, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     want = await answers(make_client(), [], 0)
-    monkeypatch.setattr(mailbox_index, "SLICE", 1)
+    monkeypatch.setattr(building, "SLICE", 1)
     indexes = request.getfixturevalue("indexes")
     client = make_client()
     got = await answers(client, indexes, part)

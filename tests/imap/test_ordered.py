@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from sharefs.flags import NO_FLAGS, FlagSet, System
-from sharefs.index import MailboxIndex, mailbox_index
+from sharefs.index import MailboxIndex, building
 from sharefs.rights import Rights
 from tests.imap import fakes
 from tests.imap.fakes import Client, MemoryAccount, MemoryMailbox
@@ -34,7 +34,7 @@ ARRIVALS = [600, 500, 400, 300, 200, 100]
 
 @pytest.fixture(params=["whole index", "half an index", "no index"])
 def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    monkeypatch.setattr(mailbox_index, "SLICE", 3)
+    monkeypatch.setattr(building, "SLICE", 3)
     account = MemoryAccount()
     inbox = account.mailboxes["INBOX"] = MemoryMailbox(uidvalidity=7)
     inbox.uidnext = 2

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.mail import make_message
 from sharefs import message
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
-from sharefs.index import Column, MailboxIndex, mailbox_index, trigrams
+from sharefs.index import Column, MailboxIndex, building, trigrams
 from sharefs.index.query import HeaderContains, TextContains
 from sharefs.index.schema import KEPT_FIELDS
 from tests.index.maildirs import INBOX, file_of, fill, indexed, opened
@@ -113,7 +113,7 @@ def test_flags_are_not_its_business(tmp_path: Path) -> None:
 
 def test_two_processes_index_one_mailbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two connections take turns; neither doubles what the other has done."""
-    monkeypatch.setattr(mailbox_index, "SLICE", 3)
+    monkeypatch.setattr(building, "SLICE", 3)
     root = tmp_path / "Maildir"
     fill(root, [b"Subject: s%d\n\nbody %d\n" % (n, n) for n in range(200)])
     with (
@@ -222,7 +222,7 @@ def test_the_file_stays_within_its_bound_and_keeps_every_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Merged texts give their room back: else it would keep the texts of later messages out."""
-    monkeypatch.setattr(mailbox_index, "SLICE", 100)
+    monkeypatch.setattr(building, "SLICE", 100)
     monkeypatch.setattr(trigrams, "SEGMENTS_LIMIT", 2)
     dice = random.Random(4)
     fill(tmp_path / "mail", (make_message(number, dice) for number in range(1200)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sharefs.index import MailboxIndex, mailbox_index
+from sharefs.index import MailboxIndex, building
 from sharefs.index.orders import SHARE, VALUE_LIMIT, read_facts
 from sharefs.ordering.facts import relation_of
 from sharefs.ordering.sorting import Criterion, SortKey, sort_messages
@@ -90,7 +90,7 @@ def test_messages_with_values_beyond_all_bounds_are_read(tmp_path: Path) -> None
 
 
 def test_what_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailbox_index, "SLICE", 3)
+    monkeypatch.setattr(building, "SLICE", 3)
     root = tmp_path / "Maildir"
     dice = random.Random(3)
     fill(root, [made_up(dice) for _ in range(30)])

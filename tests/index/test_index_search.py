@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.mail import make_message
 from sharefs import message
-from sharefs.index import MailboxIndex, mailbox_index, trigrams
+from sharefs.index import MailboxIndex, building, trigrams
 from sharefs.index.query import (
     Among,
     And,
@@ -212,7 +212,7 @@ def test_combinations(mailbox: MaildirMailbox, index: MailboxIndex) -> None:
 def test_what_is_not_indexed_yet_is_read(
     mailbox: MaildirMailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mailbox_index, "SLICE", 1)
+    monkeypatch.setattr(building, "SLICE", 1)
     with indexed(mailbox, None, complete=False) as index:
         check(TextContains("grüße"), mailbox, index)
         index.catch_up(0)
@@ -237,8 +237,8 @@ def test_a_needle_that_is_nowhere_reads_nothing(
 
 def test_merging_leaves_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It makes the file larger for a while, with pages that are empty after it."""
-    monkeypatch.setattr(mailbox_index, "SLICE", 50)
-    monkeypatch.setattr(mailbox_index, "FREE_OCTETS", 2400)
+    monkeypatch.setattr(building, "SLICE", 50)
+    monkeypatch.setattr(building, "FREE_OCTETS", 2400)
     monkeypatch.setattr(trigrams, "SEGMENTS_LIMIT", 12)
     root = tmp_path / "Maildir"
     fill(root, (make_message(number, random.Random(number)) for number in range(900)))
@@ -250,7 +250,7 @@ def test_merging_leaves_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_merged_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many small additions: their sums stay right, and searches ask few segments."""
-    monkeypatch.setattr(mailbox_index, "SLICE", 1)
+    monkeypatch.setattr(building, "SLICE", 1)
     root = tmp_path / "Maildir"
     fill(root, [b"Subject: s%d\n\nbody %d of many\n" % (n, n) for n in range(300)])
     with opened(root) as mailbox, indexed(mailbox, tmp_path / "i", complete=False) as index:

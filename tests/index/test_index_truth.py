@@ -20,7 +20,7 @@ import pytest
 from benchmarks.mail import make_message
 from sharefs import message
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
-from sharefs.index import Column, MailboxIndex, mailbox_index
+from sharefs.index import Column, MailboxIndex, building
 from sharefs.index import place as places
 from sharefs.index.orders import read_facts
 from sharefs.index.place import BROKEN, JOURNAL, NAME, RESERVE, drop
@@ -372,7 +372,7 @@ def write_for_ever(root: Path, place: Path) -> NoReturn:
 
 
 def test_killed_while_writing(root: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailbox_index, "SLICE", 7)
+    monkeypatch.setattr(building, "SLICE", 7)
     fill(root, some(300, seed=4), first=100)
     with opened(root) as mailbox:
         assert len(mailbox.uids()) == 340

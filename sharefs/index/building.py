@@ -1,0 +1,140 @@
+"""Building an index: taking messages apart and writing rows about them, a slice at a time."""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from sharefs.errors import Code, SharingError
+from sharefs.index import kept, rows, schema, trigrams
+from sharefs.index.damage import Damaged
+from sharefs.index.database import Database
+from sharefs.index.harvest import Harvest, harvest
+from sharefs.index.known import Known
+from sharefs.store.interface import Mailbox
+
+log = logging.getLogger(__name__)
+
+SLICE: Final = 500  # messages in one transaction
+# Texts are left out where the index would grow beyond this share of the mail it is about.
+SHARE_LIMIT: Final = 0.5
+FREE_OCTETS: Final = 2048  # for each message, what rows need even if a message is tiny
+BASE_OCTETS: Final = 512 * 1024  # for the file: every table begins with a page
+WORTH_MERGING: Final = 8  # segments of texts, to make room
+DEAD_LIMIT: Final = 1000  # dead rows in texts, besides one for each living message
+
+
+class Builder:
+    """Of the index that known is about, which the caller keeps up to date."""
+
+    def __init__(self, mailbox: Mailbox, database: Database, known: Known) -> None:
+        self._mailbox = mailbox
+        self._database = database
+        self._known = known
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew to look for what is missing."""
+        self._queue: list[int] = []  # messages to be indexed, ascending, taken from the end
+
+    def build(self, deadline: float | None) -> bool:
+        """Index what is missing, the newest first, until a time of time.monotonic().
+
+        Returns whether nothing is left to do.  Raises Damaged, sqlite3.Error.
+        """
+        known = self._known
+        if known.vanished:
+            self._remove_vanished()
+        while True:
+            self._queue = self._queue or self.missing()
+            if not self._queue:
+                break
+            while self._queue:
+                self._gather(self._queue.pop())
+                if len(known.gathered) >= SLICE:
+                    self._write()
+                if deadline is not None and time.monotonic() >= deadline and self._queue:
+                    return False
+        self._write()
+        return True
+
+    def missing(self) -> list[int]:
+        """Messages that are neither indexed nor gathered but could be, ascending."""
+        uids = self._mailbox.uids()
+        some = (self._known.indexed, self._known.skipped, self._known.gathered)
+        if len(uids) == sum(map(len, some)):
+            return []
+        return [uid for uid in uids if not any(uid in one for one in some)]
+
+    def _remove_vanished(self) -> None:
+        known = self._known
+        with self._database.writing() as sql:
+            kept.forget_rows(sql)
+            rows.remove(sql, known.vanished)
+            dead = self._database.get(schema.DEAD) + len(known.vanished)
+            self._database.set(schema.DEAD, dead)
+        known.note_removed()
+        if dead > len(known.indexed) + DEAD_LIMIT:
+            raise Damaged(f"{dead} messages in it are gone")
+
+    def _gather(self, uid: int) -> None:
+        """Have what is kept of a message ready to be written with others."""
+        known = self._known
+        got = self._harvest(uid)
+        if got is None:
+            known.skipped.add(uid)
+        elif uid not in known.indexed:
+            known.gathered[uid] = got
+
+    def _write(self) -> None:
+        """One transaction for all that was gathered: FTS5 makes a segment for each."""
+        known = self._known
+        taken = [(uid, *known.gathered[uid]) for uid in sorted(known.gathered)]
+        if not taken:
+            return
+        with self._database.writing() as sql:
+            kept.forget_rows(sql)
+            there = self._rows_of_others(taken)
+            fresh = [each for each in taken if each[0] not in there]
+            with_texts = self._may_grow(fresh)
+            if not with_texts and len(trigrams.segments(sql)) > WORTH_MERGING:
+                trigrams.merge(sql)  # many small segments take more room than few large ones
+                with_texts = self._may_grow(fresh)
+            rows.write(sql, fresh, with_texts=with_texts)
+            merges = with_texts and len(trigrams.segments(sql)) > trigrams.SEGMENTS_LIMIT
+            if merges:
+                trigrams.merge(sql)
+        if merges:
+            self._database.give_back()  # or the old segments' room would keep new texts out
+        known.note_written(fresh, with_texts=with_texts, complete=not there)
+
+    def _harvest(self, uid: int) -> tuple[str, Harvest] | None:
+        """None: the message is gone, or cannot be read by this process."""
+        mailbox = self._mailbox
+        try:
+            got = harvest(mailbox.read(uid), mailbox.info(uid))
+            return mailbox.identity_of(uid), got
+        except KeyError:
+            return None
+        except SharingError as error:
+            if error.code is not Code.EXPUNGED:
+                log.info("message %d of %s is not indexed: %s", uid, self._database.label, error)
+            return None
+
+    def _rows_of_others(self, taken: Sequence[tuple[int, str, Harvest]]) -> set[int]:
+        """Those of taken that another process of this uid has indexed meanwhile."""
+        if not taken:
+            return set()
+        found = self._database.sql.execute(
+            "SELECT uid FROM messages WHERE uid BETWEEN ? AND ?", (taken[0][0], taken[-1][0])
+        )
+        return {uid for (uid,) in found}
+
+    def _may_grow(self, fresh: Sequence[tuple[int, str, Harvest]]) -> bool:
+        """Whether the index, with the texts of some more messages, is a bounded share of mail."""
+        (mail, count) = self._database.sql.execute(
+            "SELECT coalesce(sum(size), 0), count(*) FROM messages"
+        ).fetchone()
+        mail += sum(got.size for _, _, got in fresh)
+        allowed = SHARE_LIMIT * mail + FREE_OCTETS * (count + len(fresh)) + BASE_OCTETS
+        return bool(self._database.used_octets() < allowed)
