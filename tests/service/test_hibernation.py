@@ -309,6 +309,20 @@ def test_a_new_configuration_lets_sleepers_sleep(fragile: Server) -> None:
     wait_until(lambda: len(fragile.processes("sharefs-spawner")) == 1, 20.0, fragile.log_text)
 
 
+def test_without_a_superuser(users: list[MailUser]) -> None:
+    command = (sys.executable, "-m", "tests.support.drowsy_server", "{config}", str(AFTER))
+    with (
+        private_server(CONFIG, users[:1], command=command, uid=users[0].uid) as server,
+        logged_in(server, "ann") as client,
+    ):
+        client.ask(b"a SELECT INBOX")
+        client.send(b"b IDLE\r\n")
+        client.line()
+        wait_asleep(server)
+        deliver(users[0], "1903.x")
+        assert client.until(b"* 4 EXISTS\r\n")
+
+
 def test_a_mailbox_that_goes_away_meanwhile(server: Server, user: MailUser) -> None:
     with logged_in(server, user.name) as client:
         client.ask(b"a CREATE Work")
