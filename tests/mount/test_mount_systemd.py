@@ -58,6 +58,10 @@ class Booted:
     def tell(self, name: str) -> str:
         return self.systemctl("show", "--value", "-p", name, "sharefs-mount.service")
 
+    def state(self) -> str:
+        """For whoever looks at a failure."""
+        return self.systemctl("status", "--no-pager", "-l", "sharefs-mount.service")
+
     def read(self) -> str:
         """What is in a file on the mount; "" if it is not there."""
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -125,12 +129,12 @@ def test_the_unit_lives_as_it_says(booted: Booted) -> None:
     assert booted.tell("ActiveState") == "active"
     first = booted.tell("MainPID")
     booted.systemctl("kill", "--kill-whom=main", "--signal=SIGSTOP", "sharefs-mount.service")
-    wait_until(lambda: booted.tell("MainPID") not in (first, "0"), 30)
-    wait_until(lambda: booted.read() == "hello", 30)
+    wait_until(lambda: booted.tell("MainPID") not in (first, "0"), 30, booted.state)
+    wait_until(lambda: booted.read() == "hello", 30, booted.state)
     second = booted.tell("MainPID")
     booted.systemctl("kill", "--kill-whom=main", "--signal=SIGKILL", "sharefs-mount.service")
-    wait_until(lambda: booted.tell("MainPID") not in (second, "0"), 30)
-    wait_until(lambda: booted.read() == "hello", 30)
+    wait_until(lambda: booted.tell("MainPID") not in (second, "0"), 30, booted.state)
+    wait_until(lambda: booted.read() == "hello", 30, booted.state)
     assert int(booted.tell("NRestarts")) == 2
     booted.systemctl("stop", "sharefs-mount.service")
     assert booted.tell("ActiveState") == "inactive"
