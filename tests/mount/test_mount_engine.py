@@ -28,6 +28,7 @@ from sharefs.mount.protocol import (
     ATTR_OUT,
     BATCH_FORGET_IN,
     CALLER,
+    CREATE_IN,
     ENTRY_OUT,
     FORGET_IN,
     FORGET_ONE,
@@ -224,6 +225,9 @@ BODIES = [
     (Opcode.RENAME2, ROOT, RENAME2_IN.pack(ROOT, 2**32 - 1) + b"file\0other\0"),
     (Opcode.LINK, ROOT, LINK_IN.pack(UNKNOWN) + b"new\0"),
     (Opcode.LINK, ROOT, LINK_IN.pack(ROOT)),
+    (Opcode.CREATE, ROOT, CREATE_IN.pack(0, 0, 0, 0)[:12]),
+    (Opcode.CREATE, ROOT, CREATE_IN.pack(0, 0, 0, 0)),
+    (Opcode.CREATE, UNKNOWN, CREATE_IN.pack(0, 0, 0, 0) + b"new\0"),
 ]
 
 
@@ -312,6 +316,41 @@ def test_writing_takes_setuid_away(mirrored: Mirrored, top: Path) -> None:
         assert (error, WRITE_OUT.unpack_from(octets)) == (0, (3,))
         assert (top / "file").stat().st_mode & 0o7777 == want
     assert (top / "file").read_bytes() == b"newtent"
+
+
+def create(made: Mirrored, name: bytes, flags: int = os.O_WRONLY) -> tuple[int, bytes]:
+    return made.ask(Opcode.CREATE, ROOT, CREATE_IN.pack(flags | os.O_CREAT, 0o666, 0, 0) + name)
+
+
+def test_new_files_follow_the_directory_as_it_is_now(mirrored: Mirrored, top: Path) -> None:
+    modes = []
+    for number, mode in enumerate((0o700, 0o700, 0o770, 0o770, 0o755)):
+        top.chmod(mode)
+        assert create(mirrored, b"new%d\0" % number)[0] == 0
+        modes.append((top / f"new{number}").stat().st_mode & 0o7777)
+    assert modes == [0o600, 0o600, 0o660, 0o660, 0o644]
+
+
+def test_what_is_there_is_not_made(mirrored: Mirrored, top: Path) -> None:
+    assert create(mirrored, b"first\0")[0] == 0
+    for name in (b"file", b"link", b"fifo", b"directory"):
+        assert create(mirrored, name + b"\0", os.O_EXCL)[0] == errno.EEXIST
+        assert create(mirrored, name + b"\0")[0] == errno.ESTALE  # let it look again, and open
+    for name, want in NAMES:
+        if want not in (0, errno.ENOENT):
+            assert create(mirrored, name + b"\0")[0] == want
+    assert (top / "file").read_bytes() == b"content"
+
+
+def test_a_new_file_is_written_and_read_by_its_maker(mirrored: Mirrored, top: Path) -> None:
+    for name in (b"first", b"second"):
+        error, octets = create(mirrored, name + b"\0", os.O_RDWR)
+        assert error == 0
+        ino, (fh, _, _) = ENTRY_OUT.unpack_from(octets)[0], OPEN_OUT.unpack_from(octets, 128)
+        assert mirrored.ask(Opcode.WRITE, ino, WRITE_IN.pack(fh, 0, 3, 0) + b"abc")[0] == 0
+        assert mirrored.ask(Opcode.READ, ino, READ_IN.pack(fh, 0, 10)) == (0, b"abc")
+        assert mirrored.ask(Opcode.RELEASE, ino, READ_IN.pack(fh, 0, 0))[0] == 0
+        assert (top / os.fsdecode(name)).read_bytes() == b"abc"
 
 
 def test_more_is_not_written_than_was_sent(mirrored: Mirrored, top: Path) -> None:
@@ -407,7 +446,7 @@ ANY = st.one_of(
 KINDS = [
     Opcode.LOOKUP, Opcode.GETATTR, Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.OPEN,
     Opcode.READ, Opcode.WRITE, Opcode.RELEASE, Opcode.READDIRPLUS, Opcode.UNLINK,
-    Opcode.RENAME, Opcode.RENAME2, Opcode.LINK,
+    Opcode.RENAME, Opcode.RENAME2, Opcode.LINK, Opcode.CREATE,
 ]  # fmt: skip
 SILENT = {Opcode.FORGET, Opcode.BATCH_FORGET}
 
@@ -449,7 +488,7 @@ LEAVE_NUMBERS = [
 
 
 def test_both_sides_mean_the_same_numbers() -> None:
-    header = Path(engine.__file__).parent / "compiled" / "engine.h"
+    header = Path(__file__).parents[2] / "sharefs" / "mount" / "compiled" / "engine.h"
     text = header.read_text()
     assert [(act.name, act.value) for act in Acts] == LEAVE_NUMBERS
     for name, number in LEAVE_NUMBERS:
