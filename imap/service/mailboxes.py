@@ -367,6 +367,12 @@ class MailboxPool:
                 opened.put_away()
         opened.close()
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether nobody works on any of them in a thread, and nothing is left to index."""
+        busy = any(opened.lock.locked() for opened in self._opened.values())
+        return self.indexer.is_idle and not busy
+
     def close(self) -> None:
         for opened in self._opened.values():
             self._end(opened)

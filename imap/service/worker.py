@@ -167,8 +167,8 @@ class Worker:
         return max(times, default=trio.current_time() + long)
 
     def _rests(self) -> list[dict[str, Any]] | None:
-        """All connections as data; None if one of them, or the indexer, has something to do."""
-        if not self._context.mailboxes.indexer.is_idle or len(self._streams) > _MOST_TOGETHER:
+        """All connections as data; None if one of them, or anybody, has something to do."""
+        if not self._context.mailboxes.is_at_rest or len(self._streams) > _MOST_TOGETHER:
             return None
         found = []
         room = _MOST_OCTETS
