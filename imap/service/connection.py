@@ -336,9 +336,7 @@ async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerConte
     connection = Connection(stream, reader, worker.mailboxes, deflate_level=level)
     tag = handover.tag.encode("ascii")
     try:
-        account = await connection.blocking(
-            Account.open, worker.config, handover.user, worker.users
-        )
+        account = await connection.blocking(worker.accounts.open, handover.user)
     except (SharingError, OSError) as error:
         log.error("No mail for %s: %s", handover.user.name, error)
         refusal = no("Your mail cannot be reached; see the server log.", b"UNAVAILABLE").line(tag)

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
+from imap.service.accounts import Accounts
 from imap.service.asleep import LONGEST_STATE
 from imap.service.channel import MAX_MESSAGE, AsyncChannel, ChannelError, Message
 from imap.service.handover import Handover, decode
@@ -49,13 +50,15 @@ class WorkerContext:
     """What all connections of a worker share.
 
     config: everything; settings: those without a user.  users: where other users' homes are, for
-    several threads at once.  mailboxes: open mailboxes by name.
+    several threads at once.  mailboxes: open mailboxes by name.  accounts: opens those of
+    connections.
     """
 
     config: Config
     settings: Settings
     users: HomeLookup
     mailboxes: MailboxPool
+    accounts: Accounts
 
 
 Serve: TypeAlias = Callable[[trio.abc.Stream, Handover, WorkerContext], Awaitable[None]]
@@ -315,7 +318,8 @@ def main(
                 nursery.start_soon(watcher.run)
                 nursery.start_soon(mailboxes.indexer.run)
                 nursery.start_soon(mailboxes.keeper.run)
-                context = WorkerContext(config, settings, users, mailboxes)
+                accounts = Accounts(config, users)
+                context = WorkerContext(config, settings, users, mailboxes, accounts)
                 worker = Worker(
                     control, context, serve,
                     write_timeout=write_timeout, rest_after=rest_after, leave=leave,

@@ -75,13 +75,23 @@ class Account:
 
     @classmethod
     def open(
-        cls, config: Config, user: MailUser, users: HomeLookup, *, protocol: str = "imap"
+        cls,
+        config: Config,
+        user: MailUser,
+        users: HomeLookup,
+        *,
+        protocol: str = "imap",
+        like: "Account | None" = None,
     ) -> "Account":
         """The account of a user, in a process that runs as that user.  Touches no mail.
 
+        like: an account that was opened with the same arguments, and may be in use: what that has
+        seen need not be looked for again.
+
         Raises SharingError if the user's settings cannot work.
         """
-        return cls(Context(config, user, users, protocol=protocol))
+        known = None if like is None else like._context
+        return cls(Context(config, user, users, protocol=protocol, like=known))
 
     # --- names and listing ---------------------------------------------------------------
 

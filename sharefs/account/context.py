@@ -119,7 +119,12 @@ class Context:
         homes: HomeLookup,
         *,
         protocol: str,
+        like: "Context | None" = None,
     ) -> None:
+        """like: of another login of an equal user with the same configuration, to know what it
+        knows.  Nothing that is shared has a state but memories, whose entries are asked for their
+        truth whenever they are used: several threads may read and write them.
+        """
         self.user = user
         self.homes = homes
         self.variables = replace(user.variables(), protocol=protocol)
@@ -127,13 +132,19 @@ class Context:
             protocol=protocol, fields=user.fields, variables=self.variables
         )
         self.viewer = Viewer(None if user.anonymous else user.acl_user, user.acl_groups)
-        self.policy = Policy(
-            enabled=self.settings.acl_enabled,
-            linker_is_owner=self.settings.sharefs_symlink_owner == "linker",
+        settings = self.settings
+        self.policy: Policy = (
+            like.policy
+            if like is not None
+            else Policy(
+                enabled=self.settings.acl_enabled,
+                linker_is_owner=self.settings.sharefs_symlink_owner == "linker",
+            )
         )
-        self.namespaces = Namespaces(
+        self.namespaces: Namespaces = Namespaces(
             self.settings.namespaces, viewer=user.name, homes=homes,
-            make_storage=lambda space, location: open_storage(space, location, self.settings),
+            make_storage=lambda space, location: open_storage(space, location, settings),
+            like=None if like is None else like.namespaces,
         )  # fmt: skip
         self.subscribed = Subscribed(
             self.namespaces, lambda namespace: open_subscriptions(namespace, self.settings)
@@ -142,8 +153,9 @@ class Context:
         self._default_dirs: dict[tuple[str, str], Path | None] = {}
         self._entries: dict[str, tuple[Entry, ...]] = {}
         self._told: set[tuple[str, str]] = set()
-        self._located: dict[str, Found] = {}
-        self.listing: tuple[Listing, list[Listed]] | None = None  # the last LIST, and its answer
+        self._located: dict[str, Found] = {} if like is None else like._located
+        # The last LIST, and its answer.
+        self.listing: tuple[Listing, list[Listed]] | None = None if like is None else like.listing
 
     @cached_property
     def share_map(self) -> ShareMap | None:

@@ -59,15 +59,19 @@ class Namespaces:
         homes: HomeLookup,
         make_storage: StorageMaker,
         clock: Callable[[], float] = time.monotonic,
+        like: "Namespaces | None" = None,
     ) -> None:
-        """Raises SharingError(INVALID) for a shared prefix that names no owner."""
+        """like: those of the same viewer with the same settings, whose fixed ones serve here too.
+
+        Raises SharingError(INVALID) for a shared prefix that names no owner.
+        """
         enabled = sorted((one for one in settings if not one.disabled), key=lambda one: one.order)
         self.viewer = Owner(viewer)
         self._homes = homes
         self._clock = clock
         self._make_storage = make_storage
         self._owned: OrderedDict[tuple[str, str], _Owned] = OrderedDict()
-        self.fixed: tuple[Namespace, ...] = tuple(
+        self.fixed: tuple[Namespace, ...] = like.fixed if like is not None else tuple(
             Namespace(
                 one, one.location, make_storage,
                 prefix=one.prefix, owner=viewer if one.type == "private" else None,

@@ -189,7 +189,7 @@ class AclReader:
                     return known[1]
             except OSError:
                 pass  # gone, or out of reach: reading it afresh tells which
-            del self._known[key]
+            self._known.pop(key, None)
         now = self._clock()
         found, status = _read(path)
         if status is not None and self._settled(status, now):
