@@ -67,11 +67,14 @@ class Place:
 class Account:
     """See the module.  Made by open()."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, like: "Account | None" = None) -> None:
         self._context = context
         self.user: MailUser = context.user
         self.settings: Settings = context.settings
-        self._places: dict[str, tuple[tuple[int, int] | None, Place]] = {}
+        self._places: dict[str, tuple[tuple[int, int] | None, Place]] = (
+            {} if like is None else like._places
+        )
+        self._near: set[str] = set()  # of others' mailboxes, those whose owners' homes are known
 
     @classmethod
     def open(
@@ -91,7 +94,7 @@ class Account:
         Raises SharingError if the user's settings cannot work.
         """
         known = None if like is None else like._context
-        return cls(Context(config, user, users, protocol=protocol, like=known))
+        return cls(Context(config, user, users, protocol=protocol, like=known), like)
 
     # --- names and listing ---------------------------------------------------------------
 
@@ -256,6 +259,8 @@ class Account:
         Remembered, so asking again takes a few stat(2) calls only: see place_is_near().
         """
         target = self._demanded(name, *rights)
+        if target.namespace.type == "shared":
+            self._near.add(name)
         known = self._places.get(name)
         if known is not None and known[0] == target.identity:
             return known[1]
@@ -269,7 +274,7 @@ class Account:
 
     def place_is_near(self, name: str) -> bool:
         """Whether place() takes no more than a few stat(2) calls: nobody's home is to be found."""
-        return name in self._places or not self._context.namespaces.is_shared(name)
+        return name in self._near or not self._context.namespaces.is_shared(name)
 
     def uses_private_seen(self, name: str) -> bool:
         """Whether \\Seen of this mailbox is the viewer's own."""
