@@ -95,7 +95,8 @@ def test_a_mirror_goes_on(open_tmp: Path, hanging: list[HangingFileSystem]) -> N
             BOB.uid, BOB.gid, (), lambda: outcome(lambda: os.stat(mount.top / "one"))
         ) as bob:
             assert outcome(lambda: CAROL.run(os.listdir, mount.top)) == "done"
-            assert bob.result() == "ECONNABORTED"
+            # Whoever of the two came first was waiting when it was aborted.
+            assert bob.result() in ("ECONNABORTED", "ENOTCONN")
         assert hanging[0].is_aborted()
         assert not innocent.is_aborted()
         for name in ("two", "three"):
