@@ -2,7 +2,7 @@
 
 It is an extension module in C (`compiled/`), over the same nodes and handles as the handlers in
 Python.  It decides nothing (`leave`): what it has no leave for, what is not as expected, and what
-fails other than by there being no such name, it hands over before anything was changed.  So
+fails (but for LOOKUP) it hands over before anything was changed.  So
 without it everything is the same, but slower.
 """
 

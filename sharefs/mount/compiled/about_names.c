@@ -175,6 +175,10 @@ Outcome answer_lookup(Engine *engine, const Request *request)
     if (result < 0) {
         if (error == ENOENT)
             outcome = missing(engine, request, parent, &leave);
+        else { /* asking once more might wait once more, or be told something else */
+            refuse(engine, request->unique, error);
+            outcome = DONE;
+        }
     } else if (leave.acts & LEAVE_ANY_KIND || S_ISREG(status.st_mode)) {
         outcome = found(engine, request, parent, &status, &leave);
     }
