@@ -15,6 +15,7 @@ from sharefs.index.numbers import LARGEST
 from sharefs.index.place import Unusable
 from sharefs.index.reserve import Reserve
 from sharefs.index.sums import sum_of
+from sharefs.store.boot import this_boot
 
 log = logging.getLogger(__name__)
 
@@ -350,9 +351,8 @@ def _set(sql: sqlite3.Connection, name: str, value: int) -> None:
 def _this_boot() -> int:
     """A number that changes whenever the system starts; 0 if there is none."""
     try:
-        text = Path("/proc/sys/kernel/random/boot_id").read_text("ascii")
-        return int(text.strip().replace("-", ""), 16) >> 65 or 1
-    except (OSError, ValueError):
+        return int(this_boot().replace("-", ""), 16) >> 65 or 1
+    except ValueError:
         return 0
 
 

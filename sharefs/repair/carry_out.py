@@ -22,7 +22,8 @@ from sharefs.repair.deed import (
     way_back,
 )
 from sharefs.repair.edit import Changed
-from sharefs.repair.journal import Checkpoint, Entry, Journal, Stage, boot_id
+from sharefs.repair.journal import Checkpoint, Entry, Journal, Stage
+from sharefs.store.boot import this_boot
 
 BATCH: Final = 256  # subjects for one line of the journal, and so for two fsyncs
 _FILES: Final = frozenset({Kind.ACL_LINE, Kind.MAP_ENTRY})
@@ -227,7 +228,7 @@ def undo(
 
 
 def _pinned_again(change: Change, journal: Journal) -> contextlib.AbstractContextManager[int]:
-    return pinned(change, any_device=journal.history.boot != boot_id())
+    return pinned(change, any_device=journal.history.boot != this_boot())
 
 
 def _undo_one(change: Change, picture: Picture | None, journal: Journal) -> None:

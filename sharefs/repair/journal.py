@@ -24,6 +24,7 @@ from sharefs.errors import Code, SharingError
 from sharefs.permissions.inherit import DEFAULTS
 from sharefs.repair.change import Change, change_of, format_change
 from sharefs.repair.deed import Picture
+from sharefs.store.boot import this_boot
 
 FORMAT: Final = 1
 
@@ -92,7 +93,7 @@ class Journal:
         journal = cls(fd, path, History(plan), checkpoint)
         try:
             journal._lock()
-            journal.history.boot = boot_id()
+            journal.history.boot = this_boot()
             header = {"sharefs-journal": FORMAT, "plan": plan, "boot": journal.history.boot}
             journal._append(header)
             journal._append({"session": [os.getpid()]})
@@ -201,14 +202,6 @@ def _take(history: History, fields: dict[str, Any]) -> None:
             del history.entries[number]
         else:
             history.entries[number].stage = _STAGES[word]
-
-
-def boot_id() -> str:
-    """Which start of the host this is; "" if nobody knows."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def _picture_fields(picture: Picture | None) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 def this_boot() -> str:
     """Another one whenever the system starts; empty if there is no such thing."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        # As octets: a user's process may not be able to load the codec that a text file takes.
+        return Path("/proc/sys/kernel/random/boot_id").read_bytes().decode("ascii").strip()
     except (OSError, ValueError):
         return ""
