@@ -57,8 +57,19 @@ class _Died(Exception):
     """The daemon did."""
 
 
-def _died(number: int, frame: object) -> None:
-    raise _Died
+class _Hearing:
+    """Raises _Died once.
+
+    The kernel tells of the death of each of the daemon's threads that the child passes to.
+    """
+
+    def __init__(self) -> None:
+        self._heard = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        if not self._heard:
+            self._heard = True
+            raise _Died
 
 
 def _wait_and_unmount(mountpoint: Path, reader: int, daemon: int) -> int:
@@ -69,20 +80,21 @@ def _wait_and_unmount(mountpoint: Path, reader: int, daemon: int) -> int:
     os.chdir("/")
     keep_capabilities([Capability.SYS_ADMIN])
     libc = ctypes.CDLL(None, use_errno=True)
-    told, how = b"", _MNT_DETACH | _UMOUNT_NOFOLLOW
+    # Filled by the kernel, so that no signal can come between reading and knowing.
+    told, how = bytearray(1), _MNT_DETACH | _UMOUNT_NOFOLLOW
     try:
-        signal.signal(signal.SIGUSR1, _died)
+        signal.signal(signal.SIGUSR1, _Hearing())
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
         if os.getppid() != daemon:
             raise _Died
-        while part := os.read(0, 16):
-            told += part
+        while os.readv(0, [told]):
+            pass
     except _Died:
         how |= _MNT_FORCE
         os.set_blocking(0, False)
         with contextlib.suppress(BlockingIOError):
-            told += os.read(0, 16)
-    if not told:
+            os.readv(0, [told])
+    if not any(told):
         return 0
     result = libc.umount2(os.fsencode(mountpoint), how)
     return 0 if result == 0 else os.EX_OSERR

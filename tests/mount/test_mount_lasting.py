@@ -448,8 +448,10 @@ def held(directory: Path, work: Path) -> Iterator[None]:
                 while "iterate_dir" not in Path(f"/proc/{child.pid}/stack").read_text():
                     assert time.monotonic() < deadline
                     time.sleep(0.01)
-                yield
-                os.kill(keeper, signal.SIGCONT)
+                try:
+                    yield
+                finally:  # else nobody could wait for the child's end
+                    os.kill(keeper, signal.SIGCONT)
                 child.result()
         finally:
             os.kill(keeper, signal.SIGCONT)
@@ -496,6 +498,7 @@ def test_killed_while_it_waits_for_a_directory(open_tmp: Path) -> None:
                 time.sleep(0.01)
             mount.died = True
             mount.process.kill()
+            deadline = time.monotonic() + 10
             while is_mounted(mount.top):
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
