@@ -144,6 +144,8 @@ def idle_memory(users: Sequence[str], *, asleep: bool = False) -> Callable[[Side
         for user in dict.fromkeys(users):
             side.forget(user)
         time.sleep(_SETTLE)
+        if asleep:
+            side.wait_until_asleep()  # else workers of other rows would go meanwhile
         before = side.memory()
         clients = _idlers(side, users)
         side.wait_until_quiet()
