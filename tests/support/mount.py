@@ -105,7 +105,8 @@ def _end(mount: Mount) -> None:
         if line.startswith(("ERROR", "CRITICAL", "Traceback", "Exception"))
         and not any(text in line for text in mount.expected)
     ]
-    assert not bad, text
+    told = [*bad, "and before it ended:", *text.splitlines()[-50:]]
+    assert not bad, "the daemon complained:\n" + "\n".join(told)
 
 
 def _clean_up(mount: Mount) -> None:
