@@ -21,7 +21,8 @@ from imap.commands.session import Session, State
 from imap.commands.table import capability
 from imap.service.deflate import Compressor, Decompressor
 from imap.service.handover import Handover
-from imap.service.mailboxes import CHECK_SECONDS, MailboxPool, SharedHandle
+from imap.service.mailboxes import MailboxPool
+from imap.service.shared_handle import CHECK_SECONDS, SharedHandle
 from imap.service.stream import COMPRESSED_LIMIT, ClientStream, Rest, may_compress_more
 from imap.service.threads import in_thread
 from imap.service.watcher import sees_everything

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from imap.service.mailboxes import MailboxPool, SharedHandle
+from imap.service.mailboxes import MailboxPool
 from imap.service.pace import ENOUGH, QUICK, REST, SLOW, Pace
+from imap.service.shared_handle import SharedHandle
 from imap.service.threads import LIMIT, in_thread
 from imap.service.watcher import Watcher
 from sharefs.errors import Code, SharingError

@@ -1,0 +1,121 @@
+"""One open mailbox of a worker: the Mailbox, its index, its lock, and who waits for a change."""
+
+import time
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import trio
+
+from imap.service.pace import Pace
+from sharefs.index import MailboxIndex, Modseqs
+from sharefs.store.interface import Mailbox
+
+
+class Pool(Protocol):
+    """Who opened it, and closes it when nobody holds it any more."""
+
+    def hold(self, opened: "OpenMailbox", /) -> None: ...
+
+    def leave(self, opened: "OpenMailbox", /) -> None: ...
+
+
+class OpenMailbox:
+    """One Mailbox, its index, its lock, and whoever waits for it to change.
+
+    places: where its index may be kept; None: it shall have none.  name: for messages; others may
+    know the mailbox by another one.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        mailbox: Mailbox,
+        key: Hashable,
+        order: int,
+        places: Sequence[Path] | None,
+        name: str,
+    ) -> None:
+        self._pool = pool
+        self.mailbox = mailbox
+        self._name = name
+        self._places = places
+        self._index: MailboxIndex | None = None
+        self._closed = False
+        self.is_asked = False  # since the indexer last heard of it
+        self.key = key
+        self.order = order  # the order in which two locks are taken, everywhere the same
+        self.users = 0
+        self.lock = trio.Lock()
+        self.pace = Pace()
+        self.hints = 0  # grows with every sign of a change
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    def hint(self) -> None:
+        self.hints += 1
+        self._waiting.unpark_all()
+
+    def may_work_in_line(self) -> bool:
+        """Whether it has been quick lately, and no file of an index would be opened for it."""
+        index_is_open = self._places is None or self._index is not None
+        return index_is_open and self.pace.is_quick(time.monotonic())
+
+    @property
+    def has_index(self) -> bool:
+        return self._places is not None
+
+    def index(self) -> MailboxIndex | None:
+        """In a thread, with the lock: opened when first asked for."""
+        self.is_asked = True
+        return self._open_index()
+
+    def modseqs(self) -> Modseqs | None:
+        """As index(); it need not be built for them."""
+        index = self._open_index()
+        return None if index is None else index.modseqs()
+
+    def known_modseq(self) -> int | None:
+        """See imap.commands.host.Handle."""
+        if self._places is None:
+            return 0
+        if self._index is None:
+            return None
+        modseqs = self._index.modseqs()
+        return 0 if modseqs is None else modseqs.known()
+
+    def _open_index(self) -> MailboxIndex | None:
+        if self._index is None and self._places is not None and not self._closed:
+            self._index = MailboxIndex.open(self.mailbox, self._places, label=self._name)
+        return self._index
+
+    def hold(self) -> bool:
+        """Keep it open until leave().  Returns False if it is closed already."""
+        if self._closed:
+            return False
+        self._pool.hold(self)
+        return True
+
+    def leave(self) -> None:
+        self._pool.leave(self)
+
+    def settles_in(self) -> float | None:
+        return self.mailbox.settles_in()
+
+    def sync(self) -> bool:
+        return self.mailbox.sync()
+
+    def put_away(self) -> None:
+        """Keep what spares the next process work.  In a thread, with the lock."""
+        self.mailbox.put_away()
+        if self._index is not None:
+            self._index.put_away()
+
+    def close(self) -> None:
+        self._closed = True
+        if self._index is not None:
+            self._index.close()
+        self.mailbox.close()
+
+    async def wait_hint(self, seen: int) -> None:
+        while self.hints == seen:
+            await self._waiting.park()
