@@ -16,6 +16,7 @@ from sharefs.errors import Code, SharingError
 from sharefs.mount import main, points
 from sharefs.mount.copies import LIMIT, Copies
 from sharefs.mount.locks import Locks
+from sharefs.mount.log_limit import limit_root
 from sharefs.mount.mirror import Mirror
 from sharefs.mount.operations import Operations, PatientOperations
 from sharefs.mount.service_manager import notify, watch
@@ -53,6 +54,7 @@ def run(request: Request, config: Config | None, *, ready_fd: int = -1) -> None:
 
     ready_fd: gets b"ready" once mounted, and is closed.
     """
+    limit_root()
     demand_possible(request)
     descriptors = main.raise_limits()
     mounting = main.Mounting(

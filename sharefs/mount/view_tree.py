@@ -29,6 +29,7 @@ from sharefs.mount.creation import Place, owner_in_view, ownership
 from sharefs.mount.entries import TIMEOUT, Entry, entry_of, virtual_directory
 from sharefs.mount.handles import Handle
 from sharefs.mount.leave import Acts, KnownName, Leave
+from sharefs.mount.log_limit import about
 from sharefs.mount.mirror import Acting
 from sharefs.mount.nodes import NOWHERE, ROOT, Node
 from sharefs.mount.policy import Act, Spot
@@ -256,9 +257,14 @@ class ViewTree(Acting):
             box.home, box.home_until = node.ino, time.monotonic() + FRESH
             return node
         except FileNotFoundError as error:
-            log.info("%s has no INBOX: %s", viewer.user.name, error)
+            log.info("%s has no INBOX: %s", viewer.user.name, error, extra=about(viewer.user.name))
         except (OSError, SharingError) as error:
-            log.warning("%s has no INBOX to show: %s", viewer.user.name, error)
+            log.warning(
+                "%s has no INBOX to show: %s",
+                viewer.user.name,
+                error,
+                extra=about(viewer.user.name),
+            )
         node = self.table.virtual((viewer.user.name, "home"))
         node.place = Seat(box, Spot.MAILBOX)
         return node
@@ -277,13 +283,15 @@ class ViewTree(Acting):
         except SharingError as refusal:
             if refusal.code is Code.UNAVAILABLE:
                 raise
-            log.info("%s of %s is not shown: %s", mailbox, viewer.user.name, refusal.detail)
+            log.info("%s of %s is not shown: %s", mailbox, viewer.user.name, refusal.detail,
+                     extra=about(viewer.user.name))  # fmt: skip
             raise missing() from refusal
         except OSError as error:
             # Whatever an owner does to his directory, it must not spoil his sharees' listings.
             if error.errno in _OURS_TO_MEND:
                 raise
-            log.warning("%s of %s is not shown: %s", mailbox, viewer.user.name, error)
+            log.warning("%s of %s is not shown: %s", mailbox, viewer.user.name, error,
+                        extra=about(viewer.user.name))  # fmt: skip
             raise missing() from error
         node.name_is(home, name)
         return node

@@ -23,6 +23,7 @@ from sharefs.identity.model import MailUser
 from sharefs.identity.privileges import call_as
 from sharefs.identity.userdb import UserDatabase
 from sharefs.mount.known_users import KnownUsers, WaitingHomes, ask_databases
+from sharefs.mount.log_limit import about
 from sharefs.mount.questions import Age
 from sharefs.mount.spelling import directory_of, levels_of
 from sharefs.names import Layout, Levels
@@ -99,7 +100,8 @@ class Viewer:
             return self.account.rights_by_acl(mailbox).rights
         except SharingError as refusal:
             if refusal.code is not Code.NONEXISTENT:
-                log.warning("rights of %s on %s: %s", self.user.name, mailbox, refusal.detail)
+                log.warning("rights of %s on %s: %s", self.user.name, mailbox, refusal.detail,
+                            extra=about(self.user.name))  # fmt: skip
             return NONE
 
     def rights_of_linker_until(self, mailbox: str, linker: "Viewer") -> float:
@@ -116,7 +118,8 @@ class Viewer:
             except SharingError as refusal:
                 if refusal.code is not Code.NONEXISTENT:
                     log.warning("rights of %s on %s of %s: %s", linker.user.name, mailbox,
-                                self.user.name, refusal.detail)  # fmt: skip
+                                self.user.name, refusal.detail,
+                                extra=about(linker.user.name))  # fmt: skip
                 return NONE
 
         return linker._fresh(f"linked from {self.user.name}", mailbox, ask)
@@ -278,7 +281,7 @@ class Viewers:
             if refusal.code is Code.UNAVAILABLE:
                 raise
             if refusal.code is not Code.NONEXISTENT:
-                log.warning("no view for %s: %s", name, refusal.detail)
+                log.warning("no view for %s: %s", name, refusal.detail, extra=about(name))
             return None
         self._recent[name] = viewer
         self._recent.move_to_end(name)
@@ -328,7 +331,7 @@ class Viewers:
                     user.uid, user.gid, user.gids, lambda: account.writable_target(INBOX).close()
                 )
             except (SharingError, OSError) as refusal:
-                log.warning("%s gets no INBOX: %s", user.name, refusal)
+                log.warning("%s gets no INBOX: %s", user.name, refusal, extra=about(user.name))
             viewer.forget()
 
         self.questions.answer(("inbox", user.name), work, MAKING_AGE)
