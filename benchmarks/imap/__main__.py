@@ -5,12 +5,12 @@ mail belongs to users, and Debian's dovecot-imapd.
 """
 
 import argparse
+import contextlib
+import functools
 import json
 import os
 import resource
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -23,9 +23,10 @@ from benchmarks.imap import crowd, rows, tables
 from benchmarks.imap.machine import machine
 from benchmarks.imap.mailboxes import make_home, make_homes
 from benchmarks.imap.measure import Row, carry_out
+from benchmarks.imap.place import Place, lasting, passing
 from benchmarks.imap.plot import plot
 from benchmarks.imap.results import Result
-from benchmarks.imap.servers import Side, both
+from benchmarks.imap.servers import USER, Side, both
 from benchmarks.imap.tables import HOST, Report
 
 TOP: Final = Path(__file__).resolve().parents[2]
@@ -81,30 +82,50 @@ def write_docs(report: Report, options: argparse.Namespace) -> Report:
 
 def measure(section: str, options: argparse.Namespace, progress: Progress) -> list[Result]:
     """All rows of one section on both servers, each on its own copy of the mail."""
-    is_host = section == HOST
-    size = options.crowd if is_host else int(section)
-    top = Path(tempfile.mkdtemp(prefix="sharefs-bench-", dir=options.directory))
-    top.chmod(0o711)
     task = progress.add_task(f"{section}: making mail", total=None)
-    try:
-        if is_host:
-            make_homes(top, size, mailboxes=options.mailboxes)
-        else:
-            make_home(top, size)
-        with both(top) as sides:
-            if is_host:
-                planned = crowd.on_a_host(
-                    messages=size, mailboxes=options.mailboxes, idle=options.idle
-                )
-                return _carry_out(planned, sides, options, progress, section)
-            first = _carry_out(rows.before_indexing(size), sides, options, progress, section)
-            for side in sides:
-                rows.warm_up(side)
-            planned = rows.on_one_mailbox(size)
-            return first + _carry_out(planned, sides, options, progress, section)
-    finally:
+    with _mail_of(section, options) as found, both(found.top) as sides:
         progress.remove_task(task)
-        shutil.rmtree(top)
+        if section == HOST:
+            planned = crowd.on_a_host(
+                messages=options.crowd, mailboxes=options.mailboxes, idle=options.idle
+            )
+            return _carry_out(planned, sides, options, progress, section)
+        return _on_one_mailbox(int(section), found, sides, options, progress)
+
+
+def _mail_of(section: str, options: argparse.Namespace) -> contextlib.AbstractContextManager[Place]:
+    """Rows of the host are about arrivals and change it for good: it is made for each run."""
+    if section == HOST:
+        make = functools.partial(make_homes, count=options.crowd, mailboxes=options.mailboxes)
+    else:
+        make = functools.partial(make_home, count=int(section))
+        if options.work:
+            return lasting(make, options.work.absolute(), section)
+    return passing(make, options.directory)
+
+
+def _on_one_mailbox(
+    size: int,
+    found: Place,
+    sides: Sequence[Side],
+    options: argparse.Namespace,
+    progress: Progress,
+) -> list[Result]:
+    if found.found:
+        for side in sides:
+            side.put_back(USER)
+            rows.tidy(side, size)
+            side.build_index(USER)  # nothing to do, unless the last run was cut short
+    indexing = options.first_indexing or not found.found
+    section = str(size)
+    results = _carry_out(
+        rows.before_indexing(size, indexing=indexing), sides, options, progress, section
+    )
+    for side in sides:
+        rows.warm_up(side)
+    if not options.prepare:
+        results += _carry_out(rows.on_one_mailbox(size), sides, options, progress, section)
+    return results
 
 
 def _carry_out(
@@ -156,6 +177,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="measure the compiled build (scripts/compile), whose figures are kept apart",
     )  # fmt: skip
     parser.add_argument("--directory", type=Path, help="where the mail is made; default: $TMPDIR")
+    parser.add_argument(
+        "--work", metavar="DIR", type=Path,
+        help="keep mailboxes and their indexes here, and measure on those that are here already:"
+        " then without 'first indexing'; rows of the host are always made anew",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prepare", action="store_true",
+        help="with --work: only have everything there, and measure what that takes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--first-indexing", action="store_true", help="with --work: measure it all the same"
+    )
     parser.add_argument("--json", action="store_true", help="every run, as JSON")
     parser.add_argument(
         "--write-docs", action="store_true",
@@ -163,6 +196,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument("--render", type=Path, metavar="JSON", help="measure nothing, show this")
     options = parser.parse_args(arguments)
+    if options.prepare and not options.work:
+        parser.error("--prepare needs --work")
     if options.quick:
         options.sizes, options.seconds = [1000, 10_000], 1.0
     return options

@@ -9,7 +9,7 @@ from typing import Final
 from benchmarks.client import Client, demand_ok
 from benchmarks.imap.mailboxes import SHARED, sample
 from benchmarks.imap.measure import Row, timed
-from benchmarks.imap.servers import CROWD, FRIEND, MANY, OWNER, UNSYNCED, USER, Side
+from benchmarks.imap.servers import CROWD, FRIEND, MANY, OWNER, UIDS, UNSYNCED, USER, Side
 
 BUSY: Final = 20
 _COMMANDS: Final = 60  # of each busy connection
@@ -141,11 +141,9 @@ def idle_memory(users: Sequence[str], *, asleep: bool = False) -> Callable[[Side
     """
 
     def measure(side: Side) -> float:
-        for user in dict.fromkeys(users):
-            side.forget(user)
+        for user in UIDS if asleep else dict.fromkeys(users):
+            side.forget(user)  # workers of other rows would go to sleep meanwhile
         time.sleep(_SETTLE)
-        if asleep:
-            side.wait_until_asleep()  # else workers of other rows would go meanwhile
         before = side.memory()
         clients = _idlers(side, users)
         side.wait_until_quiet()

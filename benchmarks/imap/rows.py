@@ -56,8 +56,8 @@ def select_fresh(side: Side) -> float:
 
 
 def select_unknown(side: Side) -> float:
-    side.drop_index(USER)
-    return select_fresh(side)
+    with side.without_index(USER):
+        return select_fresh(side)
 
 
 def first_indexing(side: Side) -> float:
@@ -129,16 +129,45 @@ def resynchronises(count: int) -> Callable[[Side], float]:
     return measure
 
 
-def before_indexing(count: int) -> list[Row]:
-    """To be measured first, on mail that neither server has seen."""
-    return [
-        Row("SELECT, nothing known but UIDs", select_unknown, 3, warm=False, writes=True),
-        Row(
-            f"first indexing of {count:,}", first_indexing, 3 if count <= 5000 else 1, warm=False,
-            writes=True,
-            remark="sharefs indexes the text too, Dovecot what it can cache of headers",
-        ),
-    ]  # fmt: skip
+def before_indexing(count: int, *, indexing: bool = True) -> list[Row]:
+    """To be measured first, for it ends with whatever indexes there were before.
+
+    indexing: also what is indexed anew.
+    """
+    planned = [Row("SELECT, nothing known but UIDs", select_unknown, 3, warm=False, writes=True)]
+    if indexing:
+        planned.append(
+            Row(
+                f"first indexing of {count:,}", first_indexing, 3 if count <= 5000 else 1,
+                warm=False, writes=True,
+                remark="sharefs indexes the text too, Dovecot what it can cache of headers",
+            )
+        )  # fmt: skip
+    return planned
+
+
+def tidy(side: Side, count: int) -> None:
+    """Take back what rows did that were cut short, so that USER has his first count messages."""
+    with side.client(USER, b"SELECT INBOX") as client:
+        marks = b"(\\Answered \\Draft)"
+        if marked := _found(client.answer(b"UID SEARCH OR ANSWERED DRAFT")):
+            client.ask(b"UID STORE %d:%d -FLAGS.SILENT %b" % (marked[0], marked[-1], marks))
+        copies = [
+            uid for uid in _found(client.answer(b"UID SEARCH UID %d:*" % count)) if uid > count
+        ]
+        if copies:
+            span = copies[0], copies[-1]
+            client.ask(b"UID STORE %d:%d +FLAGS.SILENT (\\Deleted)" % span)
+            client.ask(b"UID EXPUNGE %d:%d" % span)
+        if client.answer(b'LIST "" Target'):
+            client.ask(b"DELETE Target")
+    side.drop_orphans(USER)
+
+
+def _found(answer: bytes) -> list[int]:
+    """Of SEARCH, ascending."""
+    (line,) = (line for line in answer.split(b"\r\n") if line.startswith(b"* SEARCH"))
+    return sorted(map(int, line.split()[2:]))
 
 
 def warm_up(side: Side) -> None:

@@ -34,6 +34,7 @@ UIDS: Final = {
 
 _PATIENCE: Final = 1800.0  # seconds for a server to become quiet
 _CONNECTIONS: Final = 5000
+_ASIDE: Final = "aside-"  # before names of what is put back later
 
 _DOVECOT: Final = """
 mail_location = maildir:~/Maildir
@@ -199,12 +200,46 @@ class Side(abc.ABC):
         """Until idle connections take no more than they ever will.  Raises TimeoutError."""
 
     @abc.abstractmethod
+    def kept(self, user: str, prefix: str = "") -> list[Path]:
+        """What is kept of INBOX besides the mail and its UIDs, its names being behind prefix."""
+
     def drop_index(self, user: str) -> None:
-        """Remove all that is kept of the user's mail besides the mail and its UIDs."""
+        """Remove all of that."""
+        self.forget(user)
+        for path in self.kept(user):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    @contextlib.contextmanager
+    def without_index(self, user: str) -> Iterator[None]:
+        """For the length of a `with` nothing of that is there; then it is as it was."""
+        self.forget(user)
+        for path in self.kept(user):
+            path.rename(path.with_name(_ASIDE + path.name))
+        try:
+            yield
+        finally:
+            self.wait_until_quiet()
+            self.drop_index(user)
+            self.put_back(user)
+
+    def put_back(self, user: str) -> None:
+        """What without_index() took away, if a run was cut short in there."""
+        aside = self.kept(user, _ASIDE)
+        if aside:
+            self.drop_index(user)
+        for path in aside:
+            path.rename(path.with_name(path.name.removeprefix(_ASIDE)))
 
     @abc.abstractmethod
     def build_index(self, user: str) -> None:
         """Keep all that can be kept of INBOX.  Returns when that is done."""
+
+    @abc.abstractmethod
+    def drop_orphans(self, user: str) -> None:
+        """Remove what is kept of mailboxes that are gone."""
 
     @abc.abstractmethod
     def index_octets(self, user: str) -> int:
@@ -228,12 +263,8 @@ class DovecotSide(Side):
     def wait_until_asleep(self) -> None:
         """Nothing to do: its processes stay as they are, unless it is told otherwise."""
 
-    def _kept(self, user: str) -> list[Path]:
-        return list(self.home(user).joinpath("Maildir").rglob("dovecot.index*"))
-
-    def drop_index(self, user: str) -> None:
-        for path in self._kept(user):
-            path.unlink()
+    def kept(self, user: str, prefix: str = "") -> list[Path]:
+        return list(self.home(user).joinpath("Maildir").glob(f"{prefix}dovecot.index*"))
 
     def build_index(self, user: str) -> None:
         self._server.doveadm(
@@ -241,8 +272,11 @@ class DovecotSide(Side):
             timeout=_PATIENCE,
         )  # fmt: skip
 
+    def drop_orphans(self, user: str) -> None:
+        """Nothing to do: indexes are in the mailboxes."""
+
     def index_octets(self, user: str) -> int:
-        return sum(path.stat().st_size for path in self._kept(user))
+        return sum(path.stat().st_size for path in self.kept(user))
 
 
 class SharefsSide(Side):
@@ -282,22 +316,25 @@ class SharefsSide(Side):
                 raise TimeoutError(f"{awake} workers are still there")
             time.sleep(0.5)
 
-    def _index(self, user: str) -> Path:
-        return self.home(user) / ".cache" / "sharefs" / "index"
+    def kept(self, user: str, prefix: str = "") -> list[Path]:
+        return list(self.home(user).joinpath(".cache", "sharefs").glob(f"{prefix}index"))
 
-    def drop_index(self, user: str) -> None:
-        self.forget(user)
-        shutil.rmtree(self._index(user), ignore_errors=True)
-
-    def build_index(self, user: str) -> None:
+    def _run(self, *words: str) -> None:
         subprocess.run(
-            [sys.executable, "-m", "sharefs", "-c", self._server.config,
-             "index", "build", "-u", user, "INBOX"],
+            [sys.executable, "-m", "sharefs", "-c", self._server.config, *words],
             check=True, capture_output=True,
         )  # fmt: skip
 
+    def build_index(self, user: str) -> None:
+        self._run("index", "build", "-u", user, "INBOX")
+
+    def drop_orphans(self, user: str) -> None:
+        self._run("index", "drop", "-u", user, "--orphans")
+
     def index_octets(self, user: str) -> int:
-        return sum(path.stat().st_size for path in self._index(user).rglob("*.sqlite3"))
+        return sum(
+            path.stat().st_size for top in self.kept(user) for path in top.rglob("*.sqlite3")
+        )
 
 
 @contextlib.contextmanager

@@ -1,42 +1,115 @@
 """The benchmark beside Dovecot, at a size that says nothing about speed: every row has figures."""
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
 from benchmarks.imap import __main__ as bench
-from benchmarks.imap import tables
+from benchmarks.imap import crowd, tables
+from benchmarks.imap.place import lasting
 from benchmarks.imap.plot import plot
 from benchmarks.imap.results import SERVERS, Result, shown
+from benchmarks.imap.servers import UIDS, USER, DovecotSide, SharefsSide
 from benchmarks.imap.tables import HOST, Report
+from sharefs.index.place import NAME
+from tests.support import server
 
 TINY = ["--sizes=30", "--mailboxes=21", "--crowd=50", "--idle=6", "--runs=1", "--json"]
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody cares here whether a server still works on something else while it is measured."""
+    monkeypatch.setattr(SharefsSide, "quiet", 0.05)
+    monkeypatch.setattr(DovecotSide, "quiet", 0.05)
+    monkeypatch.setattr(crowd, "_SETTLE", 0.05)
+    monkeypatch.setattr(server, "DROWSY", "2")
+
+
+def measured(capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, list[Result]]:
+    assert bench.main([*TINY, *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    return {name: [Result.of(row) for row in section] for name, section in told["sections"].items()}
+
+
+def faults(rows: list[Result]) -> list[str]:
+    """An extension that a server lacks is told as such; anything else is a fault."""
+    return [
+        f"{row.name}: {server}: {row.missing.get(server, 'nothing measured')}"
+        for row in rows
+        for server in SERVERS
+        if not row.has(server) and not row.missing.get(server, "").startswith("no ")
+    ] + [f"{row.name}: {row.remark}" for row in rows if "differ" in row.remark]
 
 
 @pytest.mark.superuser
 @pytest.mark.dovecot
 @pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
 def test_every_row_is_measured_on_both_servers(
     open_tmp: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert bench.main([*TINY, "--directory", str(open_tmp)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert set(told["sections"]) == {HOST, "30"}
-    rows = [Result.of(row) for rows in told["sections"].values() for row in rows]
+    sections = measured(capsys, "--directory", str(open_tmp))
+    assert set(sections) == {HOST, "30"}
+    rows = [row for section in sections.values() for row in section]
     assert len(rows) > 35
     assert len({row.name for row in rows}) == len(rows)
-    wrong = [
-        f"{row.name}: {server}: {row.missing.get(server, 'nothing measured')}"
-        for row in rows
-        for server in SERVERS
-        # An extension that a server lacks is told as such; anything else is a fault.
-        if not row.has(server) and not row.missing.get(server, "").startswith("no ")
-    ]
-    assert not wrong, "\n".join(wrong)
-    assert not [row.name for row in rows if "differ" in row.remark]
+    assert not faults(rows), "\n".join(faults(rows))
     assert list(open_tmp.iterdir()) == []
+
+
+def names_and_indexes(top: Path) -> dict[str, int]:
+    """Messages, whose names tell their flags, and inodes of what servers keep of them."""
+    patterns = {"Maildir/*/*": False, ".cache/sharefs/index/**/*.sqlite3": True,
+                "Maildir/*.cache": True}  # fmt: skip
+    return {
+        str(path.relative_to(top)): path.stat().st_ino if is_index else 0
+        for name in SERVERS
+        for pattern, is_index in patterns.items()
+        for path in (top / name / USER).glob(pattern)
+    }
+
+
+@pytest.mark.superuser
+@pytest.mark.dovecot
+@pytest.mark.slow
+@pytest.mark.usefixtures("hasty")
+def test_what_is_kept_for_other_runs_stays_as_it_was(
+    open_tmp: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = ["--no-host", "--work", str(open_tmp / "work")]
+    (prepared,) = measured(capsys, *work, "--prepare").values()
+    assert not faults(prepared)
+    assert [row.name for row in prepared] == [
+        "SELECT, nothing known but UIDs", "first indexing of 30",
+    ]  # fmt: skip
+    top = open_tmp / "work" / "30"
+    before = names_and_indexes(top)
+    assert len(before) == 62
+
+    # As a run leaves it that is cut short:
+    for name in SERVERS:
+        cur = top / name / USER / "Maildir" / "cur"
+        one = next(path for path in sorted(cur.iterdir()) if path.name.endswith(",S"))
+        one.rename(f"{one}R")
+        (cur / "1800000000.M1P1.bench:2,S").write_bytes(one.with_name(one.name + "R").read_bytes())
+        os.chown(cur / "1800000000.M1P1.bench:2,S", UIDS[USER], UIDS[USER])
+    index = top / "sharefs" / USER / ".cache" / "sharefs" / "index"
+    index.rename(index.with_name("aside-index"))
+    with pytest.raises(BlockingIOError), lasting(lambda top: None, open_tmp / "work", "30"):
+        bench.main([*TINY, *work])
+
+    changing = ["SELECT, nothing", "STORE", "COPY", "MOVE", "QRESYNC", "UNSEEN"]
+    (again,) = measured(capsys, *work, *(f"--only={name}" for name in changing)).values()
+    assert not faults(again)
+    assert len(again) == 7
+    after = names_and_indexes(top)
+    assert {name: after.get(name) for name in before} == before
+    # What is left over is of the mailbox that was copied to, until the next run.
+    assert {Path(name).name for name in after.keys() - before} <= {NAME}
 
 
 def results() -> Report:
