@@ -19,7 +19,8 @@ from sharefs.mount.changes import Change
 from sharefs.mount.handles import Handle
 from sharefs.mount.nodes import Node
 from sharefs.mount.policy import ACL_FILE, Need, Spot
-from sharefs.mount.view_tree import Box, Seat, ViewTree
+from sharefs.mount.view_seats import Box, Seat
+from sharefs.mount.view_tree import ViewTree
 from sharefs.rights import ADMIN, LOOKUP, Rights
 from sharefs.sharing.acl_text import format_acl, parse_acl
 from sharefs.sharing.files import MAX_SIZE

@@ -16,7 +16,8 @@ from sharefs.mount.nodes import Node
 from sharefs.mount.policy import Act, Spot
 from sharefs.mount.tree import facts_of
 from sharefs.mount.trusted import open_mailbox
-from sharefs.mount.view_tree import Box, Seat, ViewTree, missing
+from sharefs.mount.view_seats import Box, Seat, missing
+from sharefs.mount.view_tree import ViewTree
 from sharefs.permissions.inherit import Facts
 
 # What remains in a mailbox when its messages and folders are gone.

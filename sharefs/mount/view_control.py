@@ -25,7 +25,8 @@ from sharefs.mount.handles import Handle
 from sharefs.mount.locks import Target
 from sharefs.mount.nodes import Found, Node
 from sharefs.mount.policy import ACL_FILE, KEYWORDS_FILE, Act, Need, Spot, need_of
-from sharefs.mount.view_tree import Box, Seat, ViewTree
+from sharefs.mount.view_seats import Box, Seat
+from sharefs.mount.view_tree import ViewTree
 from sharefs.rights import WRITE
 from sharefs.store.maildir.keywords import Keywords
 
