@@ -36,7 +36,9 @@ def undo(journal: str, yes: bool, keep_going: bool, as_json: bool) -> None:
         try:
             opened = Journal.open(path)
         except FileNotFoundError:
-            raise SharingError(Code.UNAVAILABLE, f"{journal} is not there") from None
+            raise SharingError(
+                Code.UNAVAILABLE, f"{journal} is not there, or nothing was done under it"
+            ) from None
         with opened:
             if yes:
                 report = carry_out.undo(opened, keep_going=keep_going)

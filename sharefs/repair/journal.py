@@ -9,6 +9,7 @@ of those touch one subject: so the present value tells, for each, whether it hap
 import base64
 import binascii
 import enum
+import errno
 import fcntl
 import json
 import os
@@ -27,6 +28,8 @@ from sharefs.repair.deed import Picture
 from sharefs.store.boot import this_boot
 
 FORMAT: Final = 1
+_START: Final = b'{"sharefs-journal": '
+_MAX_HEADER: Final = 1024  # octets, amply
 
 Pictures = Mapping[int, Picture | None]
 Checkpoint = Callable[[str], None]
@@ -88,11 +91,18 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, plan: str, *, checkpoint: Checkpoint = lambda what: None) -> Self:
-        """Raises FileExistsError."""
-        fd = fsops.create_file(path, DEFAULTS)
+        """Raises FileExistsError, but goes on with one that a kill left without its first line."""
+        try:
+            fd = fsops.create_file(path, DEFAULTS)
+        except FileExistsError:
+            fd = fsops.open_file(path, os.O_RDWR)
         journal = cls(fd, path, History(plan), checkpoint)
         try:
+            demand_trusted(fd, path)
             journal._lock()
+            if not _only_begun(os.pread(fd, _MAX_HEADER, 0)):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+            os.ftruncate(fd, 0)
             journal.history.boot = this_boot()
             header = {"sharefs-journal": FORMAT, "plan": plan, "boot": journal.history.boot}
             journal._append(header)
@@ -105,7 +115,11 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path, *, checkpoint: Checkpoint = lambda what: None) -> Self:
-        """An existing journal.  Raises FileNotFoundError."""
+        """An existing journal.
+
+        Raises FileNotFoundError, also if a kill left it without its first line: nothing had been
+        done, so there is none.
+        """
         fd = fsops.open_file(path, os.O_RDWR)
         try:
             demand_trusted(fd, path)
@@ -113,6 +127,8 @@ class Journal:
             journal._lock()
             with open(os.dup(fd), "rb") as file:
                 octets = file.read()
+            if _only_begun(octets):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
             journal.history = parse_history(octets, str(path))
             os.ftruncate(fd, journal.history.good_size)
             os.lseek(fd, 0, os.SEEK_END)
@@ -166,6 +182,11 @@ class Journal:
         fsops.write_all(self._fd, json.dumps(fields).encode("ascii") + b"\n")
         os.fsync(self._fd)
         self._checkpoint("written")
+
+
+def _only_begun(octets: bytes) -> bool:
+    """Whether it ends within a journal's first line, before which nothing is intended."""
+    return b"\n" not in octets and octets[: len(_START)] == _START[: len(octets)]
 
 
 _STAGES: Final = {"done": Stage.DONE, "undo": Stage.UNDOING, "undone": Stage.UNDONE}
