@@ -260,7 +260,10 @@ def write_state(path: Path, findings: Sequence[Finding]) -> None:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Two runs at once would each take the other's news away."""
+    """Two runs at once would each take the other's news away.  Raises CannotRun for that, and for
+    a path of something else: /dev/null, say, would be gone, and for every program."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise CannotRun(f"{path} is no regular file, and is not replaced")
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(f"{path}.lock", "a", encoding="ascii") as lock:
         try:

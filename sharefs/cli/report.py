@@ -2,6 +2,7 @@
 
 import os
 import socket
+import stat
 import sys
 import time
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from sharefs.audit.report.matrix import Matrix
 from sharefs.audit.report.model import ReportModel, headline, summary_of
 from sharefs.audit.report.terminal import matrix_lines, report_lines
 from sharefs.config import examine
-from sharefs.errors import SharingError
+from sharefs.errors import Code, SharingError
 from sharefs.identity.from_config import identity_settings
 from sharefs.identity.userdb import UserDatabase
 from sharefs.permissions.inherit import DEFAULTS
@@ -76,15 +77,20 @@ def report(
     options = ctx.find_root().obj or {}
     path = options.get("config_path")
     try:
+        if output is not None and output != STDOUT:
+            _demand_replaceable(output)
         model = _model(path, options.get("overrides", ()), users, namespaces, jobs)
-        if output is not None:
+        if output is not None and output != STDOUT:
             _write(output, render(model))
     except SharingError as refusal:
         click.echo(f"sharefs: the report could not be made: {refusal.detail}", err=True)
         ctx.exit(COULD_NOT_RUN)
     except OSError as error:
-        click.echo(f"sharefs: the report could not be made: {error}", err=True)
+        what = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        click.echo(f"sharefs: the report could not be made: {what}{error.strerror}", err=True)
         ctx.exit(COULD_NOT_RUN)
+    if output == STDOUT:
+        click.echo(render(model).encode("utf-8"), nl=False)
     if output not in (None, STDOUT):
         click.echo(f"{headline(summary_of(model))}.  Open {output} in a browser.")
     elif output is None and form != "text":
@@ -136,12 +142,27 @@ def _tell(done: Progress) -> None:
     click.echo(f"\r{done.owners}/{done.of} users, {done.entries} entries{end}", err=True, nl=False)
 
 
+def _demand_replaceable(output: str) -> None:
+    """Raises SharingError for what is there and no regular file: with /dev/null, say, replaced by
+    a report nothing on the host would work.  OSError if it cannot be looked at."""
+    try:
+        mode = os.lstat(output).st_mode
+    except FileNotFoundError:
+        os.stat(os.path.dirname(output) or ".")
+        return
+    if not stat.S_ISREG(mode):
+        raise SharingError(
+            Code.CANNOT,
+            f"{output} is no regular file, and is not replaced; for standard output write"
+            f" -o {STDOUT}",
+        )
+
+
 def _write(output: str, text: str) -> None:
-    octets = text.encode("utf-8")
-    if output == STDOUT:
-        click.echo(octets, nl=False)
-    else:
-        fsops.replace_file(output, octets, DEFAULTS)
+    try:
+        fsops.replace_file(output, text.encode("utf-8"), DEFAULTS)
+    except OSError as error:  # of a temporary file beside it
+        raise OSError(error.errno, error.strerror, output) from error
 
 
 def _columns(ctx: click.Context, matrix: Matrix, viewers: tuple[str, ...]) -> list[int] | None:

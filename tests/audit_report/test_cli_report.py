@@ -103,6 +103,26 @@ def test_standard_output_takes_the_file(shell: Shell) -> None:
     assert shell.ok("report -o -").out.startswith("<!doctype html>")
 
 
+@pytest.mark.parametrize("kind", ["device", "fifo", "link", "directory"])
+def test_only_a_file_is_replaced(shell: Shell, tmp_path: Path, kind: str) -> None:
+    """As root `-o /dev/null` would take it from every program on the host."""
+    place = tmp_path / "place"
+    match kind:
+        case "device":
+            os.mknod(place, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        case "fifo":
+            os.mkfifo(place)
+        case "link":
+            place.symlink_to("/dev/stdout")
+        case _:
+            place.mkdir()
+    before = os.lstat(place)
+    done = shell.run(["report", "-o", str(place)])
+    assert done.status == 2
+    assert f"{place} is no regular file, and is not replaced" in done.err
+    assert os.lstat(place) == before
+
+
 def test_nothing_is_changed(host: World, shell: Shell) -> None:
     share(host, "Work", "bob", "lrs")
     before = picture_of(host.top)

@@ -219,6 +219,17 @@ def test_the_memory_is_private_and_whole(desk: Desk) -> None:
     assert sorted(os.listdir(desk.state.parent)) == ["last.json", "last.json.lock"]
 
 
+def test_only_a_file_is_replaced_by_the_memory(desk: Desk) -> None:
+    """As root --state /dev/null would take it from every program on the host."""
+    desk.state.parent.mkdir()
+    desk.state.symlink_to("/dev/null")
+    done = desk.run("--diff")
+    assert done.returncode == 2
+    assert "is no regular file, and is not replaced" in done.stderr
+    assert [entry.name for entry in desk.state.parent.iterdir()] == [desk.state.name]
+    assert desk.state.is_symlink()
+
+
 def test_news_that_reached_nobody_are_news_again(desk: Desk) -> None:
     desk.found(*(finding(str(number)) for number in range(150)))
     with open("/dev/full", "w") as full:
