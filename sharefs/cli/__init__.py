@@ -1,17 +1,20 @@
 """The `sharefs` command: a table of command groups, loaded when they are asked for.
 
 Exit statuses, stable: 0 done; 1 the answer is no (a check failed, a right is missing); 2 usage;
-64-78 as in sysexits.h, through EXIT_STATUS.
+64-78 as in sysexits.h, through EXIT_STATUS.  Ctrl-C, and a reader of the output who went away, end
+a command by their signals, so that neither looks like an answer.
 """
 
 import importlib
 import os
+import signal
 import sys
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 
 from sharefs import __version__, build
+from sharefs.cli._common import streams
 from sharefs.errors import Code, SharingError
 
 # Command -> module:attribute.  Loading all of them would make every start slow.
@@ -49,8 +52,32 @@ EXIT_STATUS: Final = {
 }
 
 
+class _Ended(Exception):
+    """Ctrl-C, or an OSError that nobody has explained.  Kept from click, for which both are 1, an
+    answer."""
+
+    def __init__(self, cause: OSError | KeyboardInterrupt) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
 class LazyGroup(click.Group):
     """Finds a command in COMMANDS and imports its module only then."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None,
+        **extra: object,
+    ) -> click.Context:  # fmt: skip
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except (OSError, KeyboardInterrupt) as cause:
+            raise _Ended(cause) from cause
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except (OSError, KeyboardInterrupt) as cause:
+            raise _Ended(cause) from cause
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(COMMANDS)
@@ -87,12 +114,25 @@ def cli(ctx: click.Context, config_path: str | None, overrides: tuple[str, ...])
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point.  Refusals become one line on standard error and an exit status."""
+    streams.prepare()
     try:
         cli.main(args=argv, prog_name="sharefs")
     except SharingError as refusal:
         click.echo(f"sharefs: {refusal.detail}", err=True)
         sys.exit(EXIT_STATUS[refusal.code])
-    except BrokenPipeError:
-        # The reader of our output went away, as `| head` does: nothing to say, nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except _Ended as ended:
+        if isinstance(ended.cause, KeyboardInterrupt):
+            streams.die_of(signal.SIGINT)
+        _explain(ended.cause)
+
+
+def _explain(error: OSError) -> NoReturn:
+    """What the environment refused, in a line.  Without a file to name it is our bug: raised."""
+    if error.filename is None:
+        raise error
+    if error.filename == streams.OUTPUT:
+        streams.leave_output()
+        if isinstance(error, BrokenPipeError):  # as `| head` does
+            streams.die_of(signal.SIGPIPE)
+    click.echo(f"sharefs: {os.fsdecode(error.filename)}: {error.strerror}", err=True)
+    sys.exit(os.EX_TEMPFAIL)

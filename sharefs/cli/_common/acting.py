@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import traceback
@@ -136,6 +137,8 @@ def _be_the_child(
             except OSError as error:
                 _send(channel, {"refused": [Code.UNAVAILABLE, _explained(error, user), False]})
         status = 0
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT  # the parent had Ctrl-C as well
     except BaseException:
         traceback.print_exc()
     finally:
