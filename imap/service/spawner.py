@@ -6,7 +6,6 @@ given to one that is about to end.
 """
 
 import contextlib
-import json
 import logging
 import os
 import select
@@ -18,14 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from imap.service.asleep import Bedding, Company, Sleeper, beddings
 from imap.service.channel import Channel, ChannelError, Message, pair
-from imap.service.dormitory import Dormitory, Held, is_inotify, refuse
 from imap.service.handover import decode_user, encode_user
 from imap.service.logs import fields, start_logging
 from imap.service.placement import NEW, Identity, Placement
 from imap.service.processes import describe_exit, fork_child, settle_memory
 from imap.service.settings import ServiceSettings
+from imap.service.sleep import Sleep
 from imap.service.tickets import TicketBook
 from sharefs.identity.model import MailUser
 from sharefs.identity.privileges import become
@@ -33,8 +31,6 @@ from sharefs.message import load_charsets
 
 log = logging.getLogger(__name__)
 
-_ROUSED_AT_ONCE: Final = 16  # workers that wake only because something changed
-_ROUSED_FOR: Final = 5.0  # seconds that such a worker keeps another from waking at most
 _END_PATIENCE: Final = 2.2  # seconds for workers to say BYE
 _LIMIT: Final = (
     "Maximum number of connections from user+IP exceeded (mail_max_userip_connections={})"
@@ -75,10 +71,9 @@ class Spawner:
         self._retired = False
         self._stop_at: float | None = None  # workers have until then
         self._epoll = select.epoll()
-        self._held: dict[int, dict[int, Held]] = {}  # pid: by serial, where connections may sleep
-        self._watches: dict[int, int] = {}  # pid: a worker's inotify descriptor
-        self._roused: dict[int, float] = {}  # pid: until when it counts as woken by a change only
-        self._dormitory = Dormitory(self._epoll, clock, self._gone_asleep)
+        may_sleep = bool(settings.rest_after)
+        self._sleep = Sleep(self, self._placement, self._epoll, clock, enabled=may_sleep)
+        self._dormitory = self._sleep.dormitory
         self._actions: dict[int, Callable[[], None]] = {}
 
     # -- the loop --------------------------------------------------------------------------
@@ -102,7 +97,8 @@ class Spawner:
                         self._dormitory.heard(fd)
                 self._end_idle()
                 self._dormitory.do_due()
-                self._wake()
+                if self._stop_at is None:
+                    self._sleep.wake()
 
     def _watch(self, fd: int, action: Callable[[], None]) -> None:
         self._actions[fd] = action
@@ -120,11 +116,7 @@ class Spawner:
             times = [self._stop_at]
         else:
             idle = self._placement.next_idle(limit=self._idle_limit)
-            due = self._dormitory.next_due()
-            roused = (
-                min(self._roused.values(), default=None) if self._dormitory.has_waking else None
-            )
-            times = [each for each in (idle, due, roused) if each is not None]
+            times = [each for each in (idle, self._sleep.next_due()) if each is not None]
         if not times:
             return None
         return max(0.0, min(times) - self._clock() + 0.001)
@@ -185,11 +177,9 @@ class Spawner:
         if self._auth is not None:
             self._close(self._auth)
             self._auth = None
-        for pid in list(self._held):
-            self._let_go(pid)
         self._logins.clear()
         self._workers.clear()
-        self._dormitory.stop()
+        self._sleep.stop()
         self._stop_at = self._clock() + _END_PATIENCE
 
     # -- tickets ---------------------------------------------------------------------------
@@ -265,16 +255,19 @@ class Spawner:
             "tls": client["tls"],
             "session_id": client["session"],
         }
-        pid = self._give(user, {"handover": handover, "serial": self._serial}, message.fds)
+        pid = self.give(user, {"handover": handover, "serial": self._serial}, message.fds)
         if pid is None:
             return {"result": "refused"}
         self._placement.connect(pid, str(self._serial), user.name, address)
-        self._hold(pid, self._serial, message.fds[0], handover)
+        try:
+            self._sleep.hold(pid, self._serial, message.fds[0], handover)
+        except OSError as exc:
+            log.warning("%s: a connection cannot sleep: %s", self._names[pid], exc)
         return {"result": "ok", "pid": pid}
 
     # -- workers ---------------------------------------------------------------------------
 
-    def _give(self, user: MailUser, body: dict[str, Any], fds: tuple[int, ...]) -> int | None:
+    def give(self, user: MailUser, body: dict[str, Any], fds: tuple[int, ...]) -> int | None:
         """Hand a connection to user's worker; its pid, None when nobody could take it."""
         for _ in range(2):
             pid = self._worker_for(user)
@@ -291,6 +284,10 @@ class Spawner:
                 return pid
         return None
 
+    def has_room(self) -> bool:
+        """Whether there may be one worker more."""
+        return len(self._names) < self._settings.worker_limit
+
     def _worker_for(self, user: MailUser) -> int | None:
         """A worker's pid; None when there cannot be one, which is logged."""
         identity = Identity.of(user.uid, user.gid, user.gids)
@@ -304,7 +301,7 @@ class Spawner:
                 user.name, user.uid, user.gid, euid,
             )  # fmt: skip
             return None
-        if len(self._names) >= self._settings.worker_limit:
+        if not self.has_room():
             log.error(
                 "No worker for %s: there are %d already (service imap { process_limit })",
                 user.name, len(self._names),
@@ -336,32 +333,36 @@ class Spawner:
         self._workers[pid] = channel
         self._names[pid] = f"The worker of {user} (pid {pid}, uid {identity.uid})"
         self._placement.add_worker(pid, identity, now=self._clock())
-        self._held[pid] = {}
+        self._sleep.add_worker(pid)
         self._watch(channel.fileno(), lambda: self._hear_worker(pid, channel))
         return pid
 
     def _hear_worker(self, pid: int, channel: Channel) -> None:
+        sleep = self._sleep
         while True:
             try:
-                message = channel.receive(descriptors=self._expects_watch(pid))
+                message = channel.receive(descriptors=sleep.expects_watch(pid))
+                if message is None:
+                    self._forget(pid)
+                    return
+                if "watch" in message.body:
+                    sleep.take_watch(pid, message)
+                elif "sleep" in message.body:
+                    if sleep.put_to_bed(pid, channel, message):
+                        del self._workers[pid]
+                        self._close(channel)
+                        return
+                else:
+                    self._disconnected(pid, message.body.get("closed"))
             except BlockingIOError:
                 return
             except ChannelError as exc:
                 log.error("%s sent %s", self._names.get(pid, pid), exc)
-                continue
-            if message is None:
-                self._forget(pid)
-                return
-            if "watch" in message.body:
-                self._take_watch(pid, message)
-            elif "sleep" in message.body:
-                if self._put_to_bed(pid, channel, message):
-                    return
-            else:
-                serial = message.body.get("closed")
-                self._placement.disconnect(pid, str(serial), now=self._clock())
-                if isinstance(serial, int) and serial in self._held[pid]:
-                    self._held[pid].pop(serial).socket.close()
+
+    def _disconnected(self, pid: int, serial: object) -> None:
+        self._placement.disconnect(pid, str(serial), now=self._clock())
+        if isinstance(serial, int):
+            self._sleep.let_go(pid, serial)
 
     def _forget(self, pid: int) -> None:
         """Give nothing more to this worker; without our end of its channel it ends."""
@@ -369,105 +370,7 @@ class Spawner:
         if channel is not None:
             self._close(channel)
             self._lost[pid] = self._placement.remove_worker(pid)
-            self._let_go(pid)
-
-    # -- sleep -----------------------------------------------------------------------------
-
-    def _hold(self, pid: int, serial: int, fd: int, handover: dict[str, Any]) -> None:
-        """Keep a descriptor of our own, without which the connection never sleeps."""
-        if not self._settings.rest_after:
-            return
-        try:
-            self._held[pid][serial] = Held.of(fd, {**handover, "unread": ""})
-        except OSError as exc:
-            log.warning("%s: a connection cannot sleep: %s", self._names[pid], exc)
-
-    def _let_go(self, pid: int) -> None:
-        for held in self._held.pop(pid).values():
-            held.socket.close()
-        if (watch := self._watches.pop(pid, None)) is not None:
-            os.close(watch)
-        self._roused.pop(pid, None)
-
-    def _expects_watch(self, pid: int) -> bool:
-        """Only a worker that has touched nothing yet may send descriptors.
-
-        One that is in its user's hands could send that of a file whose file system never answers,
-        and merely to close it would keep us for ever.
-        """
-        return bool(self._settings.rest_after) and pid not in self._watches
-
-    def _take_watch(self, pid: int, message: Message) -> None:
-        if pid not in self._watches and len(message.fds) == 1 and is_inotify(message.fds[0]):
-            self._watches[pid] = message.fds[0]
-        else:
-            message.close()
-
-    def _put_to_bed(self, pid: int, channel: Channel, message: Message) -> bool:
-        """Whether the worker may end, leaving all its connections asleep.
-
-        It waits for the answer and does nothing else.  A connection that was given to it before
-        its question came is one that it did not know of: then it must stay.
-        """
-        beds: list[Bedding] = []
-        try:
-            beds = beddings(message)
-        except ChannelError as exc:
-            log.error("%s sent %s", self._names.get(pid, pid), exc)
-        held, serials = self._held[pid], {bed.serial for bed in beds}
-        may = (
-            pid in self._watches
-            and len(serials) == len(beds) > 0
-            and serials == held.keys()
-            and {str(serial) for serial in serials} == self._placement.sessions(pid)
-        )
-        with contextlib.suppress(OSError):
-            channel.send({"do": "leave" if may else "stay"})
-        if may:
-            self._dormitory.put_to_bed(beds, self._held.pop(pid), self._watches.pop(pid))
-            self._roused.pop(pid, None)
-            self._placement.sleep(pid)
-            del self._workers[pid]
-            self._close(channel)
-        return may
-
-    def _gone_asleep(self, serial: int) -> None:
-        self._placement.leave(str(serial))
-
-    def _to_wake(self) -> Company | None:
-        """Whom there is room to wake.  Changes wake only some at a time."""
-        if len(self._names) >= self._settings.worker_limit:
-            return None  # until one ends
-        return self._dormitory.next_to_wake(roused_too=len(self._roused) < _ROUSED_AT_ONCE)
-
-    def _wake(self) -> None:
-        now = self._clock()
-        for pid in [pid for pid, until in self._roused.items() if until <= now]:
-            del self._roused[pid]
-        while self._stop_at is None and (company := self._to_wake()) is not None:
-            for sleeper, held in self._dormitory.get_up(company):
-                self._hand_back(sleeper, held, is_roused=company.is_roused)
-
-    def _hand_back(self, sleeper: Sleeper, held: Held, *, is_roused: bool) -> None:
-        """Give a connection to its user's worker, which takes its session up."""
-        handover = json.loads(sleeper.handover)
-        body = {
-            "handover": handover,
-            "rest": sleeper.state,
-            "serial": sleeper.serial,
-            "in": sleeper.octets_in,
-            "out": sleeper.octets_out,
-            "roused": is_roused,
-        }
-        pid = self._give(decode_user(handover["user"]), body, (held.socket.fileno(),))
-        if pid is None:
-            refuse(sleeper, held)
-            self._placement.leave(str(sleeper.serial))
-            return
-        self._placement.wake(pid, str(sleeper.serial))
-        self._held[pid][sleeper.serial] = held
-        if is_roused:
-            self._roused[pid] = self._clock() + _ROUSED_FOR
+            self._sleep.remove_worker(pid)
 
     def _end_idle(self) -> None:
         for pid in self._placement.idle(now=self._clock(), limit=self._idle_limit):
