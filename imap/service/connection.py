@@ -63,7 +63,7 @@ class Connection:
 
     def __init__(
         self,
-        stream: trio.abc.Stream,
+        stream: ClientStream,
         reader: CommandReader,
         pool: MailboxPool,
         *,
@@ -148,10 +148,7 @@ class Connection:
             yield IdleWaiter(self, handle, poll)
 
     def compress_after_answer(self) -> None:
-        stream = self._stream
-        if not isinstance(stream, ClientStream):
-            raise SharingError(Code.LIMIT, "this kind of connection cannot be compressed")
-        if stream.is_compressed or self._compressing is not None:
+        if self._stream.is_compressed or self._compressing is not None:
             raise SharingError(Code.ALREADY_EXISTS, "compression is active already")
         if not self._deflate_level:
             raise SharingError(Code.LIMIT, "imap_compress_deflate_level is 0")
@@ -164,7 +161,7 @@ class Connection:
 
     def _begin_compression(self) -> None:
         """The answer is out.  What the client sent after its command is compressed already."""
-        if self._compressing is not None and isinstance(self._stream, ClientStream):
+        if self._compressing is not None:
             compressor, decompressor = self._compressing
             self._compressing = None
             decompressor.feed(self._reader.take_unread())
@@ -193,16 +190,11 @@ class Connection:
             await self.receive()
 
     async def run(self, session: Session) -> None:
-        """Serve commands until LOGOUT.  Raises Disconnected, BrokenResourceError, TooSlowError."""
-        with trio.CancelScope() as patience:  # one for all waits: making one takes its time
-            await self._run(session, patience)
-        if patience.cancelled_caught:
-            raise trio.TooSlowError
-
-    async def _run(self, session: Session, patience: trio.CancelScope) -> None:
+        """Serve commands until LOGOUT.  Raises Disconnected, BrokenResourceError."""
         if session.idle_tag and session.state is not State.LOGOUT:
             await engine.run(session, Command(session.idle_tag, "IDLE"))
-        turn = trio.current_time()
+        stream = self._stream
+        turn, has_waited = stream.active, True
         while session.state is not State.LOGOUT:
             try:
                 event = self._reader.next_event()
@@ -215,27 +207,29 @@ class Connection:
                 if error.fatal:
                     break
                 continue
-            match event:
-                case Command():
-                    await engine.run(session, event)
-                    if self._compressing is None:
-                        await session.drain()
-                    else:
-                        await session.flush()
-                        self._begin_compression()
-                    # A client that sends a thousand commands at once waits for others, too.
-                    if trio.current_time() - turn > TURN:
-                        await trio.lowlevel.checkpoint()
-                        turn = trio.current_time()
-                case LiteralData():
-                    await self._take(session, event)
-                case _:
-                    await session.flush()
-                    patience.deadline = trio.current_time() + INACTIVITY
-                    self._is_waiting = True
-                    await self.receive()
-                    patience.deadline = math.inf
+            if event is NEED_DATA:
+                await session.flush()
+                # Octets went one way or the other just now, or some time ago: before an IDLE.
+                stream.patient_until = stream.active + INACTIVITY
+                self._is_waiting = True
+                await self.receive()
+                stream.patient_until = math.inf
+                has_waited = True
+            elif isinstance(event, LiteralData):
+                await self._take(session, event)
+            else:
+                # A client that sends a thousand commands at once waits for others, too.
+                if has_waited:
+                    turn, has_waited = stream.active, False
+                elif trio.current_time() - turn > TURN:
+                    await trio.lowlevel.checkpoint()
                     turn = trio.current_time()
+                await engine.run(session, event)
+                if self._compressing is None:
+                    await session.drain()
+                else:
+                    await session.flush()
+                    self._begin_compression()
         await session.flush()
 
     def rest(self, session: Session) -> Rest | None:
@@ -246,7 +240,7 @@ class Connection:
         stream = self._stream
         if not self._is_waiting or not self._reader.is_at_rest:
             return None
-        if not isinstance(stream, ClientStream) or stream.is_compressed:
+        if stream.is_compressed:
             return None
         idle, selected = bool(session.idle_tag), session.selected
         if idle and selected is not None:
@@ -323,7 +317,7 @@ class IdleWaiter:
         return line
 
 
-async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerContext) -> None:
+async def serve(stream: ClientStream, handover: Handover, worker: WorkerContext) -> None:
     """Answer the login that brought the connection here, then serve it to its end.
 
     Returns when the client is gone or logged out.  The caller closes the stream.
@@ -351,16 +345,13 @@ async def serve(stream: trio.abc.Stream, handover: Handover, worker: WorkerConte
         compress=bool(level),
     )
     session = Session(account, connection, told)
-    if isinstance(stream, ClientStream):
-        stream.rest = functools.partial(connection.rest, session)
+    stream.rest = functools.partial(connection.rest, session)
     try:
         if handover.rest is None:
             session.out += ok("Logged in", b"CAPABILITY " + told).line(tag)
         else:
             await resting.unpack(session, handover.rest)
         await connection.run(session)
-    except trio.TooSlowError:
-        await stream.send_all(b"* BYE Disconnected for inactivity.\r\n")
     except (Disconnected, EOFError, trio.BrokenResourceError):
         pass
     finally:

@@ -5,9 +5,10 @@ it next would.  So a running command is finished and answered, and BYE lands in 
 """
 
 import contextlib
+import math
 import socket
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from imap.service.deflate import Compressor, Decompressor
 
 _CHUNK: Final = 64 * 1024  # octets; each must leave within the write limit
 _BYE_PATIENCE: Final = 0.5  # seconds a client that does not read gets for its BYE
+_ROUND: Final = 60.0  # seconds between two looks for clients that have been silent for too long
 
 # Each takes about 0.3 MiB (deflate.py): clients who only ask for compression take no more than
 # this of a worker's memory.
@@ -69,6 +71,9 @@ class ClientStream(trio.abc.Stream):
         self._compressor: Compressor | None = None
         self._decompressor: Decompressor | None = None
         self.active = 0.0  # when octets went either way for the last time, of trio's clock
+        # When end_silent() may end the session if its client says nothing, of the same clock.
+        self.patient_until = math.inf
+        self.was_silent = False  # and so its session was ended
         self.is_roused = False  # woken by a change; the client has said nothing since
         self.rest: Callable[[], Rest | None] = _never  # None: not now
         self.garbled = ""  # why what the client sent cannot be decompressed
@@ -90,7 +95,11 @@ class ClientStream(trio.abc.Stream):
             self._scope.cancel()
         self._receiving = True
         try:
-            octets = await self._receive(_CHUNK if max_bytes is None else max_bytes)
+            size = _CHUNK if max_bytes is None else max_bytes
+            if self._decompressor is None:
+                octets = await self._receive_octets(size)
+            else:
+                octets = await self._receive_inflated(self._decompressor, size)
         except OSError as exc:
             self.peer_closed = True
             raise trio.BrokenResourceError("the connection broke") from exc
@@ -102,10 +111,7 @@ class ClientStream(trio.abc.Stream):
         self.peer_closed = self.peer_closed or not octets
         return octets
 
-    async def _receive(self, max_bytes: int) -> bytes:
-        inflated = self._decompressor
-        if inflated is None:
-            return await self._receive_octets(max_bytes)
+    async def _receive_inflated(self, inflated: Decompressor, max_bytes: int) -> bytes:
         while True:
             if inflated.is_waiting:
                 await trio.lowlevel.checkpoint()  # before anything is taken that could be lost
@@ -132,19 +138,22 @@ class ClientStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Lets others run unless the answer is short and the client took it at once."""
-        view = memoryview(data)
-        if not len(view):
+        size = len(data)
+        if not size:
             await trio.lowlevel.checkpoint()
             return
         self._between_lines = False
         if self._compressor is None:
-            await self._send_octets(view)
+            sent = self._send_nowait(data)
+            if sent < size:
+                await self._send_octets(memoryview(data)[sent:])
         else:
-            for start in range(0, len(view), _CHUNK):
+            view = memoryview(data)
+            for start in range(0, size, _CHUNK):
                 await self._send_octets(self._on_wire(view[start : start + _CHUNK]))
-        if len(view) >= _CHUNK:
+        if size >= _CHUNK:
             await trio.lowlevel.checkpoint()
-        self._between_lines = bytes(view[-2:]) == b"\r\n"
+        self._between_lines = data[-2:] == b"\r\n"
         self.active = trio.current_time()
 
     def _on_wire(self, chunk: memoryview) -> memoryview:
@@ -170,13 +179,14 @@ class ClientStream(trio.abc.Stream):
             self.peer_closed = True
             raise
 
-    def _send_nowait(self, octets: memoryview) -> int:
+    def _send_nowait(self, octets: bytes | bytearray | memoryview) -> int:
         """Hand the kernel what it takes at once.  Returns how many octets that were."""
         try:
             sent = self._socket.send(octets)
         except BlockingIOError:
             return 0
         except OSError as exc:
+            self.peer_closed = True
             raise trio.BrokenResourceError("the connection broke") from exc
         self.octets_out += sent
         return sent
@@ -202,6 +212,11 @@ class ClientStream(trio.abc.Stream):
         if self._receiving and self._scope is not None:
             self._scope.cancel()
 
+    def end_silent(self) -> None:
+        """Cancel the session, which waits for a client that has been silent for too long."""
+        self.was_silent = True
+        self.close_when_idle()
+
     async def say_bye(self, text: str) -> None:
         """Send an untagged BYE if the stream stands between two lines.  Never raises; ends soon."""
         if not self._between_lines or self.peer_closed or self.unresponsive:
@@ -212,3 +227,17 @@ class ClientStream(trio.abc.Stream):
                 await self._stream.send_all(self._on_wire(line))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self.peer_closed = True
+
+
+async def end_silent(streams: Collection[ClientStream]) -> None:
+    """End sessions whose clients are silent for too long, until cancelled.
+
+    One look at all of them now and then: a deadline for each wait would have to be moved twice for
+    each command, which takes longer than to read one.
+    """
+    while True:
+        await trio.sleep(_ROUND)
+        now = trio.current_time()
+        for stream in streams:
+            if stream.patient_until <= now:
+                stream.end_silent()

@@ -24,7 +24,7 @@ from imap.service.channel import MAX_MESSAGE, AsyncChannel, ChannelError, Messag
 from imap.service.handover import Handover, decode
 from imap.service.logs import fields, on_behalf_of, start_logging
 from imap.service.mailboxes import MailboxPool
-from imap.service.stream import ClientStream
+from imap.service.stream import ClientStream, end_silent
 from imap.service.watcher import Watcher
 from imap.wire import ProtocolError
 from sharefs.config import Config, Settings
@@ -43,6 +43,7 @@ _MOST_TOGETHER: Final = 32
 _MOST_OCTETS: Final = MAX_MESSAGE // 2
 _BYE: Final = "Server shutting down."
 _OUR_FAULT: Final = "Internal error; see the server log."
+_SILENT: Final = "Disconnected for inactivity."
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class WorkerContext:
     accounts: Accounts
 
 
-Serve: TypeAlias = Callable[[trio.abc.Stream, Handover, WorkerContext], Awaitable[None]]
+Serve: TypeAlias = Callable[[ClientStream, Handover, WorkerContext], Awaitable[None]]
 
 
 class SharedLookup(HomeLookup):
@@ -118,6 +119,7 @@ class Worker:
         async with trio.open_nursery() as nursery:
             async with trio.open_nursery() as receiving:
                 receiving.start_soon(self._until_sigterm, receiving.cancel_scope)
+                receiving.start_soon(end_silent, self._streams)
                 if self._rest_after:
                     receiving.start_soon(self._rest, nursery)
                 await self._receive(nursery)
@@ -256,12 +258,10 @@ class Worker:
             with stream.end_scope() as scope:
                 await self._serve(stream, handover, self._context)
             if scope.cancelled_caught:
-                await stream.say_bye(_BYE)
-                return "Server shutting down"
+                await stream.say_bye(_SILENT if stream.was_silent else _BYE)
+                return "Inactivity" if stream.was_silent else "Server shutting down"
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             reason = "Connection lost"
-        except* trio.TooSlowError:
-            reason = "Inactivity"
         except* ProtocolError as group:
             reason = f"Protocol error: {_first(group)}"
         except* SharingError as group:

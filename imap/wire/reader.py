@@ -27,6 +27,11 @@ _ANNOUNCEMENT_ROOM: Final = _SIZE_DIGITS + len("{+}\r\n")
 # tag = 1*<any ASTRING-CHAR except "+">
 _TAG: Final = re.compile(rb"[!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+")
 _NAME: Final = re.compile(rb"[!#$&'+,\-./0-9:;<=>?@A-Z\[^_`a-z|}~]+")
+# A command in one line, as nearly all are: what goes wrong in others, _end_of_line() finds out.
+_SIMPLE: Final = re.compile(
+    rb"([!#$&',\-./0-9:;<=>?@A-Z\[\]^_`a-z|}~]+) "
+    rb"((?:[Uu][Ii][Dd] )?[A-Za-z]+)(?: ([^\0\r\n{]*))?\r?\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,11 @@ class CommandReader:
         while True:
             match self._state:
                 case _State.LINE:
+                    if self._first_line and not self._scanned:
+                        if not self._unread:
+                            return NEED_DATA
+                        if (command := self._take_simple()) is not None:
+                            return command
                     line = self._take_line()
                     if line is None:
                         return NEED_DATA
@@ -230,6 +240,18 @@ class CommandReader:
             self._state = _State.SKIPPED_LINE
             raise ProtocolError("Command line too long", tag=tag)
         return self._cut_line(end)
+
+    def _take_simple(self) -> Command | None:
+        """The next command, if nothing about it is out of the ordinary and all of it is here."""
+        found = _SIMPLE.match(self._unread)
+        if found is None or found.end() > min(self.limits.line, self.limits.command):
+            return None
+        tag, word, arguments = found.groups(b"")
+        name = word.decode("ascii").upper()
+        if name == "UID":  # half a name
+            return None
+        del self._unread[: found.end()]
+        return Command(tag.decode("ascii"), name, arguments)
 
     def _end_of_line(self, line: bytes) -> Event | None:
         announced = _ANNOUNCEMENT.search(line)

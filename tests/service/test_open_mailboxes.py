@@ -1,6 +1,7 @@
 """The worker's memory of open mailboxes: what repeated questions touch, and who holds what."""
 
 import errno
+import math
 import shutil
 import socket
 import sys
@@ -82,8 +83,9 @@ def home(tmp_path: Path) -> Path:
 class Client:
     """The other end of a connection.  ask() returns the lines of an answer."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, server: ClientStream) -> None:
         self._stream = stream
+        self.server = server  # the other end
 
     async def send(self, octets: bytes) -> None:
         await self._stream.send_all(octets)
@@ -94,6 +96,9 @@ class Client:
         while not any(line.startswith(b"t ") for line in answer.split(b"\r\n")[:-1]):
             answer += await self._stream.receive_some()
         return answer.decode().split("\r\n")[:-1]
+
+    async def line(self) -> str:
+        return (await self._stream.receive_some()).decode().removesuffix("\r\n")
 
 
 @asynccontextmanager
@@ -128,10 +133,26 @@ namespace inbox {{
     async with trio.open_nursery() as nursery, stream:
         nursery.start_soon(connection.run, session)
         async with trio.SocketStream(trio.socket.from_stdlib_socket(theirs)) as client_stream:
-            client = Client(client_stream)
+            client = Client(client_stream, stream)
             yield client
             await client.ask("LOGOUT")
         session.unselect()
+
+
+async def test_a_client_may_be_silent_for_half_an_hour_but_in_idle(
+    home: Path, pool: MailboxPool
+) -> None:
+    async with connected(pool, home) as client:
+        await client.ask("NOOP")
+        server = client.server
+        assert server.patient_until == server.active + connection_module.INACTIVITY >= 1800
+        await client.send(b"i IDLE\r\n")
+        assert await client.line() == "+ idling"
+        assert server.patient_until == math.inf
+        await client.send(b"DONE\r\n")
+        assert (await client.line()).startswith("i OK")
+        await client.ask("NOOP")
+        assert server.patient_until == server.active + connection_module.INACTIVITY
 
 
 QUIET = {

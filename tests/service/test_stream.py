@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from imap.service.deflate import Compressor, Decompressor
-from imap.service.stream import ClientStream, may_compress_more
+from imap.service.stream import ClientStream, end_silent, may_compress_more
 
 
 @pytest.fixture
@@ -51,6 +51,25 @@ async def test_a_slow_client_is_not(ends: Ends, autojump_clock: trio.abc.Clock) 
         nursery.start_soon(sip)
         await stream.send_all(bytes(1 << 20))
     assert got == stream.octets_out == 1 << 20
+
+
+async def test_a_session_whose_client_is_silent_for_too_long_ends(
+    ends: Ends, autojump_clock: trio.abc.Clock
+) -> None:
+    stream, _ = ends
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(end_silent, [stream])
+        with trio.move_on_after(10_000):  # nobody said for how long it may be
+            await stream.receive_some()
+        assert not stream.was_silent
+        stream.patient_until = began + 20_000
+        with stream.end_scope() as scope:
+            await stream.receive_some()
+        nursery.cancel_scope.cancel()
+    assert scope.cancelled_caught
+    assert stream.was_silent
+    assert 20_000 <= trio.current_time() - began <= 20_060
 
 
 async def test_a_waiting_session_ends_at_once_with_bye(ends: Ends) -> None:
