@@ -73,6 +73,11 @@ class View:
     def held(self) -> frozenset[int]:
         return frozenset(self._held)
 
+    @property
+    def holds_back(self) -> bool:
+        """Whether any message is held."""
+        return bool(self._held)
+
     def is_abreast(self, mailbox: Mailbox) -> bool:
         """Whether there is nothing new for this view, of what the mailbox knows itself."""
         return self.generation == mailbox.generation and not self.missed

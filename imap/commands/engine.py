@@ -8,7 +8,7 @@ from typing import Final
 from imap.commands import append
 from imap.commands.replies import Reply, bad, no, refusal
 from imap.commands.session import Session, State
-from imap.commands.table import BEFORE_LOGIN, COMMANDS
+from imap.commands.table import BEFORE_LOGIN, COMMANDS, Spec
 from imap.wire import Command, LiteralData, LiteralWanted, ProtocolError
 from sharefs.errors import SharingError
 
@@ -25,8 +25,10 @@ async def run(session: Session, command: Command) -> None:
 
     Anything but ProtocolError, SharingError and OSError is a bug of ours and propagates.
     """
+    session.looked = 0.0
+    spec = COMMANDS.get(command.name)
     try:
-        reply = await _dispatch(session, command)
+        reply = await _dispatch(session, command, spec)
     except ProtocolError as error:
         reply = Reply(error.condition.encode(), error.text.encode("ascii", "replace"))
         if error.code:
@@ -34,10 +36,10 @@ async def run(session: Session, command: Command) -> None:
     except (SharingError, OSError) as error:
         reply = refused(error, command.name)
     _count_bad(session, reply)
-    spec = COMMANDS.get(command.name)
-    if session.state is not State.LOGOUT:
+    may_expunge = not (spec and spec.hushed)
+    if session.state is not State.LOGOUT and not session.has_no_news(may_expunge=may_expunge):
         try:
-            await session.tell_updates(may_expunge=not (spec and spec.hushed))
+            await session.tell_updates(may_expunge=may_expunge)
         except (SharingError, OSError) as error:
             refused(error, "sync")
     if modseq := session.modseq_to_tell():
@@ -49,8 +51,7 @@ async def run(session: Session, command: Command) -> None:
     session.out += reply.line(command.tag.encode("ascii"))
 
 
-async def _dispatch(session: Session, command: Command) -> Reply:
-    spec = COMMANDS.get(command.name)
+async def _dispatch(session: Session, command: Command, spec: Spec | None) -> Reply:
     if spec is None or (spec.acl and not session.account.settings.acl_enabled):
         if command.name in BEFORE_LOGIN:
             return bad("You are logged in already.")

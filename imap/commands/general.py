@@ -14,6 +14,8 @@ SERVER_ID: Final = b'("name" "sharefs" "version" "%b")' % __version__.encode()
 # RFC 5161: extensions that change what the server sends once they are enabled.
 ENABLABLE: Final = frozenset({"CONDSTORE", "QRESYNC"})
 
+_NOOP_DONE: Final = ok("NOOP completed.")
+
 
 async def capability(session: Session, command: Command) -> Reply:
     Cursor(command).end()
@@ -23,7 +25,7 @@ async def capability(session: Session, command: Command) -> Reply:
 
 async def noop(session: Session, command: Command) -> Reply:
     Cursor(command).end()
-    return ok("NOOP completed.")
+    return _NOOP_DONE
 
 
 async def logout(session: Session, command: Command) -> Reply:

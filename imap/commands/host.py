@@ -21,9 +21,13 @@ class Handle(Protocol):
 
     mailbox may be touched directly between two awaits for what is known to be short and neither
     lists a directory nor takes a lock; everything else goes through run().
+
+    at_once: what the viewer may do with it, if it was open here and certainly up to date when this
+    was made, so that nothing was waited for; else None.
     """
 
     mailbox: Mailbox
+    at_once: Rights | None
 
     def index(self) -> MailboxIndex | None:
         """The mailbox's index, None where there is none.  For functions given to run() only: the

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import time
 from typing import Final
 
 from imap.commands.host import Handle
@@ -23,6 +24,15 @@ log = logging.getLogger("imap.select")
 
 # RFC 4314 section 5.2: with any of these a mailbox is READ-WRITE.
 CHANGING = Rights("iewts")
+
+_COUNTS: Final = b"* %d EXISTS\r\n* %d RECENT\r\n"
+_IDENTITY: Final = (
+    b"* OK [UIDVALIDITY %d] UIDs valid\r\n"
+    b"* OK [UIDNEXT %d] Predicted next UID\r\n"
+    b"* OK [MAILBOXID %b] Ok\r\n"
+)
+_HIGHEST: Final = b"* OK [HIGHESTMODSEQ %d] Highest\r\n"
+_NOT_NUMBERED: Final = b"* OK [NOMODSEQ] No permanent modification sequences\r\n"
 
 # Messages told before the client has to take them.
 BATCH: Final = 1000
@@ -50,11 +60,13 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
     name = decode(request.mailbox)
     handle = await session.host.open(session.account, name)
     try:
-        rights = session.account.rights(name).rights
+        rights = handle.at_once or session.account.rights(name).rights
         mailbox = handle.mailbox
         examined = examine or not _can_change(mailbox, rights)
         entered = _at_once(handle) if request.resync is None else None
-        if entered is None:
+        if entered is not None:
+            session.looked = time.monotonic()
+        else:
             entered = await handle.run(enter, handle, not examined, request.resync)
     except BaseException:
         handle.release()
@@ -66,18 +78,13 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
     session.selected, session.state = selected, State.SELECTED
     session.queue_flags_line(selected)
     session.queue_permanent_flags(selected, rights)
-    session.untagged(b"%d EXISTS" % len(view))
-    session.untagged(b"%d RECENT" % len(view.recent))
-    unseen = _first_unseen(selected)
-    if unseen:
-        session.untagged(b"OK [UNSEEN %d] First unseen." % unseen)
-    session.untagged(b"OK [UIDVALIDITY %d] UIDs valid" % mailbox.uidvalidity)
-    session.untagged(b"OK [UIDNEXT %d] Predicted next UID" % mailbox.uidnext)
-    session.untagged(b"OK [MAILBOXID ", mailbox_id(mailbox.guid()), b"] Ok")
-    if selected.numbered:
-        session.untagged(b"OK [HIGHESTMODSEQ %d] Highest" % entered.highest)
-    else:
-        session.untagged(b"OK [NOMODSEQ] No permanent modification sequences")
+    unseen, highest = _first_unseen(selected), entered.highest
+    session.out += b"%b%b%b" % (
+        _COUNTS % (len(view), len(view.recent)),
+        b"* OK [UNSEEN %d] First unseen.\r\n" % unseen if unseen else b"",
+        _IDENTITY % (mailbox.uidvalidity, mailbox.uidnext, mailbox_id(mailbox.guid())),
+    )
+    session.out += _HIGHEST % highest if selected.numbered else _NOT_NUMBERED
     if vanished := ranges_set(entered.vanished):
         session.untagged(b"VANISHED (EARLIER) ", vanished)
     changed = list(entered.changed)
@@ -93,7 +100,9 @@ async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
 def _at_once(handle: Handle) -> Entered | None:
     """The mailbox, if nothing has to be looked up."""
     mailbox, highest = handle.mailbox, handle.known_modseq()
-    if highest is None or mailbox.has_recent() or not mailbox.looks_unchanged():
+    if highest is None or mailbox.has_recent():
+        return None
+    if handle.at_once is None and not mailbox.looks_unchanged():
         return None
     return Entered(mailbox.uids(), mailbox.generation, frozenset(), highest)
 

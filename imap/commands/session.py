@@ -5,6 +5,7 @@ Rule: only synchronous code changes the session's state; after an `await` look a
 
 import enum
 import logging
+import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -34,6 +35,9 @@ SYSTEM_NAMES: Final = tuple(NAMES.values())
 CHUNK: Final = 64 * 1024
 
 NO_MODSEQS: Final[Mapping[int, int]] = {}
+
+# What a command has seen of its mailbox this lately need not be looked at again at its end.
+LOOK_LASTS: Final = 0.005  # seconds
 
 
 class State(enum.Enum):
@@ -68,7 +72,11 @@ class Selected:
 
 @dataclass(slots=True)
 class Session:
-    """account: what the viewer can do.  host: how this process does it."""
+    """account: what the viewer can do.  host: how this process does it.
+
+    looked: time.monotonic() at which the running command has found the selected mailbox to be as
+    it was last seen; 0: it has not, or has waited for the client since.
+    """
 
     account: Account
     host: Host
@@ -81,6 +89,7 @@ class Session:
     bad_commands: int = 0
     idle_tag: str = ""  # of the IDLE that is going on
     out: bytearray = field(default_factory=bytearray)
+    looked: float = 0.0
 
     # -- output ------------------------------------------------------------------------------
 
@@ -126,8 +135,22 @@ class Session:
         """Bring the selected mailbox up to date with the disk, without telling the client."""
         selected = self.current()
         mailbox = selected.handle.mailbox
-        if not mailbox.looks_unchanged() and await selected.handle.run(mailbox.sync):
+        if mailbox.looks_unchanged():
+            self.looked = time.monotonic()
+        elif await selected.handle.run(mailbox.sync):
             selected.handle.announce()
+
+    def has_no_news(self, *, may_expunge: bool) -> bool:
+        """Whether tell_updates() would have nothing to tell, if that can be said at once."""
+        selected = self.selected
+        if selected is None:
+            return True
+        mailbox, view = selected.handle.mailbox, selected.view
+        return (
+            (time.monotonic() - self.looked < LOOK_LASTS or mailbox.looks_unchanged())
+            and view.is_abreast(mailbox)
+            and not (may_expunge and view.holds_back)
+        )
 
     @property
     def condstore(self) -> bool:
@@ -172,7 +195,7 @@ class Session:
             await self.lose_mailbox(error)
             return
         mailbox, view = selected.handle.mailbox, selected.view
-        if view.is_abreast(mailbox) and not (may_expunge and view.held):
+        if view.is_abreast(mailbox) and not (may_expunge and view.holds_back):
             return
         if not self._may_hear():
             return
@@ -216,7 +239,7 @@ class Session:
             recent=news.recent,
             may_expunge=may_expunge,
         )
-        if not view.held and news.highest:
+        if not view.holds_back and news.highest:
             selected.highest = news.highest
         self._queue(updates, news.modseqs)
 
@@ -230,7 +253,7 @@ class Session:
         if selected is None or not (self.condstore and selected.numbered):
             return 0
         shown, selected.shown = selected.shown, 0
-        if selected.view.held:
+        if selected.view.holds_back:
             return selected.told if self.qresync and shown > selected.told else 0
         before, selected.told = selected.told, selected.highest
         return selected.highest if selected.highest > max(before, shown) else 0
@@ -338,12 +361,10 @@ class Session:
         if selected.examined:
             return b"[PERMANENTFLAGS ()]"
         mailbox = selected.handle.mailbox
-        allowed = allowed_flags(rights) & mailbox.changeable()
+        allowed = _changeable(allowed_flags(rights), mailbox.changeable())
         keywords = selected.keywords if allowed.keywords else ()
         invent = allowed.keywords and mailbox.can_add_keywords()
-        names = [name for flag, name in NAMES.items() if flag & allowed.mask]
-        star = ("\\*",) if invent else ()
-        return b"[PERMANENTFLAGS %b]" % wire.flags((*names, *keywords, *star))
+        return _permanent_flags(allowed, keywords, invent)
 
 
 def _unknown(
@@ -355,6 +376,18 @@ def _unknown(
         return rest
     now = mailbox.flags_of_each(rest)
     return [uid for uid, flags in zip(rest, now, strict=True) if told.get(uid) != flags]
+
+
+@lru_cache(maxsize=64)
+def _changeable(allowed: FlagFilter, possible: FlagFilter) -> FlagFilter:
+    return allowed & possible
+
+
+@lru_cache(maxsize=64)
+def _permanent_flags(allowed: FlagFilter, keywords: tuple[str, ...], invent: bool) -> bytes:
+    names = [name for flag, name in NAMES.items() if flag & allowed.mask]
+    star = ("\\*",) if invent else ()
+    return b"[PERMANENTFLAGS %b]" % wire.flags((*names, *keywords, *star))
 
 
 @lru_cache(maxsize=4096)

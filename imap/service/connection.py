@@ -104,19 +104,20 @@ class Connection:
     ) -> Handle:
         # Even a mailbox that is open here already is only for those with the right.  No thread for
         # what is in memory: changing to one takes longer than all the rest.
-        place = await self._place(account, name, right)
+        place, rights = await self._place(account, name, right)
         handle = nowait(place.key)
         if handle is not None:
+            handle.at_once = rights
             return handle
         return await self._pool.open(place.key, opener, place.index, name)
 
-    async def _place(self, account: Account, name: str, right: Rights) -> Place:
+    async def _place(self, account: Account, name: str, right: Rights) -> tuple[Place, Rights]:
         if account.place_is_near(name):
-            return account.place(name, right)
-        return await self.blocking(account.place, name, right)
+            return account.place_and_rights(name, right)
+        return await self.blocking(account.place_and_rights, name, right)
 
     async def recall(self, account: Account, name: str) -> Mapping[str, int]:
-        place = await self._place(account, name, READ)
+        place, _ = await self._place(account, name, READ)
         return self._pool.recall.recall(place.key)
 
     async def recall_each(

@@ -14,6 +14,7 @@ from imap.service.pace import Pace
 from imap.service.threads import in_thread
 from sharefs.errors import Code, SharingError
 from sharefs.index import MailboxIndex, Modseqs
+from sharefs.rights import Rights
 
 if TYPE_CHECKING:
     from imap.service.mailboxes import MailboxPool
@@ -35,6 +36,7 @@ class SharedHandle(Handle):
         self._released = False
         self.mailbox = opened.mailbox
         self.key = opened.key
+        self.at_once: Rights | None = None
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
         async with self._opened.lock:

@@ -74,7 +74,7 @@ class Cursor:
 
     def at_end(self) -> bool:
         """Whether nothing but spaces is left."""
-        return not self._octets[self._at :].strip(b" ")
+        return len(self._octets) == self._at or not self._octets[self._at :].strip(b" ")
 
     def end(self) -> None:
         """Demand that nothing is left."""

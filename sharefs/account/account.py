@@ -258,7 +258,14 @@ class Account:
 
         Remembered, so asking again takes a few stat(2) calls only: see place_is_near().
         """
+        return self.place_and_rights(name, *rights)[0]
+
+    def place_and_rights(self, name: str, *rights: Rights) -> tuple[Place, Rights]:
+        """place(), and all the rights that the viewer has there."""
         target = self._demanded(name, *rights)
+        return self._place(name, target), target.rights
+
+    def _place(self, name: str, target: Target) -> Place:
         if target.namespace.type == "shared":
             self._near.add(name)
         known = self._places.get(name)

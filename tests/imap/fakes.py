@@ -304,6 +304,7 @@ class MemoryHandle:
     mailbox: Mailbox
     released: int = 0
     kept: MailboxIndex | None = None
+    at_once: Rights | None = None
 
     def index(self) -> MailboxIndex | None:
         return self.kept

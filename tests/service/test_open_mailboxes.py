@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from benchmarks.mail import make_maildir
+from imap.commands import session as session_module
 from imap.commands.session import Session
 from imap.service import connection as connection_module
 from imap.service.connection import Connection
@@ -26,6 +27,7 @@ from sharefs.account import Account
 from sharefs.config import load
 from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
+from sharefs.store.maildir.picture import Picture
 from sharefs.store.stamps import Stamps
 from tests.imap.fakes import MemoryMailbox
 
@@ -198,6 +200,35 @@ async def test_an_unchanged_mailbox_is_not_listed(
             (event, path) for event, path in calls.seen if not str(path).endswith("dovecot-acl")
         ]
         assert touched == []
+
+
+@pytest.mark.parametrize(
+    "command", ["NOOP", "SELECT INBOX", "SEARCH UNSEEN", "SORT (DATE) UTF-8 1"]
+)
+async def test_a_command_looks_at_its_mailbox_once(
+    home: Path, pool: MailboxPool, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """What it has found at its beginning it need not look for at its end."""
+    looks = 0
+    look = Picture.looks_unchanged
+
+    def counting(picture: Picture) -> bool:
+        nonlocal looks
+        looks += 1
+        return look(picture)
+
+    async with connected(pool, home) as client:
+        while not _settled(home, pool):
+            await client.ask("SELECT INBOX")
+        await client.ask(command)
+        monkeypatch.setattr(Picture, "looks_unchanged", counting)
+        monkeypatch.setattr(session_module, "LOOK_LASTS", 60.0)
+        await client.ask(command)
+        assert looks == 1
+        make_maildir(home / "Other", 1, uid=-1, gid=-1, seed=99)
+        (message,) = (home / "Other/cur").iterdir()
+        message.rename(home / "Maildir/cur/new.message:2,S")
+        assert f"* {COUNT + 1} EXISTS" in await client.ask("NOOP")  # each command looks itself
 
 
 def _settled(home: Path, pool: MailboxPool) -> bool:
