@@ -20,26 +20,17 @@ from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 from sharefs.errors import Code, SharingError
 from sharefs.index import kept as keeping
 from sharefs.index import numbers, schema
-from sharefs.index.damage import Damaged
 from sharefs.index.database import DAMAGE, Database, is_damage
-from sharefs.index.numbers import SPAN, Chunk, chunk_of
-from sharefs.index.sums import sealed, sum_of, unsealed
+from sharefs.index.number_rows import NumberRows
+from sharefs.index.numbers import SPAN, Chunk, Ranges, chunk_of
 from sharefs.store.interface import Mailbox
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 ATTEMPTS: Final = 10  # others may write between our look and our writing
-# What is remembered of vanished messages; older ones are all those that are absent.
-VANISHED_ROWS: Final = 4096
-VANISHED_OCTETS: Final = 1 << 20
 # Numbers that a client claims to know are believed up to here.
 BELIEVED: Final = 1 << 61
-
-_CHUNK: Final = 21  # for sums: columns of rows.Column end before
-_VANISHED: Final = 22
-
-Ranges = list[tuple[int, int]]
 
 
 class Owner(Protocol):
@@ -123,6 +114,7 @@ class Modseqs:
     def __init__(self, mailbox: Mailbox, database: Database, owner: Owner) -> None:
         self._mailbox = mailbox
         self._database = database
+        self._rows = NumberRows(database)
         self.owner = owner
         self.forget()
 
@@ -186,15 +178,10 @@ class Modseqs:
         kept = keeping.get(self._database.sql, schema.KEPT_NUMBERS)
         memento = None if kept is None else self._mailbox.memento()
         now = b"" if memento is None else memento.fingerprint()
-        if not now or kept != now + self._outline():
+        if not now or kept != now + self._rows.outline():
             return False
         self._agreed = now
         return True
-
-    def _outline(self) -> bytes:
-        """A sum over which chunks there are, and their highest numbers."""
-        rows = self._database.sql.execute("SELECT chunk, highest FROM numbers ORDER BY chunk")
-        return sum_of(*rows.fetchall()).to_bytes(4, "little")
 
     @_mending
     def put_away(self) -> None:
@@ -210,7 +197,7 @@ class Modseqs:
         with database.numbering() as sql:
             if database.get(schema.MODSEQ) != self._highest:
                 return  # another process has met changes that we have not
-            keeping.put(sql, schema.KEPT_NUMBERS, now + self._outline())
+            keeping.put(sql, schema.KEPT_NUMBERS, now + self._rows.outline())
         self._agreed = now
 
     def _compare(self, known: int) -> None:
@@ -230,13 +217,13 @@ class Modseqs:
         self._generation = generation
 
     def _news(self, noted: int) -> _News:
-        mailbox, sql = self._mailbox, self._database.sql
+        mailbox = self._mailbox
         uids = mailbox.uids()
         now = _Now(uids, self._states_of)
         if self._generation < 0:
-            self._check_vanished()
+            self._rows.check_vanished()
             self._checked_vanished = True
-            kept = {number: octets for number, _, octets in self._checked_rows()}
+            kept = {number: octets for number, _, octets in self._rows.checked()}
             suspects = sorted(kept.keys() | set(map(chunk_of, uids)))
             now.know_all()
         else:
@@ -246,7 +233,7 @@ class Modseqs:
             kept = {
                 number: octets
                 for suspect in suspects
-                for number, _, octets in _read(sql, " WHERE chunk = ?", suspect)
+                for number, _, octets in self._rows.of_chunk(suspect)
             }
         uidnext = mailbox.uidnext
         changed: dict[int, tuple[Chunk, Sequence[int], Sequence[int], numbers.Comparison]] = {}
@@ -282,31 +269,15 @@ class Modseqs:
     def _write(self, sql: sqlite3.Connection, news: _News, modseq: int) -> None:
         self._forget_agreement(sql)
         for number, (chunk, uids, states, compared) in news.changed.items():
-            _put(sql, number, numbers.renewed(chunk, uids, states, compared, modseq))
+            self._rows.put(sql, number, numbers.renewed(chunk, uids, states, compared, modseq))
         if news.vanished:
-            sql.execute(
-                "INSERT INTO vanished VALUES (?, ?)",
-                (modseq, sealed(numbers.pack_ranges(news.vanished), modseq, _VANISHED)),
-            )
-            self._forget_old_vanished(sql)
+            self._rows.put_vanished(sql, news.vanished, modseq)
         noted = max(news.uidnext, self._database.get(schema.NOTED))
         self._database.set(schema.NOTED, noted)
 
     def _forget_agreement(self, sql: sqlite3.Connection) -> None:
         keeping.forget(sql, schema.KEPT_NUMBERS)
         self._agreed = b""
-
-    def _forget_old_vanished(self, sql: sqlite3.Connection) -> None:
-        rows = sql.execute("SELECT modseq, length(uids) FROM vanished ORDER BY modseq DESC")
-        octets = 0
-        for count, (modseq, size) in enumerate(rows.fetchall()):
-            octets += size
-            if count and (count >= VANISHED_ROWS or octets > VANISHED_OCTETS):
-                sql.execute("DELETE FROM vanished WHERE modseq <= ?", (modseq,))
-                self._database.set(schema.FLOOR, modseq)
-                break
-        (left,) = sql.execute("SELECT count(*) FROM vanished").fetchone()
-        self._database.set(schema.VANISHED, left)
 
     @_mending
     def restart_above(self, number: int) -> int:
@@ -320,12 +291,10 @@ class Modseqs:
         with self._database.writing() as sql:
             self._forget_agreement(sql)
             highest = self._database.give_modseq(above=number)
-            for at, _, octets in self._rows():
+            for at, _, octets in self._rows.all():
                 chunk = Chunk.unpack(octets)
-                _put(sql, at, Chunk.of(chunk.uids, chunk.states, highest))
-            sql.execute("DELETE FROM vanished")
-            self._database.set(schema.VANISHED, 0)
-            self._database.set(schema.FLOOR, highest)
+                self._rows.put(sql, at, Chunk.of(chunk.uids, chunk.states, highest))
+            self._rows.forget_vanished(sql, highest)
         self._highest = highest
         return highest
 
@@ -347,22 +316,9 @@ class Modseqs:
 
     def _of(self, uids: Sequence[int]) -> dict[int, int]:
         found: dict[int, int] = {}
-        for chunk in self._chunks_with(uids):
+        for chunk in self._rows.chunks_with(uids):
             found.update(zip(chunk.uids, chunk.modseqs, strict=True))
         return {uid: found[uid] for uid in uids if uid in found}
-
-    def _chunks_with(self, uids: Sequence[int]) -> Iterator[Chunk]:
-        wanted = sorted({chunk_of(uid) for uid in uids})
-        if len(wanted) > 8:
-            some = set(wanted)
-            bounds = (wanted[0], wanted[-1])
-            for number, _, octets in self._rows(" WHERE chunk BETWEEN ? AND ?", *bounds):
-                if number in some:
-                    yield Chunk.unpack(octets)
-            return
-        for at in wanted:
-            for _, _, octets in self._rows(" WHERE chunk = ?", at):
-                yield Chunk.unpack(octets)
 
     @_mending
     def changed_since(self, modseq: int) -> list[int]:
@@ -374,10 +330,7 @@ class Modseqs:
         if self._highest <= modseq or not uids:
             return []
         found: list[int] = []
-        for _, highest, octets in self._rows(" WHERE highest > ? ORDER BY chunk", modseq):
-            chunk = Chunk.unpack(octets)
-            if chunk.highest() != highest:
-                raise Damaged("a chunk of modification sequences has another highest one")
+        for chunk in self._rows.chunks_since(modseq):
             found += chunk.since(modseq)
         if found and found[-1] > uids[-1]:  # another process has met newer ones
             del found[bisect_left(found, uids[-1] + 1) :]
@@ -390,79 +343,15 @@ class Modseqs:
 
     def _vanished_since(self, modseq: int) -> Ranges | None:
         if not self._checked_vanished:
-            self._check_vanished()
+            self._rows.check_vanished()
             self._checked_vanished = True
-        if modseq < self._database.get(schema.FLOOR):
+        vanished = self._rows.vanished_since(modseq)
+        if vanished is None:
             return None
         uids = self._mailbox.uids()
-        found: Ranges = []
-        for _, ranges in self._vanished_rows(modseq):
-            found += ranges
         # A file that was moved away and back has its old UID.
-        return [
-            gap
-            for first, last in numbers.joined(found)
-            for gap in numbers.absent(uids, first, last)
-        ]
-
-    # --- reading ---------------------------------------------------------------------------
-
-    def _rows(self, where: str = "", *values: int) -> Iterator[tuple[int, int, bytes]]:
-        return _read(self._database.sql, where, *values)
-
-    def _checked_rows(self) -> Iterator[tuple[int, int, bytes]]:
-        """All of them.  A chunk whose highest number is too low would never be looked into."""
-        for number, highest, octets in self._rows():
-            if Chunk.unpack(octets).highest() != highest:
-                raise Damaged(f"chunk {number} of modification sequences has another highest one")
-            yield number, highest, octets
-
-    def _vanished_rows(self, modseq: int) -> Iterator[tuple[int, Ranges]]:
-        sql = self._database.sql
-        rows = sql.execute("SELECT modseq, uids FROM vanished WHERE modseq > ?", (modseq,))
-        for last, octets in rows:
-            ranges = unsealed(octets, last, _VANISHED)
-            if ranges is None:
-                raise Damaged("the record of vanished messages has a wrong sum")
-            yield last, numbers.unpack_ranges(ranges)
-
-    def _check_vanished(self) -> None:
-        count = sum(1 for _ in self._vanished_rows(0))
-        if count != self._database.get(schema.VANISHED):
-            raise Damaged("a part of the record of vanished messages is missing")
+        return [gap for first, last in vanished for gap in numbers.absent(uids, first, last)]
 
     def problems(self) -> Iterator[str]:
         """What is wrong with what is kept; nothing is changed."""
-        try:
-            self._check_vanished()
-            top = self._database.get(schema.MODSEQ)
-            for number, highest, octets in self._rows():
-                chunk = Chunk.unpack(octets)
-                if chunk.highest() != highest or highest > top:
-                    yield f"the modification sequences of chunk {number} are not as they were given"
-                if list(chunk.uids) != sorted(
-                    {uid for uid in chunk.uids if chunk_of(uid) == number}
-                ):
-                    yield f"chunk {number} of the modification sequences is about other messages"
-        except (Damaged, ValueError) as error:
-            yield str(error)
-
-
-def _read(sql: sqlite3.Connection, where: str, *values: int) -> Iterator[tuple[int, int, bytes]]:
-    """(number, highest, packed chunk).  Raises Damaged."""
-    rows = sql.execute(f"SELECT chunk, highest, packed FROM numbers{where}", values).fetchall()
-    for number, highest, octets in rows:
-        packed = unsealed(octets, number, _CHUNK)
-        if packed is None:
-            raise Damaged(f"the modification sequences of chunk {number} have a wrong sum")
-        yield number, highest, packed
-
-
-def _put(sql: sqlite3.Connection, number: int, chunk: Chunk) -> None:
-    if not chunk.uids:
-        sql.execute("DELETE FROM numbers WHERE chunk = ?", (number,))
-        return
-    packed = sealed(chunk.pack(), number, _CHUNK)
-    sql.execute(
-        "INSERT OR REPLACE INTO numbers VALUES (?, ?, ?)", (number, chunk.highest(), packed)
-    )
+        return self._rows.problems()

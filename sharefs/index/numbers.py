@@ -20,6 +20,8 @@ LARGEST: Final = 2**63 - 1  # RFC 7162 section 7: mod-sequence-value is of 63 bi
 
 _EACH: Final = 4 + 8 + 8  # octets for each message
 
+Ranges = list[tuple[int, int]]  # of UIDs: the first and the last of each
+
 
 @lru_cache(maxsize=4096)
 def state_of(flags: FlagSet) -> int:
@@ -124,9 +126,9 @@ def renewed(
     return chunk
 
 
-def ranges_of(uids: Iterable[int]) -> list[tuple[int, int]]:
+def ranges_of(uids: Iterable[int]) -> Ranges:
     """Ascending UIDs as (first, last) pairs."""
-    ranges: list[tuple[int, int]] = []
+    ranges: Ranges = []
     for uid in uids:
         if ranges and ranges[-1][1] == uid - 1:
             ranges[-1] = ranges[-1][0], uid
@@ -135,9 +137,9 @@ def ranges_of(uids: Iterable[int]) -> list[tuple[int, int]]:
     return ranges
 
 
-def absent(uids: Sequence[int], first: int, last: int) -> list[tuple[int, int]]:
+def absent(uids: Sequence[int], first: int, last: int) -> Ranges:
     """The gaps that uids, ascending, leave from first to last."""
-    gaps: list[tuple[int, int]] = []
+    gaps: Ranges = []
     for at in range(bisect_left(uids, first), len(uids)):
         uid = uids[at]
         if uid > last:
@@ -150,9 +152,9 @@ def absent(uids: Sequence[int], first: int, last: int) -> list[tuple[int, int]]:
     return gaps
 
 
-def joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def joined(ranges: Iterable[tuple[int, int]]) -> Ranges:
     """The same UIDs as ascending ranges that neither touch nor overlap."""
-    result: list[tuple[int, int]] = []
+    result: Ranges = []
     for first, last in sorted(ranges):
         if result and first <= result[-1][1] + 1:
             result[-1] = result[-1][0], max(last, result[-1][1])
@@ -165,7 +167,7 @@ def pack_ranges(ranges: Iterable[tuple[int, int]]) -> bytes:
     return array("I", [uid for pair in ranges for uid in pair]).tobytes()
 
 
-def unpack_ranges(octets: bytes) -> list[tuple[int, int]]:
+def unpack_ranges(octets: bytes) -> Ranges:
     """Raises ValueError for what pack_ranges() never made."""
     if len(octets) % 8:
         raise ValueError(f"{len(octets)} octets are no ranges")

@@ -26,7 +26,7 @@ previews    message.preview() in UTF-8, and the sum
 numbers     modification sequences (RFC 7162) of all messages, indexed or not, in chunks of
             consecutive UIDs: numbers.Chunk, packed and sealed.  highest: of those in it
 vanished    what vanished: ranges of UIDs, packed and sealed, by the modseq of their vanishing.
-            Only the last ones: see modseqs.VANISHED_ROWS
+            Only the last ones: see number_rows.VANISHED_ROWS
 kept        what was worked out from other tables, sealed, by name (kept.py):
     numbers       the mailbox (Memento.fingerprint()) that numbers agrees with, and a sum over which
                   chunks there are and their highest numbers; forgotten when numbers is written

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from sharefs.errors import Code, SharingError
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
-from sharefs.index import MailboxIndex, Modseqs, Shelf, database, modseqs, numbers
+from sharefs.index import MailboxIndex, Modseqs, Shelf, database, number_rows, numbers
 from sharefs.index.place import RESERVE, drop
 from sharefs.store.maildir import MaildirConfig, MaildirMailbox, MaildirStorage, keeping
 from sharefs.store.private_seen import overlay
@@ -403,8 +403,8 @@ def test_two_processes_end_one_after_the_other(
 def test_old_vanished_messages_are_forgotten(
     root: Path, place: Path, rows: int, octets: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modseqs, "VANISHED_ROWS", rows)
-    monkeypatch.setattr(modseqs, "VANISHED_OCTETS", octets)
+    monkeypatch.setattr(number_rows, "VANISHED_ROWS", rows)
+    monkeypatch.setattr(number_rows, "VANISHED_OCTETS", octets)
     with numbered(root, place) as (mailbox, given):
         asked = [given.note()]
         for uid in range(2, 12, 2):
