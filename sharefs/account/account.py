@@ -10,17 +10,16 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sharefs.account import changes, directories, shares, tree
+from sharefs.account import changes, directories, shares, survey, tree
 from sharefs.account.context import Context, Target
 from sharefs.account.explain import Step, explain
 from sharefs.account.opening import (
-    below,
     creation_for,
     index_places,
     own_index_root,
+    paths_of,
     private_seen_dir,
 )
-from sharefs.account.others import as_others, as_shared
 from sharefs.account.shares import AclChange, MapReport, ShownAcl
 from sharefs.acl import Acl, Change, Effective, Mode, Update
 from sharefs.config import Config, Settings
@@ -135,17 +134,7 @@ class Account:
         level: a level of hierarchy that is no mailbox itself, or a hidden one, will do; then only
         those below it are returned.
         """
-        top = self._context.locate(name).name
-        below = top + self.separator_of(top)
-        # Wildcard characters in the name stay wildcards, so what is found is looked at again.
-        names = [one.name for one in self.list("", [below + "*"]) if _is_real(one)]
-        found = sorted(one for one in names if one.startswith(below))
-        try:
-            return [self._context.known(name).name, *found]
-        except SharingError as refusal:
-            if not level or not found or refusal.code is not Code.NONEXISTENT:
-                raise
-            return found
+        return tree.tree(self._context, name, level=level)
 
     # --- rights --------------------------------------------------------------------------
 
@@ -374,42 +363,15 @@ class Account:
         """The viewer's own mailboxes, and what each of these others may do with them: the same
         as they would be told themselves.  None: nothing is asked, since ACLs are ignored there.
         """
-        for namespace in self._context.namespaces.fixed:
-            if namespace.type != "private" or namespace.settings.alias_for:
-                continue
-            theirs = as_shared(self._context, namespace)
-            for seen in tree.mailboxes_of(self._context, namespace):
-                if seen.mailbox.true_owner is not None:
-                    continue
-                mailbox = as_others(self._context, seen.found, theirs)
-                if mailbox.ignored or not self.settings.acl_enabled:
-                    yield seen.name, None
-                    continue
-                each = self._context.policy.rights_of_each(viewers, mailbox)
-                yield seen.name, [found.rights for found in each]
+        return survey.given(self._context, viewers)
 
     def own_acls(self) -> Iterator[tuple[str, Acl]]:
         """The viewer's own mailboxes that have entries; unreadable files are left out."""
-        for namespace in self._context.namespaces.fixed:
-            if namespace.type != "private" or namespace.settings.alias_for:
-                continue
-            for seen in tree.mailboxes_of(self._context, namespace):
-                acl = self._context.policy.file_of(seen.mailbox).acl
-                if acl.entries and seen.mailbox.true_owner is None:
-                    yield seen.name, acl
+        return survey.own_acls(self._context)
 
     def received(self) -> Iterator[tuple[str, str, Rights]]:
         """(mailbox, owner, rights) of what others share with the viewer, as far as he sees it."""
-        for listed in self.list("", ["*"]):
-            found = self._context.namespaces.find(listed.name)
-            if found is None or not _is_real(listed):
-                continue
-            target = self._context.target_of(found)
-            owner = target.mailbox.true_owner
-            if owner is None and found.namespace.type == "shared":
-                owner = found.namespace.owner
-            if owner is not None:
-                yield listed.name, owner, target.rights
+        return survey.received(self._context)
 
     # --- directories that programs make by themselves (the mount) --------------------------
 
@@ -474,19 +436,7 @@ class Account:
 
     def paths(self, name: str) -> dict[str, str]:
         """Where a mailbox is on disk: "mailbox", "control", "acl", and what else is set apart."""
-        found = self._context.locate(name)
-        namespace, location = found.namespace, found.namespace.location
-        if not found.levels:
-            return {"mailbox": str(location.path)}
-        mail = namespace.storage.mailbox_path(found.levels)
-        paths: dict[str, Path | None] = {
-            "mailbox": mail,
-            "control": below(location.control_path, location.path, mail) or mail,
-            "index": below(location.index_path, location.path, mail) or mail,
-            "private": private_seen_dir(namespace, found.levels),
-            "acl": namespace.storage.acl_directory(found.levels),
-        }
-        return {kind: str(path) for kind, path in paths.items() if path is not None}
+        return paths_of(self._context.locate(name))
 
     def index_places(self, name: str) -> Sequence[Path]:
         """Directories in which the viewer may keep an index of a mailbox, the best first.
@@ -510,7 +460,3 @@ class Account:
     def find(self, name: str) -> Found | None:
         """The namespace and storage name that a mailbox name means."""
         return self._context.namespaces.find(name)
-
-
-def _is_real(listed: Listed) -> bool:
-    return "\\NonExistent" not in listed.flags and "\\NoSelect" not in listed.flags

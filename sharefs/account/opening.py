@@ -171,3 +171,19 @@ def below(root: Path | None, mail_root: Path, mail: Path) -> Path | None:
     if root is None:
         return None
     return root / mail.relative_to(mail_root) if mail.is_relative_to(mail_root) else root
+
+
+def paths_of(found: Found) -> dict[str, str]:
+    """Where a mailbox is on disk: "mailbox", "control", "acl", and what else is set apart."""
+    namespace, location = found.namespace, found.namespace.location
+    if not found.levels:
+        return {"mailbox": str(location.path)}
+    mail = namespace.storage.mailbox_path(found.levels)
+    paths: dict[str, Path | None] = {
+        "mailbox": mail,
+        "control": below(location.control_path, location.path, mail) or mail,
+        "index": below(location.index_path, location.path, mail) or mail,
+        "private": private_seen_dir(namespace, found.levels),
+        "acl": namespace.storage.acl_directory(found.levels),
+    }
+    return {kind: str(path) for kind, path in paths.items() if path is not None}

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sharefs.account.context import MAX_DESCRIBED, Context, explained, log
-from sharefs.errors import SharingError
+from sharefs.errors import Code, SharingError
 from sharefs.names import Layout, Levels
-from sharefs.namespaces.listing import Branch, Listed, Listing, Selection, Visible
+from sharefs.namespaces.listing import EVERYTHING, Branch, Listed, Listing, Selection, Visible
 from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace, Seen
 from sharefs.namespaces.patterns import fold_inbox, literal_start
 from sharefs.namespaces.resolve import SharedSpace
@@ -191,3 +191,23 @@ def _subscriptions(context: Context, selection: Selection) -> dict[str, str]:
             raise
         log.warning("%s", refusal)
         return {}
+
+
+def tree(context: Context, name: str, *, level: bool) -> Sequence[str]:
+    """See Account.tree()."""
+    top = context.locate(name).name
+    below = top + context.namespaces.separator_of(top)
+    # Wildcard characters in the name stay wildcards, so what is found is looked at again.
+    names = [one.name for one in listed(context, "", [below + "*"], EVERYTHING) if is_real(one)]
+    found = sorted(one for one in names if one.startswith(below))
+    try:
+        return [context.known(name).name, *found]
+    except SharingError as refusal:
+        if not level or not found or refusal.code is not Code.NONEXISTENT:
+            raise
+        return found
+
+
+def is_real(one: Listed) -> bool:
+    """Whether a line of LIST is about a mailbox, not a level of hierarchy alone."""
+    return "\\NonExistent" not in one.flags and "\\NoSelect" not in one.flags
