@@ -105,7 +105,7 @@ def build(ctx: click.Context, who: Who, form: str, patterns: tuple[str, ...]) ->
 def _build(mailbox: Mailbox, index: MailboxIndex) -> None:
     """Raises SharingError(UNAVAILABLE) if it comes to a standstill: full, locked, read-only."""
     total, shown = len(mailbox.uids()), False
-    while not index.catch_up(BUILD_SLICE):
+    while not index.catch_up(BUILD_SLICE, bulk=True):
         if index.is_stuck:
             raise SharingError(
                 Code.UNAVAILABLE, "the index cannot be written; the log says why", retryable=True

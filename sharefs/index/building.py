@@ -1,6 +1,7 @@
 """Building an index: taking messages apart and writing rows about them, a slice at a time."""
 
 import logging
+import sqlite3
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -16,12 +17,15 @@ from sharefs.store.interface import Mailbox
 log = logging.getLogger(__name__)
 
 SLICE: Final = 500  # messages in one transaction
+BULK: Final = 4  # slices in one transaction where nobody waits for the mailbox
+TEXT_AT_ONCE: Final = 16 << 20  # characters of texts in one transaction, for they are in memory
 # Texts are left out where the index would grow beyond this share of the mail it is about.
 SHARE_LIMIT: Final = 0.5
 FREE_OCTETS: Final = 2048  # for each message, what rows need even if a message is tiny
 BASE_OCTETS: Final = 512 * 1024  # for the file: every table begins with a page
 WORTH_MERGING: Final = 8  # segments of texts, to make room
 DEAD_LIMIT: Final = 1000  # dead rows in texts, besides one for each living message
+PAGES_AT_ONCE: Final = 4096  # given back in one transaction
 
 
 class Builder:
@@ -36,12 +40,18 @@ class Builder:
     def forget(self) -> None:
         """Begin anew to look for what is missing."""
         self._queue: list[int] = []  # messages to be indexed, ascending, taken from the end
+        self._text_held = 0  # characters of texts that are gathered
+        self._has_room = False  # merging has left empty pages
+        self._mail: tuple[int, int, int] | None = None  # as _mail_so_far()
 
-    def build(self, deadline: float | None) -> bool:
+    def build(self, deadline: float | None, *, bulk: bool = False) -> bool:
         """Index what is missing, the newest first, until a time of time.monotonic().
+
+        bulk: in larger transactions, which leave less to be merged.
 
         Returns whether nothing is left to do.  Raises Damaged, sqlite3.Error.
         """
+        at_once = SLICE * BULK if bulk else SLICE
         known = self._known
         if known.vanished:
             self._remove_vanished()
@@ -51,11 +61,15 @@ class Builder:
                 break
             while self._queue:
                 self._gather(self._queue.pop())
-                if len(known.gathered) >= SLICE:
+                if len(known.gathered) >= at_once or self._text_held >= TEXT_AT_ONCE:
                     self._write()
                 if deadline is not None and time.monotonic() >= deadline and self._queue:
                     return False
         self._write()
+        while self._has_room:
+            self._has_room = not self._database.give_back(PAGES_AT_ONCE)
+            if deadline is not None and time.monotonic() >= deadline:
+                return not self._has_room
         return True
 
     def missing(self) -> list[int]:
@@ -74,6 +88,7 @@ class Builder:
             dead = self._database.get(schema.DEAD) + len(known.vanished)
             self._database.set(schema.DEAD, dead)
         known.note_removed()
+        self._mail = None
         if dead > len(known.indexed) + DEAD_LIMIT:
             raise Damaged(f"{dead} messages in it are gone")
 
@@ -85,6 +100,7 @@ class Builder:
             known.skipped.add(uid)
         elif uid not in known.indexed:
             known.gathered[uid] = got
+            self._text_held += sum(map(len, got[1].texts or ()))
 
     def _write(self) -> None:
         """One transaction for all that was gathered: FTS5 makes a segment for each."""
@@ -98,15 +114,21 @@ class Builder:
             fresh = [each for each in taken if each[0] not in there]
             with_texts = self._may_grow(fresh)
             if not with_texts and len(trigrams.segments(sql)) > WORTH_MERGING:
-                trigrams.merge(sql)  # many small segments take more room than few large ones
+                self._merge(sql)  # many small segments take more room than few large ones
                 with_texts = self._may_grow(fresh)
             rows.write(sql, fresh, with_texts=with_texts)
-            merges = with_texts and len(trigrams.segments(sql)) > trigrams.SEGMENTS_LIMIT
-            if merges:
-                trigrams.merge(sql)
-        if merges:
-            self._database.give_back()  # or the old segments' room would keep new texts out
+            if with_texts and len(trigrams.segments(sql)) > trigrams.SEGMENTS_LIMIT:
+                self._merge(sql)
+        self._text_held = 0
+        if self._mail is not None:
+            version, octets, count = self._mail
+            octets += sum(got.size for _, _, got in fresh)
+            self._mail = version, octets, count + len(fresh)
         known.note_written(fresh, with_texts=with_texts, complete=not there)
+
+    def _merge(self, sql: sqlite3.Connection) -> None:
+        trigrams.merge(sql)
+        self._has_room = True  # which what comes next will fill; what is left is given back at last
 
     def _harvest(self, uid: int) -> tuple[str, Harvest] | None:
         """None: the message is gone, or cannot be read by this process."""
@@ -132,9 +154,20 @@ class Builder:
 
     def _may_grow(self, fresh: Sequence[tuple[int, str, Harvest]]) -> bool:
         """Whether the index, with the texts of some more messages, is a bounded share of mail."""
-        (mail, count) = self._database.sql.execute(
-            "SELECT coalesce(sum(size), 0), count(*) FROM messages"
-        ).fetchone()
+        mail, count = self._mail_so_far()
         mail += sum(got.size for _, _, got in fresh)
         allowed = SHARE_LIMIT * mail + FREE_OCTETS * (count + len(fresh)) + BASE_OCTETS
         return bool(self._database.used_octets() < allowed)
+
+    def _mail_so_far(self) -> tuple[int, int]:
+        """Octets and number of all messages that have rows.
+
+        Added up once: for each slice it would take longer the more there are.
+        """
+        version = self._database.data_version()
+        if self._mail is None or self._mail[0] != version:
+            octets, count = self._database.sql.execute(
+                "SELECT coalesce(sum(size), 0), count(*) FROM messages"
+            ).fetchone()
+            self._mail = version, octets, count
+        return self._mail[1:]

@@ -303,14 +303,20 @@ class Database:
         (value,) = self.sql.execute(f"PRAGMA {name}").fetchone()
         return int(value)
 
-    def give_back(self) -> None:
-        """Make the file as small as what is in it.  Outside of transactions."""
+    def give_back(self, pages: int) -> bool:
+        """Make the file smaller by so many empty pages.  Outside of transactions.
+
+        Returns whether it is as small as what is in it, or cannot be made so.
+        """
         try:
-            self.sql.executescript("PRAGMA incremental_vacuum")  # execute() frees a single page
+            # execute() would free a single page
+            self.sql.executescript(f"PRAGMA incremental_vacuum({pages})")
             with self.writing():
                 pass  # notes the time
+            return not self._pragma("freelist_count")
         except sqlite3.OperationalError as error:
             log.info("the index of %s stays larger than it need be: %s", self.label, error)
+            return True
 
     def close(self) -> None:
         """Harmless twice."""

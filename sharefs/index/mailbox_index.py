@@ -114,25 +114,26 @@ class MailboxIndex:
         self._ready()
         return len(self._builder.missing()) + len(self._known.gathered)
 
-    def catch_up(self, budget: float | None = None) -> bool:
+    def catch_up(self, budget: float | None = None, *, bulk: bool = False) -> bool:
         """Index what is missing, the newest first.  Returns whether nothing is left to do.
 
-        budget: seconds after which to come back, roughly; None: until all is done.  A full disk,
+        budget: seconds after which to come back, roughly; None: until all is done.  bulk: nobody
+        else waits for the mailbox, so it may take longer to come back.  A full disk,
         a busy database and the like are logged and end it early, with what is there intact.
         """
         deadline = None if budget is None else time.monotonic() + budget
         self.is_stuck = False
         try:
-            return self._catch_up(deadline)
+            return self._catch_up(deadline, bulk=bulk)
         except DAMAGE as error:
             self._out_of_order(error, "written")
             self.is_stuck = True
             return False
 
     @_mending
-    def _catch_up(self, deadline: float | None) -> bool:
+    def _catch_up(self, deadline: float | None, *, bulk: bool) -> bool:
         self._ready()
-        return self._builder.build(deadline)
+        return self._builder.build(deadline, bulk=bulk)
 
     # --- answering -------------------------------------------------------------------------
 

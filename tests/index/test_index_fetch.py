@@ -221,8 +221,9 @@ def test_inbox_is_what_is_opened(tmp_path: Path) -> None:
 def test_the_file_stays_within_its_bound_and_keeps_every_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Merged texts give their room back: else it would keep the texts of later messages out."""
+    """Merged texts give their room back, a little at a time."""
     monkeypatch.setattr(building, "SLICE", 100)
+    monkeypatch.setattr(building, "PAGES_AT_ONCE", 7)
     monkeypatch.setattr(trigrams, "SEGMENTS_LIMIT", 2)
     dice = random.Random(4)
     fill(tmp_path / "mail", (make_message(number, dice) for number in range(1200)))
@@ -234,3 +235,33 @@ def test_the_file_stays_within_its_bound_and_keeps_every_text(
         assert size == status.octets
         with closing(sqlite3.connect(file_of(tmp_path / "index"))) as database:
             assert database.execute("PRAGMA freelist_count").fetchone() == (0,)
+
+
+def test_long_texts_are_not_held_for_many_messages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "TEXT_AT_ONCE", 10_000)
+    fill(tmp_path / "mail", [b"Subject: x\n\n" + 4000 * b"x" for _ in range(12)])
+    with (
+        opened(tmp_path / "mail") as mailbox,
+        indexed(mailbox, tmp_path / "index", complete=False) as index,
+    ):
+        for taken in range(1, 9):
+            assert not index.catch_up(0, bulk=True)
+            assert taken - index.status().indexed < 3
+
+
+def test_what_has_rows_is_added_up_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else building would take the longer for each slice the more there are."""
+    monkeypatch.setattr(building, "SLICE", 3)
+    fill(tmp_path / "mail", [b"Subject: x\n\nx\n"] * 30)
+    with (
+        opened(tmp_path / "mail") as mailbox,
+        indexed(mailbox, tmp_path / "index", complete=False) as index,
+    ):
+        asked: list[str] = []
+        index._database.sql.set_trace_callback(asked.append)
+        assert index.catch_up()
+        index._database.sql.set_trace_callback(None)
+        assert len([text for text in asked if text == "BEGIN IMMEDIATE"]) >= 10
+        assert len([text for text in asked if "sum(size)" in text]) == 1
