@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from imap.commands.kept import NOTHING_KNOWN, Known, leaves_of, narrow_all, wants_index
+from imap.commands.kept import NOTHING_KNOWN, Known, narrow_all, needs_of
 from imap.commands.numbered import demand_numbered, demand_numbers
 from imap.commands.plans import compile_key
 from imap.commands.session import Session
@@ -22,19 +22,22 @@ async def find(session: Session, tree: SearchKey) -> list[int] | None:
 
     Messages that are gone match nothing, even where the client still has a number for them.
     """
-    if wants_modseqs(tree):
+    needs = needs_of(tree)
+    if needs.modseqs:
         demand_numbered(session.current().numbered)
         await session.enable_condstore()
     # They must be known as such: NOT would find them otherwise.
-    await session.tell_updates(may_expunge=False)
+    if not session.has_no_news(may_expunge=False):
+        await session.tell_updates(may_expunge=False)
     selected = session.selected
     if selected is None:
         return None
-    view, held = selected.view, selected.view.held
-    now = int(time.time())
-    known = await _known(session, tree, now)
-    numbered = await _numbered(session, tree)
-    plan = compile_key(tree, selected, now, {**known, **numbered})
+    view, now = selected.view, int(time.time())
+    known = await _known(session, tree, now) if needs.index else NOTHING_KNOWN
+    if needs.modseqs:
+        known = {**known, **await _numbered(session, needs.modseqs)}
+    plan = compile_key(tree, selected, now, known)
+    held = view.held if view.holds_back else ()
     uids = [uid for uid in view.uids if uid not in held] if held else list(view.uids)
     if not plan.cost:
         return plan.pick(uids)
@@ -47,8 +50,6 @@ async def find(session: Session, tree: SearchKey) -> list[int] | None:
 
 async def _known(session: Session, tree: SearchKey, now: int) -> Known:
     """What the mailbox's index says about the keys of tree."""
-    if not wants_index(tree):
-        return NOTHING_KNOWN
     handle = session.current().handle
 
     def ask() -> Known:
@@ -61,14 +62,11 @@ async def _known(session: Session, tree: SearchKey, now: int) -> Known:
 
 def wants_modseqs(tree: SearchKey) -> bool:
     """Whether the answer has a MODSEQ."""
-    return any(isinstance(leaf, ModseqIs) for leaf in leaves_of(tree))
+    return bool(needs_of(tree).modseqs)
 
 
-async def _numbered(session: Session, tree: SearchKey) -> Known:
-    """The messages for each MODSEQ of tree (RFC 7162 section 3.1.5)."""
-    if not wants_modseqs(tree):
-        return NOTHING_KNOWN
-    leaves = [leaf for leaf in leaves_of(tree) if isinstance(leaf, ModseqIs)]
+async def _numbered(session: Session, leaves: Sequence[ModseqIs]) -> Known:
+    """The messages for each MODSEQ (RFC 7162 section 3.1.5)."""
     selected = session.current()
 
     def ask() -> Known:

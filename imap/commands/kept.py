@@ -5,6 +5,8 @@ read, so everything here may say so at any time.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from imap.commands.objectids import octets_of
@@ -94,8 +96,21 @@ def narrow_all(index: MailboxIndex, tree: SearchKey, now: int) -> Known:
     }
 
 
-def wants_index(tree: SearchKey) -> bool:
-    return any(_translated(leaf, 0) is not None for leaf in leaves_of(tree))
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a search has to ask for: an index, numbers of CONDSTORE."""
+
+    index: bool
+    modseqs: tuple[key.ModseqIs, ...]
+
+
+@lru_cache(maxsize=16)
+def needs_of(tree: SearchKey) -> Needs:
+    leaves = leaves_of(tree)
+    return Needs(
+        index=any(_translated(leaf, 0) is not None for leaf in leaves),
+        modseqs=tuple(leaf for leaf in leaves if isinstance(leaf, key.ModseqIs)),
+    )
 
 
 def leaves_of(tree: SearchKey) -> set[SearchKey]:

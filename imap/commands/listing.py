@@ -12,7 +12,8 @@ from imap.commands.replies import Reply, ok
 from imap.commands.session import CHUNK, Session
 from imap.wire import Command
 from imap.wire import format as wire
-from imap.wire.listing import ListRequest, parse_list, parse_lsub, parse_status
+from imap.wire.listing import ListRequest, StatusRequest, parse_list, parse_lsub, parse_status
+from imap.wire.recent import Recent
 from sharefs.account import Account
 from sharefs.errors import SharingError
 from sharefs.namespaces.listing import NO_SELECT, SUBSCRIBED, Listed, Selection
@@ -149,10 +150,16 @@ def _rights_of(account: Account, names: Sequence[str]) -> dict[str, bytes]:
     return found
 
 
+_recent: Final = Recent[StatusRequest]()
+_STATUS_DONE: Final = ok("Status completed.")
+
+
 async def status(session: Session, command: Command) -> Reply:
-    request = parse_status(command)
+    request = _recent.get(command.arguments)
+    if request is None:
+        request = _recent.keep(command.arguments, parse_status(command))
     await _queue_status(session, decode(request.mailbox), request.items)
-    return ok("Status completed.")
+    return _STATUS_DONE
 
 
 async def _queue_status_if_allowed(session: Session, name: str, items: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from itertools import chain
 from typing import Final
 
@@ -205,6 +206,7 @@ def _none_of(plan: Plan) -> Plan:
     return Plan(plan.cost, pick)
 
 
+@lru_cache(maxsize=16)
 def _flag_test(tree: SearchKey) -> Callable[[FlagSet], bool] | None:
     """What tree asks of a message's flags, if it asks for nothing else.  \\Recent is no flag."""
     match tree:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from imap.commands.finding import find, highest_of, wants_modseqs
 from imap.commands.replies import LOST, Reply, ok
@@ -9,10 +10,14 @@ from imap.commands.session import Session
 from imap.wire import Command, Cursor, ProtocolError
 from imap.wire import format as wire
 from imap.wire.esearch import Returning, esearch, parse_returning
+from imap.wire.recent import Recent
 from imap.wire.search import parse_search
 from imap.wire.search_keys import SearchKey
 from sharefs import rights as r
 from sharefs.errors import SharingError
+
+_recent: Final = Recent[tuple[Returning | None, SearchKey]]()
+_SEARCH_DONE: Final = ok("Search completed.")
 
 
 async def search(session: Session, command: Command) -> Reply:
@@ -24,17 +29,20 @@ async def uid_search(session: Session, command: Command) -> Reply:
 
 
 async def _search(session: Session, command: Command, *, by_uid: bool) -> Reply:
+    understood = _recent.get(command.arguments)
     cursor = Cursor(command)
-    returning = parse_returning(cursor)
+    returning = parse_returning(cursor) if understood is None else understood[0]
     with saving(session, returning):
-        tree = parse_search(cursor)
+        if understood is None:
+            understood = _recent.keep(command.arguments, (returning, parse_search(cursor)))
+        _, tree = understood
         session.demand(r.READ)
         found = await find(session, tree)
         if found is None:
             return LOST
         modseq = await modseq_of(session, tree, found, returning)
         tell_found(session, command, b"SEARCH", found, returning, by_uid=by_uid, modseq=modseq)
-    return ok("Search completed.")
+    return _SEARCH_DONE
 
 
 async def modseq_of(

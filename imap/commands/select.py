@@ -14,7 +14,8 @@ from imap.commands.replies import Reply, bad, no, ok
 from imap.commands.session import Selected, Session, State, allowed_flags
 from imap.view import View
 from imap.wire import Command, Cursor
-from imap.wire.selecting import parse_select
+from imap.wire.recent import Recent
+from imap.wire.selecting import SelectRequest, parse_select
 from sharefs import rights as r
 from sharefs.flags import System
 from sharefs.rights import Rights
@@ -34,6 +35,8 @@ _IDENTITY: Final = (
 _HIGHEST: Final = b"* OK [HIGHESTMODSEQ %d] Highest\r\n"
 _NOT_NUMBERED: Final = b"* OK [NOMODSEQ] No permanent modification sequences\r\n"
 
+_recent: Final = Recent[SelectRequest]()
+
 # Messages told before the client has to take them.
 BATCH: Final = 1000
 
@@ -47,12 +50,13 @@ async def examine(session: Session, command: Command) -> Reply:
 
 
 async def _open(session: Session, command: Command, *, examine: bool) -> Reply:
-    cursor = Cursor(command)
     # RFC 3501 section 6.3.1: whatever was selected is left, even if this command fails.
     if session.selected is not None:
         session.unselect()
         session.untagged(b"OK [CLOSED] Previous mailbox closed.")
-    request = parse_select(cursor)
+    request = _recent.get(command.arguments)
+    if request is None:
+        request = _recent.keep(command.arguments, parse_select(Cursor(command)))
     if request.resync is not None and not session.qresync:
         return bad("QRESYNC is not enabled.")
     if request.condstore:

@@ -146,11 +146,11 @@ class Session:
         if selected is None:
             return True
         mailbox, view = selected.handle.mailbox, selected.view
-        return (
-            (time.monotonic() - self.looked < LOOK_LASTS or mailbox.looks_unchanged())
-            and view.is_abreast(mailbox)
-            and not (may_expunge and view.holds_back)
-        )
+        if time.monotonic() - self.looked >= LOOK_LASTS:
+            if not mailbox.looks_unchanged():
+                return False
+            self.looked = time.monotonic()
+        return view.is_abreast(mailbox) and not (may_expunge and view.holds_back)
 
     @property
     def condstore(self) -> bool:

@@ -47,6 +47,8 @@ log: Final = logging.getLogger(__name__)
 NO_SELECT: Final = Existence.NO_SELECT
 MAX_DESCRIBED: Final = 10_000  # mailboxes of a namespace; a client may ask for any name
 
+MAX_REPEATED: Final = 16  # mailboxes that a connection asks for again and again
+
 NamespaceType = Literal["private", "shared", "public"]
 
 
@@ -62,6 +64,10 @@ class Target:
     answer: Answer
     existence: Existence
     identity: tuple[int, int] | None = None
+
+    def is_made_of(self, found: Found, mailbox: AclMailbox, answer: Answer) -> bool:
+        """Whether these very objects are what it was made of."""
+        return self.found is found and self.mailbox is mailbox and self.answer is answer
 
     @property
     def effective(self) -> Effective:
@@ -154,6 +160,9 @@ class Context:
         self._entries: dict[str, tuple[Entry, ...]] = {}
         self._told: set[tuple[str, str]] = set()
         self._located: dict[str, Found] = {} if like is None else like._located
+        # By name: the last answer with what it was made of, and the last rights that it covered.
+        self._targets: dict[str, tuple[StoredMailbox, Target]] = {}
+        self._covered: dict[str, tuple[Target, tuple[Rights, ...]]] = {}
         # The last LIST, and its answer.
         self.listing: tuple[Listing, list[Listed]] | None = None if like is None else like.listing
 
@@ -183,6 +192,9 @@ class Context:
         There the kernel's refusal gives nothing away, and a missing INBOX would only puzzle.
         """
         mailbox = target.mailbox
+        covered = self._covered.get(target.name)
+        if covered is not None and covered[0] is target and covered[1] == rights:
+            return
         own = target.namespace.type == "private" and mailbox.true_owner is None
         if own and mailbox.acl_dir is not None and self.settings.acl_enabled:
             file = target.answer.file
@@ -191,6 +203,9 @@ class Context:
                 log.error("%s cannot be used: %s", target.name, why)
                 raise SharingError(Code.UNAVAILABLE, f"{target.name} cannot be used: {why}")
         self.policy.judge(self.viewer, mailbox, target.effective, *rights)
+        if len(self._covered) >= MAX_REPEATED:
+            self._covered.clear()
+        self._covered[target.name] = target, rights
 
     def target(self, name: str) -> Target:
         """A mailbox and the viewer's rights on it, whether or not it exists.
@@ -209,12 +224,20 @@ class Context:
         identity = identity_of(found) if stamp is None else stamp[:2]
         mailbox = self.acl_mailbox(found, resolve_link=may_be_linked(stored, found.namespace))
         answer = self.policy.answer(self.viewer, mailbox, stamp)
+        known = self._targets.get(found.name)
+        if known is not None and known[0] is stored and known[1].is_made_of(found, mailbox, answer):
+            return known[1]
         existence = self._shown(found, stored.existence)
         if found.namespace.type != "private" and (
             existence is Existence.ABSENT or not answer.effective.rights & VISIBLE
         ):
             self._log_refusal(found, mailbox)
-        return Target(found, mailbox, answer, existence, identity)
+        target = Target(found, mailbox, answer, existence, identity)
+        if stamp is not None:  # the storage has one object for it while that stays
+            if len(self._targets) >= MAX_REPEATED:
+                self._targets.clear()
+            self._targets[found.name] = stored, target
+        return target
 
     def known(self, name: str) -> Target:
         """A mailbox that the viewer may know of.  Raises SharingError(NONEXISTENT)."""
