@@ -19,6 +19,7 @@ from imap.wire.fetch import BodySection, FetchItem, Item, Preview
 from sharefs import message
 from sharefs.errors import SharingError
 from sharefs.flags import FlagSet
+from sharefs.index import packed_fields
 from sharefs.store.interface import Mailbox
 
 Column: TypeAlias = Sequence[Any]
@@ -119,7 +120,7 @@ class Bulk:
         if isinstance(item, Preview):
             return lambda column, _: [list(map(wire.string, column))]
         if isinstance(item, BodySection):
-            return _texts(item)
+            return _texts(item, is_kept=item in self._kept.column_of)
         return lambda column, _: [column]
 
     def _flags(self, sets: Sequence[FlagSet], uids: Sequence[int]) -> list[Column]:
@@ -160,18 +161,22 @@ def _read_each(read: Callable[[int], bytes], uids: Sequence[int]) -> list[bytes 
     return texts
 
 
-def _texts(item: BodySection) -> Show:
+def _texts(item: BodySection, *, is_kept: bool) -> Show:
     """The literal of a section, picked from what was read or kept for it."""
     section, partial = item.section, item.partial
     inverted = section.text == "HEADER.FIELDS.NOT"
-    pick = message.field_picker(section.fields, inverted) if section.fields else None
+    pick = None
+    if is_kept:
+        pick = packed_fields.picker(section.fields)
+    elif section.fields:
+        pick = message.field_picker(section.fields, inverted)
     first, end = (0, None) if partial is None else (partial[0], sum(partial))
 
     def show(column: Column, _: Sequence[int]) -> list[Column]:
         texts = column if pick is None else [pick(fields) for fields in column]
         if partial is not None:
             texts = [text[first:end] for text in texts]
-        if any(b"\0" in text for text in texts):
+        if b"\0" in b"".join(texts):
             texts = [text.replace(b"\0", b"\x80") for text in texts]  # as wire.literal() does
         return [list(map(len, texts)), texts]
 

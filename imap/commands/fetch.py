@@ -37,6 +37,7 @@ from sharefs import message
 from sharefs import rights as r
 from sharefs.errors import Code, SharingError
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
+from sharefs.index import packed_fields
 from sharefs.message import Part
 from sharefs.store.interface import Mailbox
 
@@ -386,7 +387,7 @@ class _Renderer:
             case Item.BODYSTRUCTURE, _:
                 return b"BODYSTRUCTURE " + message.bodystructure(message_.part())
             case BodySection(), bytes():
-                octets = message.header_fields(kept, item.section.fields)
+                octets = packed_fields.picker(item.section.fields)(kept)
                 return item.name + b" " + _literal(octets, item)
             case BodySection(), _:
                 return item.name + b" " + _section(message_, item)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sharefs import message
-from sharefs.index.schema import END, HEADS, KEPT_FIELDS, LEFT_OUT
+from sharefs.index import packed_fields
+from sharefs.index.schema import END, HEADS, LEFT_OUT
 from sharefs.message import Part
 from sharefs.message.search import ADDRESS_FIELDS, body_texts, header_forms, header_lines
 from sharefs.ordering.facts import Facts, facts_of
@@ -19,7 +20,6 @@ TEXT_LIMIT: Final = 256 * 1024  # characters of its texts
 _MORE_ADDRESSES: Final = sorted(
     name.decode() for name in ADDRESS_FIELDS if name.decode() not in HEADS
 )
-_pick_kept: Final = message.field_picker(KEPT_FIELDS)
 # Characters that FTS5 ends at, or reads as U+FFFD.
 _ALIKE: Final = {0: "\x01", 0xFFFE: "\ufffd", 0xFFFF: "\ufffd"}
 
@@ -67,7 +67,7 @@ def harvest(octets: bytes, info: MessageInfo) -> Harvest:
         envelope=_bounded(message.envelope_of(header)),
         body=message.body(part) if len(structure) <= RENDERED_LIMIT else None,
         bodystructure=_bounded(structure),
-        fields=_bounded(_pick_kept(header)),
+        fields=_bounded(packed_fields.pack(header)),
         facts=facts_of(info.uid, header, arrival=info.internaldate, size=info.size),
         preview=message.preview(octets, part).encode("utf-8", "replace"),
         texts=_texts(octets, part, header),

@@ -24,7 +24,7 @@ class Column(enum.Enum):
     ENVELOPE = ("envelopes", "envelope")
     BODY = ("structures", "body")
     BODYSTRUCTURE = ("structures", "bodystructure")
-    FIELDS = ("fields", "fields")  # of schema.KEPT_FIELDS, as HEADER.FIELDS returns them
+    FIELDS = ("fields", "fields")  # of schema.KEPT_FIELDS, for packed_fields.picker()
     PREVIEW = ("previews", "preview")  # UTF-8
     SIZE = ("messages", "size")
     INTERNALDATE = ("messages", "internaldate")

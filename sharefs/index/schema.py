@@ -19,7 +19,7 @@ heads       folded forms (message.header_forms) of the fields that are searched 
             too long to be kept, a search reads the header
 envelopes   ENVELOPE, ready to send, and its sum
 structures  BODY and BODYSTRUCTURE, ready to send, and their sums; NULL: too long to be kept
-fields      the header fields of KEPT_FIELDS, as HEADER.FIELDS returns them, and the sum
+fields      the header fields of KEPT_FIELDS, taken apart (packed_fields.py), and the sum
 orders      ordering.Facts of each message, by which it is sorted and threaded, and a sum over
             them; no row if a value is longer than orders.VALUE_LIMIT: the message is read then
 previews    message.preview() in UTF-8, and the sum
@@ -43,7 +43,7 @@ text_sums   a sum for each block of texts (id as in texts_data) and for each seg
 from typing import Final
 
 APPLICATION_ID: Final = 0x53464958  # "SFIX", in the file's header, for file(1) and for us
-VERSION: Final = 5
+VERSION: Final = 6
 
 # Names in kept.
 KEPT_NUMBERS: Final = "numbers"
