@@ -32,6 +32,7 @@ from sharefs.errors import SharingError
 from sharefs.identity.model import MailUser
 from sharefs.names import flaw_of
 from sharefs.namespaces.namespace import Found
+from sharefs.namespaces.resolve import NOWHERE
 from sharefs.permissions.explain import inode_of
 from sharefs.permissions.inherit import rename_decision
 from sharefs.permissions.predict import predict_dir
@@ -74,6 +75,11 @@ def explain_mailbox(
         other = _target(context, asked.other, layers)
     if target is None or (asked.other and other is None):
         return Explained(context.user.name, asked.words, asked.target, tuple(layers), (), False)
+    there_is_none = False
+    for named in (target, other):
+        if named is not None and _must_exist(asked.operation, named, first=named is target):
+            layers += (absences := list(_absent(named)))
+            there_is_none = there_is_none or bool(absences)
     if asked.operation is Operation.LIST:
         layers += listing_layers(context, target)
         # What a change of the ACL or a rebuild mends along the way.
@@ -87,11 +93,11 @@ def explain_mailbox(
         files += acl_questions(judged)
         # Once the file can be read, rights may come from it.
         missing = needed - context.unhindered.rights_of(context.viewer, judged.mailbox).rights
-        if missing:
+        if missing and not there_is_none:
             change = _acl_change(context, judged, missing)
             complete = complete and change is not None
             changes += [change] if change else []
-    if not changes and (change := _derived_change(context, target, layers)):
+    if not changes and not there_is_none and (change := _derived_change(context, target, layers)):
         changes.append(change)
     if layer := _rule(context, asked.operation, target, other):
         layers.append(layer)
@@ -103,7 +109,7 @@ def explain_mailbox(
     )  # fmt: skip
     return Explained(
         context.user.name, asked.words, target.name, (*layers, *answer.layers),
-        (*changes, *answer.changes), complete and answer.complete,
+        (*changes, *answer.changes), complete and answer.complete and not there_is_none,
     )  # fmt: skip
 
 
@@ -138,6 +144,29 @@ def _target(context: ViewerContext, name: str, layers: list[Layer]) -> Target | 
         place = str(target.storage.mailbox_path(target.levels))
         layers.append(Layer(Kind.NAMESPACE, Verdict.NOTE, place, text))
     return target
+
+
+def _must_exist(operation: Operation, target: Target, *, first: bool) -> bool:
+    """Whether an operation is about what is there.  An MDA makes the mailbox it delivers to."""
+    if target.exists or target.existence is Existence.NO_SELECT:
+        return False
+    makes = (Operation.CREATE, Operation.DELIVER) if first else (Operation.RENAME_TO,)
+    return operation not in makes
+
+
+def _absent(target: Target) -> Iterator[Layer]:
+    """That a mailbox is not there, if that much can be seen."""
+    path = target.storage.mailbox_path(target.levels)
+    owner = target.namespace.owner
+    if target.namespace.type == "shared" and str(path).startswith(f"{NOWHERE}/"):
+        yield Layer(Kind.NAMESPACE, Verdict.NO, "", f"no user database knows the owner {owner}")
+        return
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        yield Layer(Kind.NAMESPACE, Verdict.NO, str(path), f"there is no mailbox {target.name}")
+    except OSError:
+        pass  # the kernel's layers say why it cannot be seen
 
 
 def _judged(

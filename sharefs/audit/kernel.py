@@ -5,6 +5,7 @@ questions are put again, until they are all answered with yes: so the changes th
 are known to suffice.
 """
 
+import os
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -93,9 +94,20 @@ def _layers(told: Iterable[Told], names: Names, world: World) -> Iterator[Layer]
             yield from _mount(answer, world, mounts)
             yield path_layer(answer, names, purpose)
         if one.missing is not None:
-            yield Layer(Kind.PATH, Verdict.NO, one.missing, f"does not exist ({purpose})")
+            yield Layer(Kind.PATH, Verdict.NO, one.missing, f"{_absence(one.missing)} ({purpose})")
         if one.obstacle:
             yield Layer(Kind.PATH, Verdict.NO, one.question.path, f"{one.obstacle} ({purpose})")
+
+
+def _absence(path: str) -> str:
+    """Who is not the superuser may ask about more than this process can see."""
+    try:
+        os.lstat(path)
+    except PermissionError:
+        return "cannot be looked at by this command; run it as root"
+    except OSError:
+        pass
+    return "does not exist"
 
 
 def _mount(answer: Answer, world: World, seen: set[str]) -> Iterator[Layer]:

@@ -11,6 +11,7 @@ from sharefs.audit.layers import Explained, Verdict
 from sharefs.audit.names import Names
 from sharefs.audit.operations import Operation
 from sharefs.audit.viewing import ViewerContext
+from sharefs.cli._common.acting import lacking
 from sharefs.cli._common.mail import Host
 from sharefs.cli._common.output import printable
 from sharefs.errors import Code, SharingError
@@ -47,6 +48,9 @@ def explain(
     Every layer is one line: ✓ allows, ✗ denies, · is worth knowing.  Then follow the first
     thing that denies, and the smallest changes that would allow it, with what else each opens.
 
+    Who is not root can ask about himself; what his mail processes may see and his shell may not
+    is then out of sight, and instead of 1 the status is 77.
+
     Exit status: 0 allowed, 1 denied, 2 usage; 64-78 as in sysexits.h.
 
     \b
@@ -71,6 +75,9 @@ def explain(
     else:
         _print(found, quiet=quiet)
     if not found.allowed:
+        lacks = "" if os.geteuid() == 0 else lacking(known, {os.getegid(), *os.getgroups()})
+        if lacks:
+            raise SharingError(Code.NO_PERMISSION, f'this "no" need not be true: {lacks}')
         ctx.exit(1)
 
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -147,10 +149,10 @@ def test_a_lost_map_is_rebuilt(host: World, shell: Shell) -> None:
         ("alice Work rename-to shared/bob/Work", 1, "ACL"),
         ("alice Projects create", 0, None),
         ("bob shared/alice/Work expunge", 1, "ACL"),
-        ("bob Work copy-from shared/alice/Work", 1, "path"),
+        ("bob Work copy-from shared/alice/Work", 1, "namespace"),
         ("bob INBOX copy-from shared/alice/Work", 0, None),
         ("bob INBOX insert", 0, None),
-        ("bob shared/nobody/Work read", 1, "ACL"),
+        ("bob shared/nobody/Work read", 1, "namespace"),
         ("bob shared read", 1, "namespace"),
         ("bob shared/alice/Work deliver", 0, None),
         ("dave shared/alice/Work deliver", 1, "path"),
@@ -318,3 +320,58 @@ def test_a_rename_that_will_be_refused(host: World, shell: Shell) -> None:
     assert got["outcome"] == "refused"
     assert "conflicting directory permissions" in got["why"]
     assert explained(shell, "alice Work rename-to Old/Work", 1)["denied"]["layer"] == "rule"
+
+
+# --- what is not there, and what cannot be seen ----------------------------------------------
+
+
+@pytest.mark.parametrize("operation", ["list", "read", "insert", "delete", "copy-from"])
+def test_a_mailbox_that_is_not_there(host: World, shell: Shell, operation: str) -> None:
+    """No change of an ACL helps: there is none to be changed."""
+    share(host)
+    other = " shared/alice/Work" if operation == "copy-from" else ""
+    got = explained(shell, f"bob shared/alice/Nope {operation}{other}", 1)
+    assert got["denied"]["layer"] == "namespace"
+    assert got["denied"]["text"] == "there is no mailbox shared/alice/Nope"
+    assert not any("acl" in change["change"] for change in got["changes"])
+    assert not got["changes_suffice"]
+
+
+def test_an_owner_whom_nobody_knows(shell: Shell) -> None:
+    got = explained(shell, "bob shared/nobody-here/Work", 1)
+    assert got["denied"]["text"] == "no user database knows the owner nobody-here"
+    assert got["changes"] == []
+
+
+def as_bob(host: World, words: str) -> "subprocess.CompletedProcess[str]":
+    """A command as in bob's shell, which has no group that mail processes alone get."""
+    host.top.chmod(0o755)
+    (host.top / "users").chmod(0o644)
+    return subprocess.run(
+        [sys.executable, "-c", "from sharefs.cli import main; main()", "-c", str(host.config_path),
+         *words.split()],
+        user=UIDS["bob"], group=UIDS["bob"], extra_groups=[], cwd="/",
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_a_no_of_who_sees_less_than_his_mail_processes(host: World) -> None:
+    share(host)
+    assert as_bob(host, "explain bob INBOX").returncode == 0
+    done = as_bob(host, "explain bob shared/alice/Work")
+    assert done.returncode == os.EX_NOPERM
+    assert 'sharefs: this "no" need not be true: ' in done.stderr
+    path = f"{host.maildir('alice')}: "
+    assert path + "cannot be looked at by this command; run it as root" in done.stdout
+    assert path + "does not exist" not in done.stdout
+
+
+def test_who_is_not_root_is_told_of_his_own_mail(host: World) -> None:
+    share(host)
+    host.maildir("alice", ".Work", "cur").chmod(0o2700)  # alice's matter
+    host.map_path.chmod(0o600)
+    done = as_bob(host, "audit --format json")
+    findings = json.loads(done.stdout)["findings"]
+    assert {(found["id"], found["subject"]) for found in findings} == {
+        ("unreadable", str(host.map_path)), ("unreadable", str(host.public)),
+    }  # fmt: skip
