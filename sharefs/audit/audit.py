@@ -3,6 +3,7 @@
 Only reads.  Findings are yielded as they are found; what they were found in is forgotten.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, NoReturn
@@ -78,16 +79,19 @@ class Audit:
 
         Raises ConfigError if the configuration has errors and therefore nobody's mail is found;
         SharingError(UNAVAILABLE) if no user can be listed, (NONEXISTENT) if there is no such
-        namespace: nothing would be found in it, which reads as if all were well.
+        namespace or user: nothing would be found there, which reads as if all were well.
         """
         self._demand_namespaces()
         accounts = login_accounts() if self.accounts is None else self.accounts
         bad: dict[str, str] = {}
         with groups.remembering():
-            users = list(users_of(self.database, self._names(), bad, accounts))
+            users = list(users_of(self.database, self._names(), bad, accounts, demanded=self.only))
         if not users and not bad:
             self._raise_nobody()
-        chosen = [user for user in users if not self.only or user.name in self.only]
+        chosen = [user for user in users if self._is_chosen(user)]
+        if users and not chosen and not bad:
+            uid = os.geteuid()
+            raise SharingError(Code.NO_PERMISSION, f"no mail user has uid {uid}: run it as root")
         self.users = len(chosen)
         self.people = tuple(users)
         facts = HostFacts(
@@ -119,6 +123,12 @@ class Audit:
         if not self.namespaces:
             crossing = tuple(gatherer.crossing)
             yield from judge_host(replace(facts, bad_users=bad, crossing=crossing))
+
+    def _is_chosen(self, user: UserFacts) -> bool:
+        """Who is not the superuser sees his own mail: of others' he would only find it closed."""
+        if self.only:
+            return user.name in self.only
+        return os.geteuid() in (0, user.who.uid)
 
     def _demand_namespaces(self) -> None:
         present = {space.name for space in self.config.settings().namespaces}
@@ -230,6 +240,8 @@ class Audit:
             try:
                 shared = context.share_map.all()
             except SharingError as refusal:
+                if os.geteuid() != 0 and isinstance(refusal.__cause__, PermissionError):
+                    return replace(facts, map_hidden=((place, refusal.detail),))
                 return replace(facts, map_flaws=((place, refusal.detail),))
             return replace(facts, gone=tuple(sorted(self._gone(shared))))
         return facts

@@ -222,6 +222,7 @@ class HostFacts:
     uids: of users, by name.  bad_users: names whose entry cannot be used -> why.
     access_groups: gid -> where mail_access_groups names it, for whomever.
     gone: owners in the sharing map whom no userdb knows.  map_flaws: (path, what is wrong).
+    map_hidden: (path, why) if it is closed to who asks, and need not be to mail processes.
     crossing: mailboxes that have a message file in common and give new files other permissions.
     mbox: mbox files behind links whose locks protect nothing, and why.  probes: what file systems
     did when they were tried.
@@ -237,6 +238,7 @@ class HostFacts:
     processes: tuple[ProcessFacts, ...] = ()
     gone: tuple[str, ...] = ()
     map_flaws: tuple[tuple[str, str], ...] = ()
+    map_hidden: tuple[tuple[str, str], ...] = ()
     known: Known = Known(frozenset(), {}, frozenset(), frozenset())
     allow_anyone: bool = False
     mbox: tuple[tuple[str, str], ...] = ()

@@ -119,6 +119,8 @@ class Gatherer:
             assert context is not None
             root = self._root(user, context, namespace)
             found.append(root)
+            if root.driver != "maildir" or root.troubles:
+                acls.append(None)  # what was not seen may share as well
             acls += [
                 None if box.acl is None or not box.acl.readable else box.effective_acl
                 for box in root.boxes

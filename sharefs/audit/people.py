@@ -6,7 +6,7 @@ Only reads.
 import grp
 import os
 import pwd
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +16,7 @@ from sharefs.audit.facts import Account, ProcessFacts, UserFacts
 from sharefs.audit.viewing import credentials_of
 from sharefs.errors import SharingError
 from sharefs.identity.lookup import HomeLookup
-from sharefs.identity.model import MailUser
+from sharefs.identity.model import MailUser, UnknownUser
 from sharefs.identity.userdb import UserDatabase
 from sharefs.permissions.access import Credentials
 
@@ -33,14 +33,20 @@ _INTERPRETED: Final = ("python", "sharefs")
 
 
 def users_of(
-    database: UserDatabase, names: Iterable[str], bad: dict[str, str], accounts: Iterable[Account]
-) -> Iterator[UserFacts]:
-    """Every user that can be looked up.  bad: gets the others, with why."""
+    database: UserDatabase, names: Iterable[str], bad: dict[str, str],
+    accounts: Iterable[Account], *, demanded: Container[str] = (),
+) -> Iterator[UserFacts]:  # fmt: skip
+    """Every user that can be looked up.  bad: gets the others, with why.
+
+    Raises UnknownUser for one of the demanded: a slip of the pen would read as if all were well.
+    """
     shells = {account.who.uid: account.who for account in accounts}
     for name in names:
         try:
             user = database.lookup(name)
         except SharingError as refusal:
+            if isinstance(refusal, UnknownUser) and name in demanded:
+                raise
             bad[name] = refusal.detail
             continue
         yield UserFacts(user, credentials_of(user), _shell_of(user, shells))

@@ -15,6 +15,7 @@ from sharefs.audit.rules import judge_host, judge_root
 from sharefs.config import Problem, examine, load
 from sharefs.config import Severity as ConfigSeverity
 from sharefs.errors import Place
+from sharefs.identity.model import UnknownUser
 from sharefs.names import Layout
 from sharefs.permissions.access import Credentials, Inode
 from tests.account.world import SHARED_GID, UIDS, World, picture_of, world_in_tmp
@@ -467,6 +468,23 @@ def test_databases_that_cannot_list() -> None:
         "userdb static {\n fields {\n uid = 5\n gid = 5\n home = /h/%{user}\n }\n}\n"
     ) as host:
         assert "users-unlisted" in rules(audited(host))
+
+
+def test_a_user_whom_nobody_knows_is_no_clean_host() -> None:
+    with world_in_tmp() as host, pytest.raises(UnknownUser):
+        audited(host, only=["alcie"])
+
+
+def test_what_was_not_read_takes_nothing_out_of_the_map() -> None:
+    """Not looked at is not the same as shared with nobody."""
+    with world_in_tmp() as host:
+        share(host)
+        path = host.config_path
+        path.write_text(path.read_text().replace("mail_driver = maildir", "mail_driver = sdbox"))
+        host.config = examine(path, lookup_group=lambda name: True)
+        found = rules(audited(host))
+        assert "format-not-read" in found
+        assert "map-stale" not in found
 
 
 def test_one_user_only() -> None:

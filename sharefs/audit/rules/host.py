@@ -217,6 +217,11 @@ def find_foreign(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[F
         )  # fmt: skip
 
 
+def find_hidden(facts: HostFacts) -> Iterator[Finding]:
+    for path, why in facts.map_hidden:
+        yield unreadable(path, why, remedy="run the audit as root")
+
+
 BOX_RULES: Final = (find_locks, find_foreign)
 ROOT_RULES: Final = (find_mount, find_entries, find_troubles, find_orphans, find_locks_of_root)
-HOST_RULES: Final = (find_probed,)
+HOST_RULES: Final = (find_probed, find_hidden)
