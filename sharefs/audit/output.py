@@ -3,10 +3,12 @@
 import csv
 import io
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 from sharefs import __version__
 from sharefs.audit.findings import RULES, Finding, Severity
@@ -18,7 +20,9 @@ _SARIF_LEVEL: Final = {
     Severity.NOTICE: "note",
 }
 _UNSEEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ud800-\udfff]")
-_PATH: Final = re.compile(r"(/[^\s:]+)(?::(\d+))?(?::(\d+))?")
+# Not within a word: Projects/2026 is a mailbox.
+_PATH: Final = re.compile(r"(?<!\S)(/[^\s:]+)(?::(\d+))?(?::(\d+))?")
+_ONE: Final = {"users": "user", "mailboxes": "mailbox", "entries": "entry"}
 
 
 def render(findings: Sequence[Finding], form: str, counts: dict[str, int]) -> str:
@@ -72,8 +76,14 @@ def _text(findings: Sequence[Finding], counts: dict[str, int]) -> str:
         # A command with characters that cannot be shown would not be the one that is meant.
         shown = (command for command in finding.commands if plain(command) == command)
         lines += [f"        {command}" for command in shown]
-    found = ", ".join(f"{count} {word}" for word, count in summary(findings).items())
-    seen = ", ".join(f"{count} {word}" for word, count in counts.items())
+    plural = {"warning": "warnings", "notice": "notices"}
+    found = ", ".join(
+        f"{count} {word if count == 1 else plural.get(word, word)}"
+        for word, count in summary(findings).items()
+    )
+    seen = ", ".join(
+        f"{count} {_ONE.get(word, word) if count == 1 else word}" for word, count in counts.items()
+    )
     lines += ["", f"{found}; looked at {seen}"]
     return "\n".join(lines[1:]) + "\n"
 
@@ -141,7 +151,7 @@ def _sarif_result(finding: Finding) -> dict[str, Any]:
         region: dict[str, int] = {"startLine": max(int(line), 1)} if line else {}
         if line and column:
             region["startColumn"] = max(int(column), 1)
-        place: dict[str, Any] = {"artifactLocation": {"uri": plain(path)}}
+        place: dict[str, Any] = {"artifactLocation": {"uri": quote(os.fsencode(path))}}
         if region:
             place["region"] = region
         result["locations"] = [{"physicalLocation": place}]

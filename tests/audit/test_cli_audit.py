@@ -130,6 +130,27 @@ def test_sarif() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("subject", "uri"),
+    [
+        ("alice: Projects/2026", "/m/dovecot-acl"),  # a mailbox, and no path
+        ("/m/ü%20#?", "/m/%C3%BC%2520%23%3F"),
+        ("/m/\udcff", "/m/%FF"),
+    ],
+)
+def test_sarif_names_files_as_references(subject: str, uri: str) -> None:
+    """SARIF 3.4.3: an RFC 3986 URI reference."""
+    (run,) = json.loads(render([finding(subject=subject)], "sarif", {}))["runs"]
+    (place,) = run["results"][0]["locations"]
+    assert place["physicalLocation"]["artifactLocation"]["uri"] == uri
+
+
+def test_the_last_line_counts_in_words() -> None:
+    one = {"users": 1, "mailboxes": 1, "entries": 1}
+    last = render([finding()], "text", one).splitlines()[-1]
+    assert last == "0 critical, 1 warning, 0 notices; looked at 1 user, 1 mailbox, 1 entry"
+
+
 def test_prometheus() -> None:
     lines = render([finding()], "prometheus", {"users": 3}).splitlines()
     assert 'sharefs_audit_findings{id="map-missing",severity="warning",area="stores"} 1' in lines

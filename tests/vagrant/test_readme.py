@@ -45,5 +45,5 @@ def test_a_first_share(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sharefs.conf: no problems" in done.stdout
     assert "shared/alice/Work" in done.stdout.splitlines()
-    assert "0 critical, 0 warning, 0 notice" in done.stdout
+    assert "0 critical, 0 warnings, 0 notices" in done.stdout
     assert "✗" not in done.stdout
