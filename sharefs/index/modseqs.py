@@ -159,7 +159,9 @@ class Modseqs:
             if known != self._highest:
                 if not mailbox.looks_unchanged():
                     mailbox.sync()
-                self._highest = known
+                # What we compared is not what is written now: a change that another process
+                # numbered may be undone since, and then nothing has changed for us.
+                self._highest, self._generation = known, -1
             mailbox.uids()  # have it loaded: that is when generations begin
             if mailbox.generation == self._generation:
                 return known

@@ -633,6 +633,21 @@ def test_numbers_are_not_compared_again_when_nothing_happened(root: Path, place:
         assert numbers_of(index).changed_since(highest) == [2]
 
 
+def test_what_another_process_numbered_and_is_undone_gets_a_number(root: Path, place: Path) -> None:
+    client = Client()
+    name = next((root / "cur").iterdir())
+    marked = name.with_name(f"{name.name.partition(':')[0]}:2,F")
+    with numbered(root, place) as (ours, given), numbered(root, place) as (theirs, others):
+        given.note()
+        name.rename(marked)
+        theirs.sync()
+        client.resync(theirs, others)
+        marked.rename(name)
+        ours.sync()
+        client.resync(ours, given)
+        assert client.known == truth_of(ours)
+
+
 def test_a_change_between_two_processes_is_numbered(root: Path, place: Path) -> None:
     highest = rest(root, place)
     with opened(root) as others:
