@@ -1,6 +1,7 @@
 """`sharefs index`: the query indexes of mailboxes, looked at, built, checked and dropped."""
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +15,15 @@ from sharefs.cli._common.mail import Host, Who, user_options
 from sharefs.cli._common.output import echo, format_options, printable
 from sharefs.errors import Code, SharingError
 from sharefs.index import MailboxIndex, drop
+from sharefs.index.helpers import Helpers, helpers
 from sharefs.index.place import Unusable, existing
 from sharefs.message import load_charsets
 from sharefs.namespaces.listing import NO_SELECT
 from sharefs.store.interface import Mailbox
 
 BUILD_SLICE: Final = 0.5  # seconds between two lines of progress
+MOST_JOBS: Final = 3  # one writes, and has about as much to do as two that read
+WORTH_HELP: Final = 500  # messages; fewer are done before a second process is of use
 
 Record = dict[str, Any]
 
@@ -72,18 +76,31 @@ def status(ctx: click.Context, who: Who, form: str, patterns: tuple[str, ...]) -
 @index.command()
 @user_options()
 @format_options
+@click.option(
+    "--jobs",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=None,
+    help="Processes that work on a mailbox at a time.  [default: one for each processor, at most"
+    f" {MOST_JOBS}]",
+)
 @click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
 @click.pass_context
-def build(ctx: click.Context, who: Who, form: str, patterns: tuple[str, ...]) -> None:
+def build(
+    ctx: click.Context, who: Who, form: str, jobs: int | None, patterns: tuple[str, ...]
+) -> None:
     """Index what is not indexed yet.  Progress goes to the terminal.
 
     The server does the same in the background for mailboxes that are in use.
     """
+    jobs = jobs or min(MOST_JOBS, len(os.sched_getaffinity(0)))
 
     def one(mailbox: Mailbox, index: MailboxIndex) -> Record:
         began = time.monotonic()
         missing = index.missing()
-        _build(mailbox, index)
+        count = jobs - 1 if missing >= WORTH_HELP else 0
+        with helpers(mailbox, count) as others:
+            _build(mailbox, index, others)
         taken = time.monotonic() - began
         got = index.status()
         return {
@@ -102,10 +119,10 @@ def build(ctx: click.Context, who: Who, form: str, patterns: tuple[str, ...]) ->
     host.end()
 
 
-def _build(mailbox: Mailbox, index: MailboxIndex) -> None:
+def _build(mailbox: Mailbox, index: MailboxIndex, others: Helpers) -> None:
     """Raises SharingError(UNAVAILABLE) if it comes to a standstill: full, locked, read-only."""
     total, shown = len(mailbox.uids()), False
-    while not index.catch_up(BUILD_SLICE, bulk=True):
+    while not index.catch_up(BUILD_SLICE, bulk=True, helpers=others):
         if index.is_stuck:
             raise SharingError(
                 Code.UNAVAILABLE, "the index cannot be written; the log says why", retryable=True

@@ -11,6 +11,7 @@ from sharefs.index import kept, rows, schema, trigrams
 from sharefs.index.damage import Damaged
 from sharefs.index.database import Database
 from sharefs.index.harvest import Harvest, harvest
+from sharefs.index.helpers import Helpers
 from sharefs.index.known import Known
 from sharefs.store.interface import Mailbox
 
@@ -44,10 +45,13 @@ class Builder:
         self._has_room = False  # merging has left empty pages
         self._mail: tuple[int, int, int] | None = None  # as _mail_so_far()
 
-    def build(self, deadline: float | None, *, bulk: bool = False) -> bool:
+    def build(
+        self, deadline: float | None, *, bulk: bool = False, helpers: Helpers | None = None
+    ) -> bool:
         """Index what is missing, the newest first, until a time of time.monotonic().
 
-        bulk: in larger transactions, which leave less to be merged.
+        bulk: in larger transactions, which leave less to be merged.  helpers: who take messages
+        apart meanwhile.
 
         Returns whether nothing is left to do.  Raises Damaged, sqlite3.Error.
         """
@@ -60,7 +64,8 @@ class Builder:
             if not self._queue:
                 break
             while self._queue:
-                self._gather(self._queue.pop())
+                uid = self._queue.pop()
+                self._gather(uid, helpers.take(uid, self._queue) if helpers else None)
                 if len(known.gathered) >= at_once or self._text_held >= TEXT_AT_ONCE:
                     self._write()
                 if deadline is not None and time.monotonic() >= deadline and self._queue:
@@ -75,6 +80,8 @@ class Builder:
     def missing(self) -> list[int]:
         """Messages that are neither indexed nor gathered but could be, ascending."""
         uids = self._mailbox.uids()
+        if self._known.skipped:
+            self._known.skipped.intersection_update(uids)  # some were skipped for being gone
         some = (self._known.indexed, self._known.skipped, self._known.gathered)
         if len(uids) == sum(map(len, some)):
             return []
@@ -92,10 +99,10 @@ class Builder:
         if dead > len(known.indexed) + DEAD_LIMIT:
             raise Damaged(f"{dead} messages in it are gone")
 
-    def _gather(self, uid: int) -> None:
-        """Have what is kept of a message ready to be written with others."""
+    def _gather(self, uid: int, got: tuple[str, Harvest] | None) -> None:
+        """Have what is kept of a message ready to be written with others.  got: if it is known."""
         known = self._known
-        got = self._harvest(uid)
+        got = got or self._harvest(uid)
         if got is None:
             known.skipped.add(uid)
         elif uid not in known.indexed:

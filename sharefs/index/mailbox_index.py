@@ -19,6 +19,7 @@ from sharefs.index import rows, schema, trigrams
 from sharefs.index.building import Builder
 from sharefs.index.damage import Damaged
 from sharefs.index.database import DAMAGE, Database, is_damage
+from sharefs.index.helpers import Helpers
 from sharefs.index.known import Known
 from sharefs.index.modseqs import Modseqs
 from sharefs.index.narrow import narrow, needs_facts, needs_heads, needs_texts
@@ -114,26 +115,29 @@ class MailboxIndex:
         self._ready()
         return len(self._builder.missing()) + len(self._known.gathered)
 
-    def catch_up(self, budget: float | None = None, *, bulk: bool = False) -> bool:
+    def catch_up(
+        self, budget: float | None = None, *, bulk: bool = False, helpers: Helpers | None = None
+    ) -> bool:
         """Index what is missing, the newest first.  Returns whether nothing is left to do.
 
         budget: seconds after which to come back, roughly; None: until all is done.  bulk: nobody
-        else waits for the mailbox, so it may take longer to come back.  A full disk,
-        a busy database and the like are logged and end it early, with what is there intact.
+        else waits for the mailbox, so it may take longer to come back.  helpers: processes that
+        take messages apart.  A full disk, a busy database and the like are logged and end it
+        early, with what is there intact.
         """
         deadline = None if budget is None else time.monotonic() + budget
         self.is_stuck = False
         try:
-            return self._catch_up(deadline, bulk=bulk)
+            return self._catch_up(deadline, bulk, helpers)
         except DAMAGE as error:
             self._out_of_order(error, "written")
             self.is_stuck = True
             return False
 
     @_mending
-    def _catch_up(self, deadline: float | None, *, bulk: bool) -> bool:
+    def _catch_up(self, deadline: float | None, bulk: bool, helpers: Helpers | None) -> bool:
         self._ready()
-        return self._builder.build(deadline, bulk=bulk)
+        return self._builder.build(deadline, bulk=bulk, helpers=helpers)
 
     # --- answering -------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ def test_from_building_to_dropping(shell: Shell, host: World) -> None:
     (before,) = shell.ok("index status -u bob --json Work").records
     assert (before["messages"], before["indexed"], before["path"]) == (3, 0, None)
     assert not (host.home("bob") / ".cache").exists()
-    (built,) = shell.ok("index build -u bob --json Work").records
+    (built,) = shell.ok("index build -u bob --jobs 2 --json Work").records
     assert (built["messages"], built["added"]) == (3, 3)
     (after,) = shell.ok("index status -u bob --json Work").records
     assert (after["indexed"], after["texts"]) == (3, 3)
