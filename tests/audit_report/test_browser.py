@@ -346,6 +346,7 @@ def test_on_paper(show: Show) -> None:
     for part in (
         "Where the ACL and the kernel disagree", "gpasswd -d eve sharedmail",
         "carla, chen, dora, eve", "mailboxes that nobody but the owner can read",
+        "pavel, quinn (with a shell), rosa (with a shell), sam (with a shell)",
     ):  # fmt: skip
         assert part in paper
     assert page.pdf().startswith(b"%PDF")

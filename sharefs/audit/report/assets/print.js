@@ -14,10 +14,10 @@ function paperOf(findings, access) {
   const rows = disagreements(access, PAPER.cells).map(([mailbox, user, cell]) => make("tr", {}, make("td", {}, named(access.mailboxes[mailbox], 120)), make("td", {}, named(access.users[user], 80)),
     make("td", {}, access.written(cell.acl)), make("td", {}, access.written(cell.effective)), make("td", {}, cell.shell ? access.written(cell.shell) : "")));
   if (rows.length) parts.push(make("h2", {}, "Where the ACL and the kernel disagree"), table(["Mailbox", "User", "The ACL grants", "Works", "A shell can"], rows));
-  const { mailboxes: shared } = access.touched(access.picked((cell) => cell.level >= 2), true);
+  const { mailboxes: shared } = access.touched(access.picked((cell) => readsHow(cell) !== null), true);
   const wide = [...access.mailboxes.keys()].filter((mailbox) => shared[mailbox]);
   const readers = wide.slice(0, PAPER.mailboxes).map((mailbox) => {
-    const names = [...access.users.keys()].filter((user) => access.at(mailbox, user).level >= 2).map((user) => shortened(access.users[user], 80));
+    const names = [...access.users.keys()].map((user) => [user, readsHow(access.at(mailbox, user))]).filter(([, how]) => how !== null).map(([user, how]) => shortened(access.users[user], 80) + how);
     const text = names.length > PAPER.names ? `${names.slice(0, PAPER.names).join(", ")} and ${number(names.length - PAPER.names)} more` : names.join(", ");
     return make("tr", {}, make("td", {}, named(access.mailboxes[mailbox], 120)), make("td", {}, text));
   });
@@ -28,6 +28,12 @@ function paperOf(findings, access) {
   const left = [[findings.chosen().length - PAPER.findings, "findings"], [wide.length - PAPER.mailboxes, "shared mailboxes"]].filter(([more]) => more > 0);
   if (left.length) parts.push(make("p", { class: "soft" }, `Left out on paper: ${left.map(([more, noun]) => `${number(more)} ${noun}`).join(", ")}.`));
   return parts;
+}
+
+// A leak lets somebody read as well, and what is not known may; null: neither reads.
+function readsHow(cell) {
+  if (cell.level >= 2) return "";
+  return cell.leaked ? " (with a shell)" : cell.unknown ? " (not known)" : null;
 }
 
 function table(heads, rows) {
