@@ -66,7 +66,7 @@ class Database:
         self._inode = self._changed = 0
         self._uidvalidity = uidvalidity
         self._reserve = Reserve(None)
-        self._unsettled = False  # numbers were written that may not be on the disk
+        self._unsettled = False  # what was written may not be on the disk
         self.sql = self._open()
 
     # --- opening ---------------------------------------------------------------------------
@@ -115,8 +115,14 @@ class Database:
         (application,) = sql.execute("PRAGMA application_id").fetchone()
         (tables,) = sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if not tables and not version and not application:
+            # Nobody waits for the disk: what a power cut leaves of a file that never was whole on
+            # it has a sum that is wrong, or says under which boot it was made.
+            boot = _this_boot()
+            sql.execute(f"PRAGMA synchronous = {'OFF' if boot else 'NORMAL'}")
             sql.execute("PRAGMA auto_vacuum = INCREMENTAL")  # for give_back()
-            self._created(sql)
+            self._created(sql, boot)
+            sql.execute("PRAGMA synchronous = NORMAL")
+            self._unsettled = bool(boot)
             return
         if (application, version) != (schema.APPLICATION_ID, schema.VERSION):
             raise Damaged(f"it is of version {version}, not {schema.VERSION}")
@@ -146,7 +152,7 @@ class Database:
             _set(sql, schema.WRITTEN, time.time_ns())
             sql.execute("COMMIT")
 
-    def _created(self, sql: sqlite3.Connection) -> sqlite3.Connection:
+    def _created(self, sql: sqlite3.Connection, boot: int = 0) -> sqlite3.Connection:
         sql.execute("BEGIN IMMEDIATE")
         (tables,) = sql.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if tables:  # another process was faster
@@ -162,7 +168,7 @@ class Database:
             (schema.WRITTEN, time.time_ns()),
             (schema.INODE, self._inode),
             (schema.DEAD, 0),
-            (schema.BOOT, 0),
+            (schema.BOOT, boot),
         ):
             _set(sql, name, value)
         self._set_first_modseq(sql, above=0)
@@ -248,7 +254,7 @@ class Database:
         self._unsettled = True
 
     def _settle(self) -> None:
-        """Have all numbers on the disk, and say so."""
+        """Have all on the disk, and say so."""
         if not self._unsettled:
             return
         try:

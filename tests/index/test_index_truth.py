@@ -20,7 +20,7 @@ import pytest
 from benchmarks.mail import make_message
 from sharefs import message
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
-from sharefs.index import Column, MailboxIndex, building
+from sharefs.index import Column, MailboxIndex, building, database
 from sharefs.index import place as places
 from sharefs.index.orders import read_facts
 from sharefs.index.place import BROKEN, JOURNAL, NAME, RESERVE, drop
@@ -273,6 +273,40 @@ def test_uids_that_mean_other_messages(
     ):
         assert len(mailbox.uids()) == 40
         check(index, mailbox)
+
+
+def test_a_power_cut_while_it_is_new(
+    tmp_path: Path, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits until a new file is on the disk: any page of it may be missing there."""
+    fill(tmp_path / "mail", some(3))
+    with opened(tmp_path / "mail") as mailbox:
+        index = MailboxIndex.open(mailbox, [place], label="test")
+        last = numbers_of(index).note()
+        octets = file_of(place).read_bytes()
+        index.close()
+        page = 4096
+        whole = len(octets) // page
+        left = [octets[: page * count] for count in range(whole)]
+        left += [
+            octets[: page * at] + bytes(page) + octets[page * at + page :] for at in range(whole)
+        ]
+        monkeypatch.setattr(database, "_this_boot", lambda: 12345)
+        for each in left:
+            for path in place.iterdir():
+                path.unlink()
+            file_of(place).write_bytes(each)
+            file_of(place).chmod(0o600)
+            with indexed(mailbox, place) as index:
+                assert index._database.path == file_of(place)
+                assert numbers_of(index).note() > last
+                assert index.verify() == []
+                check(index, mailbox)
+        with indexed(mailbox, place) as index:  # what was closed is on the disk
+            last = numbers_of(index).note()
+        monkeypatch.setattr(database, "_this_boot", lambda: 67890)
+        with indexed(mailbox, place) as index:
+            assert numbers_of(index).note() == last
 
 
 @pytest.mark.parametrize("in_place", [False, True])
