@@ -5,9 +5,7 @@ for each connection would run out; watches are plentiful.  Where inotify cannot 
 permission, no watches left) the caller polls: watch() says so.
 """
 
-import functools
 import logging
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -15,7 +13,7 @@ from typing import Final
 import trio
 from inotify_simple import INotify, flags
 
-from sharefs.mount.devices import LOCAL, type_of
+from sharefs.mount.devices import LOCAL, Devices
 
 log = logging.getLogger("imap.watcher")
 
@@ -33,13 +31,13 @@ MASK: Final = (
 
 # Beyond those that are known to be this machine's own: containers run on it.
 _OWN: Final = LOCAL | {"overlay"}
-_kind: Final = functools.cache(type_of)
+_devices: Final = Devices()
 
 
 def sees_everything(paths: Sequence[Path]) -> bool:
     """Whether inotify tells of every change there: nobody makes any but on this machine."""
     try:
-        return all(_kind(os.stat(path).st_dev) in _OWN for path in paths)
+        return all(_devices.kind_at(path) in _OWN for path in paths)
     except OSError:
         return False
 

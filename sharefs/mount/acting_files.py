@@ -111,7 +111,7 @@ class FileActions(Tree):
         if not handle.writable:
             return False
         status = handle.status or os.fstat(handle.fd)
-        return not self.devices.is_local(status.st_dev)
+        return not self.devices.is_local(status.st_dev, handle.fd)
 
     async def allocate(self, handle: Handle, mode: int, offset: int, length: int) -> None:
         """fallocate(2).  In a thread: the file system below may have to write zeros."""

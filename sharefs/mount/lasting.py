@@ -54,7 +54,7 @@ _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
 class FileSystems(Protocol):
     """devices.Devices."""
 
-    def kind(self, device: int) -> str: ...
+    def kind(self, device: int, fd: int) -> str: ...
 
 
 class Watch:
@@ -204,12 +204,11 @@ class Lasting:
         if now < self._resume or len(self._by_key) >= MAX_WATCHES:
             node.due = now + BUSY
             return None
-        kind = node.kind
-        if self._devices.kind(node.identity[0]) not in WATCHABLE or kind not in _FOLLOWED:
-            node.due = float("inf")
-            return None
         node.due = now + BUSY
         try:
+            if node.kind not in _FOLLOWED or not self._is_watchable(node):
+                node.due = float("inf")
+                return None
             fd = self._open(node)
         except OSError:
             return None
@@ -220,6 +219,14 @@ class Lasting:
             return None
         finally:
             os.close(fd)
+
+    def _is_watchable(self, node: Node) -> bool:
+        """Whether events tell of all that happens there.  Raises OSError if it is gone."""
+        directory = node if node.is_dir or not node.names else node.names[-1][0]
+        device = node.identity[0]
+        if directory.identity[0] != device:
+            return False  # a single file may be mounted too
+        return self._devices.kind(device, self._gate.directory(directory)) in WATCHABLE
 
     def _open(self, node: Node) -> int:
         if node.is_dir:

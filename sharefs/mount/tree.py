@@ -119,7 +119,7 @@ class Tree:
     def leave(self, directory: Node, caller: Caller) -> Leave | None:
         """What may be answered about a directory's names without asking this tree."""
         acts = ALL_BUT_LOCKS if is_mail_folder(directory) else ALL_BUT_LOCKS & ~Acts.UNLOCKED
-        if not self.devices.is_local(directory.identity[0]):
+        if not self.devices.is_local(directory.identity[0], self.gate.directory(directory)):
             acts &= ~Acts.LOCAL
         until = time.monotonic() + LEAVE_TIME
         return Leave(acts, self.timeout, self.timeout, until=until)

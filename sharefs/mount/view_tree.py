@@ -83,7 +83,7 @@ class ViewTree(Law):
         acts = policy.acts_without_asking(seat.spot, rights)
         if seat.box.is_own and acts & Acts.OPEN:
             acts |= Acts.BRING_ALONG
-        if not self.devices.is_local(directory.identity[0]):
+        if not self.devices.is_local(directory.identity[0], self.gate.directory(directory)):
             acts &= ~Acts.LOCAL
         until = time.monotonic() + FRESH if caller.is_superuser else seat.box.rights_until()
         return Leave(acts, self.timeout, self.timeout, uid=caller.uid, until=until, hidden=_STICKY)

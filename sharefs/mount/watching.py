@@ -1,15 +1,14 @@
 """The thread that hears what others change below, and tells the kernel of it."""
 
-import contextlib
 import logging
 import os
 import select
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
+from sharefs.mount.devices import mount_id
 from sharefs.mount.fanotify import Group
 from sharefs.mount.lasting import Lasting
 from sharefs.mount.mirror import Mirror
@@ -114,7 +113,7 @@ class Mounts:
             top = os.readlink(f"/proc/self/fd/{self._root_fd}")
         except OSError:
             top = ""
-        return mounts_below(top, _mount_id(self._root_fd), self._read())
+        return mounts_below(top, mount_id(self._root_fd), self._read())
 
     def changed(self) -> bool:
         before, self._known = self._known, self._below()
@@ -145,11 +144,3 @@ def mounts_in(fd: int) -> str:
     while part := os.read(fd, 1 << 16):
         parts.append(part)
     return b"".join(parts).decode("utf-8", "surrogateescape")
-
-
-def _mount_id(fd: int) -> str:
-    with contextlib.suppress(OSError):
-        for line in Path(f"/proc/self/fdinfo/{fd}").read_text().splitlines():
-            if line.startswith("mnt_id:"):
-                return line.split()[1]
-    return ""

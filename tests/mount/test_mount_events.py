@@ -204,7 +204,7 @@ class Local:
     def __init__(self) -> None:
         self.found = "ext4"
 
-    def kind(self, device: int) -> str:
+    def kind(self, device: int, fd: int) -> str:
         return self.found
 
 
