@@ -14,7 +14,7 @@ from sharefs.acl import Effect
 from sharefs.audit.acl_change import acl_remedy, configured_change
 from sharefs.audit.kernel import People, ask_kernel
 from sharefs.audit.layers import Change, Explained, Kind, Layer, Verdict
-from sharefs.audit.mounts import is_grpid
+from sharefs.audit.mounts import group_rule_at
 from sharefs.audit.names import Names
 from sharefs.audit.operations import (
     RIGHTS,
@@ -329,7 +329,7 @@ def _create_rule(context: ViewerContext, target: Target) -> Layer | None:
     above = nearest_directory(target.storage.mailbox_path(target.levels).parent)
     creation = creation_as(context, target.found)
     inode = inode_of(os.path.realpath(above))
-    predicted = predict_dir(inode, creation, context.who, grpid=is_grpid(inode))
+    predicted = predict_dir(inode, creation, context.who, rule=group_rule_at(inode))
     if predicted.refused_gid is None:
         return None
     text = (

@@ -38,7 +38,7 @@ from sharefs.namespaces.namespace import Namespace
 from sharefs.permissions.access import Credentials, Inode
 from sharefs.permissions.explain import describe, inode_of
 from sharefs.permissions.inherit import Creation, Facts
-from sharefs.permissions.predict import predict_dir
+from sharefs.permissions.predict import GroupRule, predict_dir
 from sharefs.sharing import list_cache
 from sharefs.sharing.keys import MapDiff, Wanted, desired_keys, diff
 from sharefs.sharing.maps import ShareMap
@@ -299,8 +299,8 @@ def merge_links(found: LinkedFiles, known: LinkedFiles, crossing: list[tuple[str
 def _chgrp(root: Inode, who: Credentials, mount: Mount | None) -> str:
     """Why a new mailbox could not be given the root's group; "" if it can, or needs not."""
     creation = Creation.of_directory(Facts(root.mode, root.uid, root.gid, root.path), egid=who.gid)
-    grpid = mount is not None and mount.group_of_directory
-    found = predict_dir(root, creation, who, grpid=grpid)
+    rule = GroupRule.SYSV if mount is None else mount.group_rule
+    found = predict_dir(root, creation, who, rule=rule)
     if found.refused_gid is None:
         return ""
     return f"uid {who.uid} is not in group {found.refused_gid}, which new mailboxes must get"

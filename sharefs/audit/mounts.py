@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sharefs.permissions.access import Inode
+from sharefs.permissions.predict import GroupRule
 
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 _IRRELEVANT: Final = frozenset({"nosuid", "noexec", "nodev"})
@@ -47,6 +48,12 @@ class Mount:
     def group_of_directory(self) -> bool:
         """Whether every new file gets its directory's group, setgid or not."""
         return bool(self.options & _GROUP_OF_DIRECTORY)
+
+    @property
+    def group_rule(self) -> GroupRule:
+        if not self.group_of_directory:
+            return GroupRule.SYSV
+        return GroupRule.BSD_SETGID if self.kind == "xfs" else GroupRule.BSD
 
     @property
     def is_network(self) -> bool:
@@ -128,8 +135,8 @@ def has_mounts_inside(path: str, mounts: Iterable[Mount]) -> bool:
     return any(mount.point.startswith(inside) for mount in mounts)
 
 
-def is_grpid(inode: Inode) -> bool:
-    """Whether the file system gives every new file its directory's group, setgid or not.
+def group_rule_at(inode: Inode) -> GroupRule:
+    """Whose group the file system gives a new name there.
 
     inode: a directory, which may not be made yet.
     """
@@ -137,7 +144,7 @@ def is_grpid(inode: Inode) -> bool:
     while not os.path.isdir(path) and path != "/":
         path = os.path.dirname(path)
     mount = mount_of(os.path.realpath(path), mounts_of_host())
-    return mount is not None and mount.group_of_directory
+    return GroupRule.SYSV if mount is None else mount.group_rule
 
 
 def _plain(text: str) -> str:

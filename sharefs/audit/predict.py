@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sharefs.account.context import Target
-from sharefs.audit.mounts import is_grpid
+from sharefs.audit.mounts import group_rule_at
 from sharefs.audit.names import Names
 from sharefs.audit.operations import nearest_directory
 from sharefs.audit.places import creation_as, files_of
@@ -236,7 +236,7 @@ def _file(what: str, parent: Inode, creation: Creation, who: Credentials, names:
     return _made(
         what,
         parent.path,
-        predict_file(parent, creation, who, grpid=is_grpid(parent)),
+        predict_file(parent, creation, who, rule=group_rule_at(parent)),
         creation,
         who,
         names,
@@ -246,7 +246,7 @@ def _file(what: str, parent: Inode, creation: Creation, who: Credentials, names:
 def _directory(
     what: str, parent: Inode, path: str, creation: Creation, who: Credentials, names: Names
 ) -> Made:
-    predicted = predict_dir(parent, creation, who, grpid=is_grpid(parent))
+    predicted = predict_dir(parent, creation, who, rule=group_rule_at(parent))
     return _made(what, path or parent.path, predicted, creation, who, names)
 
 

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from sharefs import fsops
-from sharefs.audit.mounts import is_grpid, is_mount_point, mount_of, parse_mounts
+from sharefs.audit.mounts import group_rule_at, is_mount_point, mount_of, parse_mounts
 from sharefs.permissions.access import Credentials
 from sharefs.permissions.explain import inode_of
 from sharefs.permissions.inherit import Creation, Facts
-from sharefs.permissions.predict import predict_dir, predict_file
+from sharefs.permissions.predict import GroupRule, predict_dir, predict_file
 from tests.audit.random_trees import private_mounts
 from tests.support.become import Identity, run_as
+from tests.support.file_systems import make_image
 
 INFO = r"""
 22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,errors=remount-ro
@@ -59,7 +60,9 @@ def test_the_later_mount_on_a_point_hides_the_other() -> None:
     assert mount_of("/homework", parse_mounts(INFO)) == mount_of("/", parse_mounts(INFO))
 
 
-def on_grpid(image: Path, point: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+def on_grpid(
+    image: Path, point: Path, rule: GroupRule
+) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """(mode, gid) foretold and made, for a file and a directory in four kinds of directories."""
     private_mounts()
     subprocess.run(["mount", "-o", "loop,grpid", str(image), str(point)], check=True)
@@ -72,12 +75,12 @@ def on_grpid(image: Path, point: Path) -> list[tuple[tuple[int, int], tuple[int,
         os.chown(directory, 5001, gid)
         directory.chmod(mode)
         inode = inode_of(str(directory))
-        assert is_grpid(inode)
+        assert group_rule_at(inode) is rule
         facts = Facts(inode.mode, inode.uid, inode.gid, inode.path)
         creation = Creation.of_directory(facts, egid=who.gid)
         credentials = Credentials(who.uid, who.gid, frozenset(who.groups))
-        file = predict_file(inode, creation, credentials, grpid=True)
-        folder = predict_dir(inode, creation, credentials, grpid=True)
+        file = predict_file(inode, creation, credentials, rule=rule)
+        folder = predict_dir(inode, creation, credentials, rule=rule)
         who.run(make_both, directory, creation)
         for name, want in (("file", file), ("folder", folder)):
             status = (directory / name).stat()
@@ -93,18 +96,15 @@ def make_both(directory: Path, creation: Creation) -> None:
 
 @pytest.mark.superuser
 @pytest.mark.slow
-def test_predictions_on_a_file_system_with_grpid() -> None:
+@pytest.mark.parametrize(("kind", "rule"), [("ext4", GroupRule.BSD), ("xfs", GroupRule.BSD_SETGID)])
+def test_predictions_on_a_file_system_with_grpid(kind: str, rule: GroupRule) -> None:
     top = Path(tempfile.mkdtemp(prefix="sharefs-grpid-"))
     try:
         top.chmod(0o755)
         image, point = top / "image", top / "point"
         point.mkdir()
-        with image.open("wb") as file:
-            file.truncate(4 << 20)
-        made = subprocess.run(["mkfs.ext4", "-q", str(image)], check=False)
-        if made.returncode:
-            pytest.skip("no mkfs.ext4 here")
-        for want, got in run_as(0, 0, (), lambda: on_grpid(image, point)):
+        make_image(kind, image)
+        for want, got in run_as(0, 0, (), lambda: on_grpid(image, point, rule)):
             assert want == got
     finally:
         shutil.rmtree(top, ignore_errors=True)
