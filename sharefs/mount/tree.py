@@ -105,6 +105,7 @@ class Tree:
         return self.listed(handle.fd)
 
     def listed(self, fd: int) -> list[str]:
+        os.lseek(fd, 0, os.SEEK_SET)  # Btrfs lists what was there when a descriptor was rewound
         found = os.listdir(fd)
         old = [name for name in found if name.startswith(TEMPORARY)]
         if old:

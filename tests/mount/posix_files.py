@@ -174,7 +174,8 @@ def copying_in_the_kernel(top: Path) -> Any:
     source = write(top / "source", bytes(range(256)) * 4000)
     found: list[Any] = []
     with opened(source, os.O_RDONLY) as one, opened(top / "new", os.O_CREAT | os.O_RDWR) as two:
-        found.append(os.copy_file_range(one, two, 500_000))
+        # Btrfs shares whole blocks with the copy and leaves the rest to whoever asks again.
+        found.append(0 < os.copy_file_range(one, two, 500_000) <= 500_000)
         while sent := os.sendfile(two, one, None, 1 << 20):
             found.append(sent > 0)
         left, right = os.pipe()
