@@ -5,7 +5,7 @@ refusal costs nobody a transfer.  Of several messages in one command all are add
 """
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from imap.commands.host import Handle
@@ -18,6 +18,7 @@ from imap.wire.misc import parse_append_head, parse_append_next
 from imap.wire.sequence import format_set
 from sharefs import message
 from sharefs import rights as r
+from sharefs.account import Account
 from sharefs.errors import SharingError
 from sharefs.flags import FlagSet
 from sharefs.rights import Rights
@@ -31,31 +32,81 @@ class Answer(enum.Enum):
     STREAM = "stream"  # a message
 
 
-@dataclass(slots=True)
-class Appending:
-    """One APPEND under way.  rights: the viewer's on the target when the command began.
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """How a message begins.  internaldate: seconds since 1970."""
 
-    binary: what came so far of a message that is sent as literal8; None: it is no such message.
-    last: the end of a message, to be written together with what follows it.
+    flags: FlagSet
+    internaldate: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A message, or the end of one, that is not yet written.
+
+    start: None: it was begun before.  binary: it was sent as literal8.
     """
 
-    target: Handle
-    saver: Saver
-    rights: Rights
-    binary: bytearray | None = None
-    last: bytes | bytearray | None = None
+    start: _Start | None
+    octets: bytes
+    binary: bool
 
-    def finish(self) -> None:
-        """Write the end of the last message, if it is not yet written."""
-        last, self.last = self.last, None
-        if last is None:
-            return
-        # RFC 3516 section 4.4 lets a server choose another encoding that loses nothing.
-        self.saver.write(last if isinstance(last, bytes) else message.encoded(bytes(last)))
-        self.saver.finish()
+
+# A message that a client sends without waiting is held until it is whole, if it is no longer than
+# this, and until there are more of them: to write one takes no longer than to change to a thread.
+HELD: Final = 64 << 10  # octets
+
+
+@dataclass(slots=True)
+class Appending:
+    """One APPEND under way.  Its functions are for the target's run().
+
+    saver, rights: from the first message that is begun.  rights: the viewer's on the target then.
+    start: of the message that is coming; None: it was begun before it came.  binary: it is sent as
+    literal8.  held: what came of it so far, if it is written when it is whole.
+    waiting: what is whole and not yet written.  room: octets that may wait besides.
+    """
+
+    account: Account
+    name: str
+    target: Handle
+    saver: Saver | None = None
+    rights: Rights = r.NONE
+    start: _Start | None = None
+    binary: bool = False
+    held: bytearray | None = None
+    waiting: list[_Whole] = field(default_factory=list)
+    room: int = HELD
+
+    def begin(self, start: _Start) -> None:
+        """Begin a message, when what came before it is written."""
+        self.write_whole()
+        self._begin(start)
+
+    def _begin(self, start: _Start) -> None:
+        if self.saver is None:
+            self.rights = self.account.rights(self.name).rights
+            self.saver = self.target.mailbox.saver()
+        allowed = allowed_flags(self.rights).apply(start.flags)
+        self.saver.begin(allowed, start.internaldate)
+
+    def write(self, octets: bytes) -> None:
+        assert self.saver is not None, "a message that was not begun"
+        self.saver.write(octets)
+
+    def write_whole(self) -> None:
+        waiting, self.waiting, self.room = self.waiting, [], HELD
+        for whole in waiting:
+            if whole.start is not None:
+                self._begin(whole.start)
+            # RFC 3516 section 4.4 lets a server choose another encoding that loses nothing.
+            self.write(message.encoded(whole.octets) if whole.binary else whole.octets)
+            assert self.saver is not None
+            self.saver.finish()
 
     def commit(self) -> list[int]:
-        self.finish()
+        self.write_whole()
+        assert self.saver is not None, "an APPEND without a message"
         return self.saver.commit()
 
 
@@ -99,65 +150,39 @@ async def _begin(session: Session, wanted: LiteralWanted) -> Answer | Reply:
         await abandon(session)
         return no("A literal8 may not be that long; send it as an ordinary literal.", b"TOOBIG")
     start = _Start(flag_set(names), int(internaldate.timestamp()) if internaldate else None)
-    if session.appending is None:
-        session.appending = await _open(session, mailbox, start)
-    else:
-        await session.appending.target.run(start.begin, session.appending)
-    session.appending.binary = bytearray() if wanted.binary else None
+    appending = session.appending
+    if appending is None:
+        name = decode(mailbox)
+        target = await session.host.open_target(session.account, name, r.INSERT)
+        appending = session.appending = Appending(session.account, name, target)
+    waits = wanted.synchronising or wanted.size > HELD
+    appending.start = None if waits else start
+    appending.binary = wanted.binary
+    appending.held = bytearray() if wanted.binary or not waits else None
+    if waits:
+        await appending.target.run(appending.begin, start)
     return Answer.STREAM
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """How a message begins.  internaldate: seconds since 1970."""
-
-    flags: FlagSet
-    internaldate: int | None
-
-    def begin(self, appending: Appending) -> None:
-        appending.finish()
-        allowed = allowed_flags(appending.rights).apply(self.flags)
-        appending.saver.begin(allowed, self.internaldate)
-
-
-async def _open(session: Session, octets: bytes, first: _Start) -> Appending:
-    """The target, and its first message begun.  All in one go: it is one change of threads."""
-    name = decode(octets)
-    target = await session.host.open_target(session.account, name, r.INSERT)
-
-    def start() -> Appending:
-        rights = session.account.rights(name).rights
-        appending = Appending(target, target.mailbox.saver(), rights)
-        try:
-            first.begin(appending)
-        except BaseException:
-            appending.saver.abort()
-            raise
-        return appending
-
-    try:
-        return await target.run(start)
-    except BaseException:
-        target.release()
-        raise
 
 
 async def data(session: Session, event: LiteralData) -> Reply | None:
     """Write octets of the message.  A Reply: give up, skip the rest, answer with it."""
     appending = session.appending
     assert appending is not None, "literal data without an APPEND"
-    octets: bytes | bytearray = event.octets
-    if appending.binary is not None:
-        appending.binary += octets
-        octets = appending.binary
-    if event.last:
-        # Not in a thread of its own: changing to one costs more than writing a small message.
-        appending.last, appending.binary = octets, None
-        return None
-    if appending.binary is not None:
-        return None
+    octets = event.octets
+    if appending.held is not None:
+        appending.held += octets
+        if not event.last:
+            return None
+        octets, appending.held = bytes(appending.held), None
     try:
-        await appending.target.run(appending.saver.write, event.octets)
+        if event.last:
+            # Mostly not in a thread of its own: see HELD.
+            appending.waiting.append(_Whole(appending.start, octets, appending.binary))
+            appending.room -= len(octets)
+            if appending.room < 0:
+                await appending.target.run(appending.write_whole)
+        else:
+            await appending.target.run(appending.write, octets)
     except SharingError as error:
         await abandon(session)
         return refusal(error)
@@ -173,9 +198,10 @@ async def append(session: Session, command: Command) -> Reply:
         Cursor(command).end()
         uids = await appending.target.run(appending.commit)
     except BaseException as error:
+        begun = appending.saver is not None
         await abandon(session)
         if isinstance(error, SharingError):
-            return refusal(error)
+            return refusal(error) if begun else try_create(error)
         raise
     session.appending = None
     uidvalidity = appending.target.mailbox.uidvalidity
@@ -191,6 +217,7 @@ async def abandon(session: Session) -> None:
     appending, session.appending = session.appending, None
     if appending is not None:
         try:
-            await appending.target.run(appending.saver.abort)
+            if appending.saver is not None:
+                await appending.target.run(appending.saver.abort)
         finally:
             appending.target.release()

@@ -299,11 +299,13 @@ class MemoryAccount:
 
 @dataclass(slots=True)
 class MemoryHandle:
-    """kept: the mailbox's index, if there is to be one; as full as it was left."""
+    """kept: the mailbox's index, if there is to be one; as full as it was left.  runs: how often
+    something was done that would be done in a thread."""
 
     mailbox: Mailbox
     released: int = 0
     kept: MailboxIndex | None = None
+    runs: int = 0
     at_once: Rights | None = None
 
     def index(self) -> MailboxIndex | None:
@@ -317,6 +319,7 @@ class MemoryHandle:
         return 0 if modseqs is None else modseqs.known()
 
     async def run(self, function: Callable[..., T], *args: object) -> T:
+        self.runs += 1
         return function(*args)
 
     async def run_short(self, function: Callable[..., T], *args: object) -> T:

@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Callable
+from typing import Never
 
 import pytest
 
-from imap.commands.append import BINARY_LIMIT
+from imap.commands.append import BINARY_LIMIT, HELD
 from imap.commands.engine import MAX_BAD_COMMANDS
 from imap.commands.replies import REFUSALS
 from imap.commands.session import State
 from imap.commands.table import BEFORE_LOGIN, COMMANDS, capability
-from sharefs.errors import Code
+from sharefs.errors import Code, SharingError
 from sharefs.flags import NAMES, FlagChange, FlagOp, FlagSet, System
 from sharefs.rights import Rights
 from tests.imap.fakes import Client, MemoryAccount, MemoryMailbox
@@ -383,6 +384,44 @@ async def test_multiappend_adds_all_messages_in_one_command() -> None:
         FlagSet(), FlagSet(System.SEEN, frozenset({"kw"})), FlagSet(),
     ]  # fmt: skip
     assert stored[3].internaldate == 837596665
+    assert all(handle.released for handle in client.host.handles)
+
+
+async def test_messages_of_all_kinds_in_one_append_keep_their_order() -> None:
+    """Some are held until they are whole, some are written while they come."""
+    client = make_client(0)
+    long, even = b"l" * (HELD + 1), b"e" * HELD
+    texts = [b"one", b"two", long, b"three", even, even, b"four", long]
+    literals = [b" {%d+}\r\n%b" % (len(text), text) for text in texts]
+    literals[1] = b" {3}\r\ntwo"  # the client waits: it is begun before it comes
+    literals[3] = b" ~{5+}\r\nthree"
+    literals[6] = b" (\\Seen) ~{4}\r\nfour"
+    got = await client.say(b"APPEND Work" + b"".join(literals))
+    assert got == [b"OK [APPENDUID 8 1:8] Append completed."]
+    stored = client.account.mailboxes["Work"].messages
+    assert [stored[uid].octets for uid in range(1, 9)] == texts
+    assert [uid for uid in stored if stored[uid].flags == FlagSet(System.SEEN)] == [7]
+    assert all(handle.released for handle in client.host.handles)
+
+
+async def test_small_messages_are_written_many_at_a_time() -> None:
+    client = make_client(0)
+    await client.say(b"APPEND Work" + b" {3+}\r\nabc" * 50)
+    assert len(client.account.mailboxes["Work"].messages) == 50
+    assert [handle.runs for handle in client.host.handles] == [1]
+
+
+@pytest.mark.parametrize("kind", [b"{%d+}", b"{%d}"])
+async def test_a_target_that_goes_meanwhile_is_to_be_created(kind: bytes) -> None:
+    client = make_client(0)
+
+    def gone() -> Never:
+        raise SharingError(Code.NONEXISTENT, "it was deleted")
+
+    client.account.mailboxes["Work"].saver = gone  # type: ignore[method-assign]
+    got = await client.say(b"APPEND Work " + kind % 3 + b"\r\nabc")
+    assert got[0].startswith(b"NO [TRYCREATE] ")
+    assert client.session.appending is None
     assert all(handle.released for handle in client.host.handles)
 
 
