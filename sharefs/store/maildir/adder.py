@@ -72,10 +72,7 @@ class Adder:
         site = self._picture.site
         infos: dict[FlagSet, str] = {NO_FLAGS: NO_INFO}
         taken = self._bases_taken() if any(item.base for item in pending) else set()
-        with (
-            self._picture.folders.opened() as (new_fd, cur_fd),
-            self._picture.folders.tmp() as tmp_fd,
-        ):
+        with self._picture.folders.all_opened() as (new_fd, cur_fd, tmp_fd):
             for item in pending:
                 info = infos.get(item.flags)
                 if info is None:

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from sharefs import fsops
 from sharefs.dotlock import DotLock
@@ -62,7 +61,7 @@ class ControlLock:
             yield
             return
         with self._folders.mailbox() as top:
-            place = Path(f"/proc/self/fd/{top}")
+            place = f"/proc/self/fd/{top}"
             self._list.work_in(place)
             self._keywords.work_in(place)
             try:

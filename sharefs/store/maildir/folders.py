@@ -144,6 +144,17 @@ class Folders:
             yield new_fd, cur_fd
 
     @contextlib.contextmanager
+    def all_opened(self) -> Iterator[tuple[int, int, int]]:
+        """Descriptors of new/, cur/ and tmp/.  Raises as mailbox() does."""
+        with (
+            self.mailbox() as top,
+            fsops.directory("new", dir_fd=top, search_only=True) as new_fd,
+            fsops.directory("cur", dir_fd=top, search_only=True) as cur_fd,
+            fsops.directory("tmp", dir_fd=top, search_only=True) as tmp_fd,
+        ):
+            yield new_fd, cur_fd, tmp_fd
+
+    @contextlib.contextmanager
     def tmp(self) -> Iterator[int]:
         """A descriptor of tmp/.  Raises as mailbox() does."""
         with self.mailbox() as top, fsops.directory("tmp", dir_fd=top, search_only=True) as fd:

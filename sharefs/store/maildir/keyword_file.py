@@ -3,7 +3,6 @@
 import logging
 import os
 import time
-from pathlib import Path
 
 from sharefs import fsops
 from sharefs.dotlock import DotLock
@@ -26,7 +25,7 @@ class KeywordFile:
         self.current = Keywords()
         self._key: tuple[int, int, int] | None = None
 
-    def work_in(self, directory: Path | None) -> None:
+    def work_in(self, directory: str | None) -> None:
         """As UidList.work_in()."""
         self._at = self.path if directory is None else os.path.join(directory, FILE_NAME)
 

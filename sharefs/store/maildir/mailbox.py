@@ -315,8 +315,8 @@ class MaildirMailbox(Mailbox):
     def saver(self) -> MaildirSaver:
         """Raises SharingError(NONEXISTENT) if the mailbox was deleted meanwhile."""
         self._demand_writable()
-        directory = self.site.directory
-        if not all(os.path.isdir(directory / name) for name in ("cur", "new", "tmp")):
+        directory = os.fspath(self.site.directory)
+        if not all(os.path.isdir(f"{directory}/{name}") for name in ("cur", "new", "tmp")):
             self.picture.make_missing_directories()
         return MaildirSaver(
             self.site, self.picture.folders, Adder(self.picture, self._flags).commit

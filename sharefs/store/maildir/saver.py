@@ -79,8 +79,6 @@ class MaildirSaver(Saver):
         self._ends = LineEnds(keep_crlf=False)
         self._buffer: list[bytes] = []
         self._buffered = 0
-        with folders.mailbox() as top:
-            sweep_tmp("tmp", dir_fd=top)
 
     def begin(self, flags: FlagSet, internaldate: int | None) -> None:
         if self._temp is not None:
@@ -96,6 +94,7 @@ class MaildirSaver(Saver):
         """A descriptor of tmp/, for all messages of this saver.  Raises as Folders.mailbox()."""
         if self._tmp_fd < 0:
             with self._folders.mailbox() as top:
+                sweep_tmp("tmp", dir_fd=top)
                 self._tmp_fd = fsops.open_dir("tmp", dir_fd=top, search_only=True)
         return self._tmp_fd
 

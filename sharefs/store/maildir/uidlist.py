@@ -13,7 +13,6 @@ import re
 import secrets
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from sharefs import fsops
@@ -60,7 +59,7 @@ class UidList:
     def __init__(self, site: Site) -> None:
         self._site = site
         self.path = site.control / FILE_NAME
-        self._at = self.path  # what system calls get: see work_in()
+        self._at = os.fspath(self.path)  # what system calls get: see work_in()
         self.header: Header | None = None
         self.version = 0  # grows with every change seen or made
         self.reads = 0  # grows when the file was not just continued
@@ -84,10 +83,10 @@ class UidList:
         self._probe = b""  # the last octets taken in, to recognise the file by
         self._probe_at = 0
 
-    def work_in(self, directory: Path | None) -> None:
+    def work_in(self, directory: str | None) -> None:
         """Use the file in that directory, which is where path led before somebody may have put a
         link into its place.  None: by path again."""
-        self._at = self.path if directory is None else directory / FILE_NAME
+        self._at = os.path.join(directory or self._site.control, FILE_NAME)
 
     # --- reading ---------------------------------------------------------------------------
 
@@ -396,9 +395,9 @@ class UidList:
         )
 
     def _set_aside(self) -> None:
-        aside = self._at.with_name(FILE_NAME + ".broken")
+        aside = self._at + ".broken"
         log.error("%s is broken (%s); kept as %s and rebuilt", self.path, self.faults[0],
-                  aside.name)  # fmt: skip
+                  os.path.basename(aside))  # fmt: skip
         fsops.unlink(aside, missing_ok=True)
         try:
             fsops.link(fsops.Entry(None, self._at), fsops.Entry(None, aside))
