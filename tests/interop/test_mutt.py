@@ -80,7 +80,9 @@ def test_a_shared_mailbox_is_read_and_flagged(shared: Host, program: str, tls: b
         terminal.press("F")  # flag the message
         terminal.press("j")
         terminal.press("$")  # tell the server
-        wait_until(lambda: any(name.endswith(":2,F") for name in names(work)), 5, terminal.screen)
+        wait_until(
+            lambda: any(name.endswith(":2,F") for name in names(work)), explain=terminal.screen
+        )
         # What others do is shown while the mailbox is open.
         with shared.server.imap("alice") as alice:
             alice.append("Work", "", "", message("Minutes of Wednesday"))
@@ -106,7 +108,7 @@ def test_mutt_idling_shows_new_mail_by_itself(shared: Host) -> None:
         work = shared.maildir("alice") / ".Work"
         next(iter(work.glob("[cn]??/*"))).unlink()
         terminal.press("$")
-        wait_until(lambda: "Msgs:2" in terminal.screen(), 5, terminal.screen)
+        wait_until(lambda: "Msgs:2" in terminal.screen(), explain=terminal.screen)
         terminal.press("q")
         terminal.wait_end()
 
@@ -118,7 +120,7 @@ def test_deleting_needs_the_right_and_moves_nothing_without_it(shared: Host) -> 
         terminal.wait("Minutes of Monday", "Minutes of Tuesday")
         terminal.press("1", "Enter")
         terminal.press("d", "$")
-        wait_until(lambda: any(name.endswith("T") for name in names(work)), 5, terminal.screen)
+        wait_until(lambda: any(name.endswith("T") for name in names(work)), explain=terminal.screen)
         terminal.press("q")
         terminal.wait_end()
     assert len(names(work)) == 2
@@ -153,7 +155,7 @@ def test_what_happened_while_it_was_closed(shared: Host, program: str) -> None:
         alice.append("Work", "", "", message("Minutes of Saturday"))
     with mutt(shared, program, "bob", "shared/alice/Work", rc=rc) as terminal:
         terminal.wait("Minutes of Monday", "Minutes of Friday", "Minutes of Saturday")
-        wait_until(lambda: "Minutes of Tuesday" not in terminal.screen(), 5, terminal.screen)
+        wait_until(lambda: "Minutes of Tuesday" not in terminal.screen(), explain=terminal.screen)
         (monday,) = [line for line in terminal.screen().splitlines() if "Monday" in line]
         assert "!" in monday.split("Minutes")[0], monday
         terminal.press("q")

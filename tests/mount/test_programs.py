@@ -300,14 +300,14 @@ def test_our_server_on_the_mount_and_beside_it(office: Office) -> None:
                 reader.noop()
                 return bool(reader.search(None, "SUBJECT", f'"Number {number}"')[1][0])
 
-            wait_until(arrived, 5, lambda: above.log_text() + beside.log_text())
+            wait_until(arrived, explain=lambda: above.log_text() + beside.log_text())
         writer.store("1", "+FLAGS", "(\\Flagged)")
 
         def flagged() -> bool:
             reader.noop()
             return bool(reader.search(None, "FLAGGED")[1][0])
 
-        wait_until(flagged, 5)
+        wait_until(flagged)
         for client in (one, two):
             client.noop()
         uids = [client.uid("SEARCH", "ALL")[1] for client in (one, two)]
@@ -335,14 +335,16 @@ def test_dovecot_keeps_everything_on_the_mount(office: Office) -> None:
                     (bob, alice, "shared.alice.Work") if turn % 2 else (alice, bob, "Work")
                 )
                 assert writer.append(box, "", "", message(f"Turn {turn}"))[0] == "OK"
-                wait_until(partial(has, reader, "SUBJECT", f'"Turn {turn}"'), 5, dovecot.log_text)
+                wait_until(
+                    partial(has, reader, "SUBJECT", f'"Turn {turn}"'), explain=dovecot.log_text
+                )
                 (number,) = writer_finds(writer, turn)
                 assert writer.store(number, "+FLAGS", "(\\Answered todo)")[0] == "OK"
                 criteria = ("ANSWERED", "KEYWORD", "todo", "SUBJECT", f'"Turn {turn}"')
-                wait_until(partial(has, reader, *criteria), 5, dovecot.log_text)
+                wait_until(partial(has, reader, *criteria), explain=dovecot.log_text)
             assert bob.store("1", "+FLAGS", "(\\Deleted)")[0] == "OK"
             bob.expunge()
-            wait_until(lambda: has(alice, "ALL", count=7), 5, dovecot.log_text)
+            wait_until(lambda: has(alice, "ALL", count=7), explain=dovecot.log_text)
         for name in ("dovecot.index.log", "dovecot-uidlist", "dovecot-keywords"):
             assert (work / name).stat().st_uid == UIDS["alice"], name
         copies = list((office.world.top / "state").glob(f"{UIDS['bob']}-*/dovecot*"))
@@ -398,14 +400,14 @@ def test_our_server_for_a_viewer_on_the_mount_and_the_owner_beside_it(office: Of
                 :: 1 if turn % 2 else -1
             ]
             assert writer.append(box, "", "", message(f"Turn {turn}"))[0] == "OK", logs()
-            wait_until(partial(has, reader, "SUBJECT", f'"Turn {turn}"'), 5, logs)
+            wait_until(partial(has, reader, "SUBJECT", f'"Turn {turn}"'), explain=logs)
             (number,) = writer_finds(writer, turn)
             assert writer.store(number, "+FLAGS", "(\\Flagged todo)")[0] == "OK", logs()
             criteria = ("FLAGGED", "KEYWORD", "todo", "SUBJECT", f'"Turn {turn}"')
-            wait_until(partial(has, reader, *criteria), 5, logs)
+            wait_until(partial(has, reader, *criteria), explain=logs)
         assert bob.store("1", "+FLAGS", "(\\Deleted)")[0] == "OK", logs()
         bob.expunge()
-        wait_until(lambda: has(alice, "ALL", count=5), 5, logs)
+        wait_until(lambda: has(alice, "ALL", count=5), explain=logs)
         assert "Traceback" not in logs()
     work = office.world.maildir("alice", ".Work")
     assert {path.stat().st_uid for path in work.rglob("*")} == {UIDS["alice"]}

@@ -12,7 +12,7 @@ import pytest
 
 from tests.service.clients import Talk, logged_in, talk
 from tests.service.conftest import double_server
-from tests.support.server import Server, client_context, wait_until
+from tests.support.server import PATIENCE, Server, client_context, wait_until
 
 pytestmark = pytest.mark.superuser
 
@@ -74,7 +74,7 @@ def test_imaplib_over_everything(server: Server) -> None:
     for tls in (False, True):
         with server.imap("bob", tls=tls) as client:
             assert client.state == "AUTH"
-    client = imaplib.IMAP4("localhost", server.port, timeout=10)
+    client = imaplib.IMAP4("localhost", server.port, timeout=PATIENCE)
     client.starttls(client_context())
     client.login("bob", "pass")
     client.logout()
@@ -245,7 +245,7 @@ def test_garbage_ends_the_strangers_connection_and_nothing_else(
 
 def test_garbage_on_the_tls_port(server: Server) -> None:
     for octets in (b"a NOOP\r\n", b"\0" * 10_000, b"\x16\x03\x01\xff\xff" + b"\0" * 70_000, b""):
-        with socket.create_connection(("127.0.0.1", server.tls_port), timeout=5) as sock:
+        with socket.create_connection(("127.0.0.1", server.tls_port), timeout=PATIENCE) as sock:
             with contextlib.suppress(OSError):
                 sock.sendall(octets)
                 sock.shutdown(socket.SHUT_WR)
@@ -257,7 +257,7 @@ def test_garbage_on_the_tls_port(server: Server) -> None:
 
 def test_slow_strangers_are_sent_away() -> None:
     with double_server("sharefs_login_timeout = 1s\n") as server:
-        silent_tls = socket.create_connection(("127.0.0.1", server.tls_port), timeout=5)
+        silent_tls = socket.create_connection(("127.0.0.1", server.tls_port), timeout=PATIENCE)
         with silent_tls, talk(server) as silent, talk(server) as dripping:
             stop = threading.Event()
 

@@ -89,7 +89,7 @@ def workers(server: Server, name: str = "") -> list[Process]:
 
 
 def wait_asleep(server: Server, name: str = "") -> None:
-    wait_until(lambda: not workers(server, name), 15.0, server.log_text)
+    wait_until(lambda: not workers(server, name), explain=server.log_text)
 
 
 def deliver(user: MailUser, name: str) -> None:
@@ -272,7 +272,7 @@ def test_more_sleepers_than_workers_may_be(users: list[MailUser]) -> None:
 def test_sleepers_hear_that_the_server_ends(fragile: Server) -> None:
     with logged_in(fragile, "ann") as client, logged_in(fragile, "ben", tls=True) as other:
         wait_asleep(fragile)
-        assert fragile.stop() < 3
+        fragile.stop()
         assert client.rest() == b"* BYE Server shutting down.\r\n"
         assert other.rest() == b"* BYE Server shutting down.\r\n"
 
@@ -306,13 +306,13 @@ def test_a_new_configuration_lets_sleepers_sleep(fragile: Server) -> None:
         client.ask(b"a SELECT INBOX")
         wait_asleep(fragile)
         os.kill(fragile.pid, signal.SIGHUP)
-        wait_until(lambda: len(fragile.processes("sharefs-spawner")) == 2, 20.0)
+        wait_until(lambda: len(fragile.processes("sharefs-spawner")) == 2)
         with logged_in(fragile, "ann") as other:
             assert other.ask(b"b NOOP")[-1].startswith(b"b OK")
         assert client.ask(b"c NOOP") == [b"c OK NOOP completed.\r\n"]
         wait_asleep(fragile)
         assert client.ask(b"d LOGOUT")[-1].startswith(b"d OK")
-    wait_until(lambda: len(fragile.processes("sharefs-spawner")) == 1, 20.0, fragile.log_text)
+    wait_until(lambda: len(fragile.processes("sharefs-spawner")) == 1, explain=fragile.log_text)
 
 
 def test_without_a_superuser(users: list[MailUser]) -> None:

@@ -97,7 +97,7 @@ def check(server: Server, user: MailUser, *, count: int) -> None:
                 assert found == [one[0] for one in want if subject.lower() in one[2].lower()]
                 assert uid in searched(client, b"SEEN" if "\\Seen" in flags else b"UNSEEN")
             if not again:
-                wait_until(lambda: indexed_or_none(user) in (count, None), 30.0)
+                wait_until(lambda: indexed_or_none(user) in (count, None))
 
 
 def first_use(server: Server, user: MailUser) -> Truth:
@@ -108,7 +108,7 @@ def first_use(server: Server, user: MailUser) -> Truth:
         client.ask(b"t UID STORE 3 +FLAGS (\\Deleted)")
         client.ask(b"x EXPUNGE")
         client.ask(b"f FETCH 1:* ENVELOPE")
-        wait_until(lambda: indexed_or_none(user) == COUNT - 1, 30.0)
+        wait_until(lambda: indexed_or_none(user) == COUNT - 1)
         return told(client)
 
 
@@ -248,7 +248,7 @@ def test_a_full_disk_under_the_index(small_disk: Path, server: Server, user: Mai
         answer = client.ask(b"a APPEND INBOX {18+}\r\nSubject: new\r\n\r\nxy")
         assert answer[-1].startswith(b"a OK")
         assert told(client) == truth_of(user)
-        wait_until(lambda: "cannot be written" in server.log_text(), 30.0, server.log_text)
+        wait_until(lambda: "cannot be written" in server.log_text(), explain=server.log_text)
     assert "Our bug" not in server.log_text()
 
 

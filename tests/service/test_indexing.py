@@ -59,7 +59,7 @@ def indexed(user: MailUser) -> int:
 
 
 def wait_until_indexed(user: MailUser, count: int) -> None:
-    wait_until(lambda: indexed(user) == count, 30.0, lambda: f"{indexed(user)} of {count}")
+    wait_until(lambda: indexed(user) == count, explain=lambda: f"{indexed(user)} of {count}")
 
 
 def test_built_in_the_background(server: Server, user: MailUser) -> None:
@@ -123,7 +123,7 @@ def test_damage_under_a_running_server(server: Server, user: MailUser) -> None:
             assert client.fetch("1:*", "(ENVELOPE)") == want
             assert client.search(None, "TEXT", "warehouse") == found
     wait_until(lambda: path.with_name(BROKEN).exists())
-    wait_until(lambda: indexed_or_none(user) == COUNT, 30.0)
+    wait_until(lambda: indexed_or_none(user) == COUNT)
     assert "built anew" in server.log_text()
 
 

@@ -183,7 +183,7 @@ def session(server: Server, user: MailUser) -> dict[str, bytes]:
         client.ask(b"x EXPUNGE")
         said = selected(client)
     path = kept_at(user)
-    wait_until(path.exists, 30.0, server.log_text)
+    wait_until(path.exists, explain=server.log_text)
     return said
 
 

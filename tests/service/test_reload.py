@@ -24,7 +24,7 @@ def reload(server: Server, config: str, *, log: str) -> None:
     said = server.log_text().count(log)
     (server.base / "extra.conf").write_text(config)
     os.kill(server.pid, signal.SIGHUP)
-    wait_until(lambda: server.log_text().count(log) > said, 20, server.log_text)
+    wait_until(lambda: server.log_text().count(log) > said, explain=server.log_text)
 
 
 def test_new_connections_get_the_new_configuration_and_old_ones_go_on() -> None:

@@ -9,12 +9,13 @@ import trio
 
 from imap.service.deflate import Compressor, Decompressor
 from imap.service.stream import ClientStream, end_silent, may_compress_more
+from tests.support.server import PATIENCE
 
 
 @pytest.fixture
 def ends() -> Iterator[tuple[ClientStream, socket.socket]]:
     ours, theirs = socket.socketpair()
-    theirs.settimeout(5)
+    theirs.settimeout(PATIENCE)
     yield ClientStream(ours, write_timeout=60), theirs
     ours.close()
     theirs.close()

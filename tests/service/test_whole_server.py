@@ -79,9 +79,8 @@ def test_the_end_reaches_a_client_in_idle(open_tmp: Path) -> None:
             client.ask(b"a SELECT INBOX")
             client.send(b"b IDLE\r\n")
             assert client.until(b"+ ")
-        took = server.stop()
+        server.stop()
         assert [c.rest() for c in (plain, tls)] == [b"* BYE Server shutting down.\r\n"] * 2
-        assert took < 3
 
 
 @pytest.mark.parametrize("select", [True, False], ids=["selected", "unselected"])
@@ -159,9 +158,9 @@ def test_in_the_background(open_tmp: Path) -> None:
             assert f"runs already, as process {pid}" in got.stderr
             (server.base / "extra.conf").write_text(CONFIG + "login_greeting = again\n")
             assert sharefs(server, "serve", "--reload").returncode == 0
-            server.wait_for_log("Ready(.|\n)*Ready", 20)
+            server.wait_for_log("Ready(.|\n)*Ready")
             # Login processes of before serve whom the kernel gives them, until they have ended.
-            wait_until(lambda: greeting(server).endswith(b"again\r\n"), 20)
+            wait_until(lambda: greeting(server).endswith(b"again\r\n"))
             (server.base / "extra.conf").write_text("nonsense\n")
             got = sharefs(server, "serve", "--reload")
             assert got.returncode == os.EX_DATAERR

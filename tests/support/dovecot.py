@@ -21,8 +21,8 @@ from typing import Final
 
 from tests.support.become import Identity
 
-START_TIMEOUT: Final = 20.0  # seconds until the first greeting
-STOP_TIMEOUT: Final = 10.0
+START_TIMEOUT: Final = 60.0  # seconds until the first greeting
+STOP_TIMEOUT: Final = 30.0
 PASSWORD: Final = "pass"
 
 _CONFIG: Final = """
@@ -187,7 +187,7 @@ class Dovecot:
             if (self.base / name).exists()
         )
 
-    def wait_for_log(self, pattern: str, timeout: float = 5.0) -> str:
+    def wait_for_log(self, pattern: str, timeout: float = START_TIMEOUT) -> str:
         """The first line matching pattern, which may still be on its way."""
         deadline = time.monotonic() + timeout
         while True:
