@@ -115,6 +115,7 @@ def _on_one_mailbox(
         for side in sides:
             side.put_back(USER)
             rows.tidy(side, size)
+            side.forget(USER)  # or it would begin to index in the background
             side.build_index(USER)  # nothing to do, unless the last run was cut short
     indexing = options.first_indexing or not found.found
     section = str(size)

@@ -7,7 +7,9 @@ from sharefs import message
 from sharefs.index import packed_fields
 from sharefs.index.schema import END, HEADS, LEFT_OUT
 from sharefs.message import Part
+from sharefs.message.header import names
 from sharefs.message.search import ADDRESS_FIELDS, body_texts, header_forms, header_lines
+from sharefs.message.structure import structures
 from sharefs.ordering.facts import Facts, facts_of
 from sharefs.store.interface import MessageInfo
 
@@ -55,7 +57,7 @@ def harvest(octets: bytes, info: MessageInfo) -> Harvest:
     part = message.parse(octets)
     header = octets[: message.find_header_end(octets)]
     heads, left_out = _heads(header)
-    structure = message.bodystructure(part)
+    body, structure = structures(part)
     return Harvest(
         size=info.size,
         internaldate=info.internaldate,
@@ -65,7 +67,7 @@ def harvest(octets: bytes, info: MessageInfo) -> Harvest:
         heads=heads,
         left_out=left_out,
         envelope=_bounded(message.envelope_of(header)),
-        body=message.body(part) if len(structure) <= RENDERED_LIMIT else None,
+        body=body if len(structure) <= RENDERED_LIMIT else None,
         bodystructure=_bounded(structure),
         fields=_bounded(packed_fields.pack(header)),
         facts=facts_of(info.uid, header, arrival=info.internaldate, size=info.size),
@@ -102,8 +104,10 @@ def _texts(octets: bytes, part: Part, header: bytes) -> tuple[str, str] | None:
             return None
         bodies.append(body)
     heads = list(header_lines(part))
+    present = names(header)
     for name in _MORE_ADDRESSES:
-        heads += header_forms(header, name)
+        if name.encode() in present:
+            heads += header_forms(header, name)
     if sum(map(len, heads)) > left:
         return None
     return tokenizable(heads), tokenizable(bodies)

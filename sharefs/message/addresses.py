@@ -76,6 +76,8 @@ def first_address(text: bytes) -> Address | None:
 
     None: there is none.
     """
+    if len(text) <= _SHORT:
+        return next(iter(_parsed(text)), None)
     found = _SIMPLE.match(text)
     if found is not None:
         atoms, quoted, bracket, mailbox, domain, closed, _ = found.groups()

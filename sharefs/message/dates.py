@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from functools import lru_cache
 from typing import Final
 
@@ -30,6 +30,10 @@ _DATE: Final = re.compile(
 _LENGTH_LIMIT: Final = 200
 
 EPOCH: Final = date(1970, 1, 1)
+_EPOCH_DAY: Final = EPOCH.toordinal()
+# The years 1 to 9999, in seconds since 1970.
+_FIRST: Final = (date.min.toordinal() - _EPOCH_DAY) * 86400
+_LAST: Final = (date.max.toordinal() - _EPOCH_DAY + 1) * 86400 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ def parse_date(value: bytes) -> SentDate | None:
 @lru_cache(maxsize=16)
 def _parsed(value: bytes) -> SentDate | None:
     """Its day and its second are asked for one after the other."""
-    text = _COMMENT.sub(b" ", value)
+    text = _COMMENT.sub(b" ", value) if b"(" in value else value
     found = _DATE.match(text)
     if found is None:
         return None
@@ -61,18 +65,21 @@ def _parsed(value: bytes) -> SentDate | None:
         return None
     try:
         day = date(year, month, int(found[1]))
-        when = datetime(year, month, day.day, tzinfo=UTC) + timedelta(
-            hours=int(found[4] or 0), minutes=int(found[5] or 0), seconds=int(found[6] or 0)
-        )
-        return SentDate(day, int((when - _offset(found[7])).timestamp()))
-    except (ValueError, OverflowError):
+    except ValueError:
         return None
+    local = (day.toordinal() - _EPOCH_DAY) * 86400
+    local += int(found[4] or 0) * 3600 + int(found[5] or 0) * 60 + int(found[6] or 0)
+    seconds = local - _offset(found[7])
+    if not (_FIRST <= local <= _LAST and _FIRST <= seconds <= _LAST):
+        return None
+    return SentDate(day, seconds)
 
 
-def _offset(zone: bytes | None) -> timedelta:
+def _offset(zone: bytes | None) -> int:
+    """Seconds that its clocks are ahead of UTC."""
     if zone is None or not zone[1:].isdigit():
-        return timedelta(hours=_ZONES.get((zone or b"").upper(), 0))
-    ahead = timedelta(hours=int(zone[1:3]), minutes=int(zone[3:5]))
+        return _ZONES.get((zone or b"").upper(), 0) * 3600
+    ahead = int(zone[1:3]) * 3600 + int(zone[3:5]) * 60
     return -ahead if zone.startswith(b"-") else ahead
 
 

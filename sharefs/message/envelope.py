@@ -30,17 +30,17 @@ def envelope_of(header: bytes) -> bytes:
             addresses.setdefault(name, []).extend(parse_addresses(value))
         elif name in _TEXTS:
             text[name] = value
-    sender = addresses.get(b"from")
+    sender = _address_list(addresses.get(b"from"))
+    others = (addresses.get(name) for name in (b"sender", b"reply-to"))
     lists = (
         sender,
-        addresses.get(b"sender") or sender,
-        addresses.get(b"reply-to") or sender,
-        *(addresses.get(name) for name in (b"to", b"cc", b"bcc")),
+        *(_address_list(other) if other else sender for other in others),
+        *(_address_list(addresses.get(name)) for name in (b"to", b"cc", b"bcc")),
     )
     return b"(%b %b %b %b %b)" % (
         unfolded(text.get(b"date")),
         for_humans(text.get(b"subject")),
-        b" ".join(map(_address_list, lists)),
+        b" ".join(lists),
         unfolded(text.get(b"in-reply-to")),
         unfolded(text.get(b"message-id")),
     )

@@ -4,7 +4,7 @@ A header here is octets with CRLF line ends, with or without the empty line at i
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import lru_cache, partial
 from typing import Final
 
@@ -95,5 +95,13 @@ def field_picker(names: Iterable[bytes], inverted: bool = False) -> Callable[[by
 
 def values(header: bytes, name: bytes) -> list[bytes]:
     """The raw values of every field of that name, in order, as unfold_raw() returns them."""
-    named = _by_name(header) if len(header) <= _SHORT else _read_by_name(header)
-    return list(named.get(name.lower(), ()))
+    return list(_named_fields(header).get(name.lower(), ()))
+
+
+def names(header: bytes) -> Collection[bytes]:
+    """Of all fields, in lower case, each once."""
+    return _named_fields(header).keys()
+
+
+def _named_fields(header: bytes) -> dict[bytes, list[bytes]]:
+    return _by_name(header) if len(header) <= _SHORT else _read_by_name(header)

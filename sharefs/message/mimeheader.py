@@ -18,6 +18,7 @@ _MIME_FIELD: Final = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _CONTINUED: Final = re.compile(rb"([^*]*)\*([0-9]{0,9})\*?\Z")
+_SHORT: Final = 1 << 13  # octets; headers whose fields may be remembered
 _BROKEN_VALUE: Final = re.compile(rb"[^; \t\r\n]*")
 
 
@@ -48,11 +49,16 @@ NOTHING: Final = MimeFields()
 
 def mime_fields(header: bytes) -> MimeFields:
     """Read the MIME fields of a header.  Of repeated fields the first counts."""
-    found: dict[bytes, bytes] = {}
-    for name, raw in _MIME_FIELD.findall(header):
-        found.setdefault(name.lower(), raw)
-    if not found:
+    written = tuple(_MIME_FIELD.findall(header))
+    if not written:
         return NOTHING
+    return _known(written) if len(header) <= _SHORT else _read(written)
+
+
+def _read(written: tuple[tuple[bytes, bytes], ...]) -> MimeFields:
+    found: dict[bytes, bytes] = {}
+    for name, raw in written:
+        found.setdefault(name.lower(), raw)
     fields = {name: unfold_raw(raw) for name, raw in found.items()}
     kind = subtype = None
     parameters: Parameters = ()
@@ -73,6 +79,9 @@ def mime_fields(header: bytes) -> MimeFields:
         _languages(fields.get(b"content-language")),
         fields.get(b"content-location"),
     )
+
+
+_known = lru_cache(maxsize=128)(_read)  # a mailbox has few different ones
 
 
 @lru_cache(maxsize=1024)  # a mailbox has few different ones, but for boundaries

@@ -24,8 +24,9 @@ _UNREADABLE: Final = frozenset(
     b"calendar css csv directory javascript rtf rtx vcard x-amp-html x-vcard xml".split()
 )
 _INVISIBLE: Final = "\u00ad\u034f\u061c\u180e\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\ufffc"
-# Characters that would turn round, or blank, what stands after a preview.
-_DROPPED: Final = dict.fromkeys(
+# Characters that would turn round, or blank, what stands after a preview.  The usual ones are in it
+# too: str.translate() takes a key that is missing for an exception.
+_DROPPED: Final[dict[int, int | None]] = {code: code for code in range(128)} | dict.fromkeys(
     [*range(9), *range(14, 28), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 )
 _SPACES: Final = re.compile(rf"[\s{_INVISIBLE}]{{2,}}|\s")

@@ -6,6 +6,7 @@ header, MIME headers included, as "Name: value".
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from sharefs.message.addresses import Address, parse_addresses
@@ -29,12 +30,24 @@ def header_forms(header: bytes, name: str) -> Iterator[str]:
 
     Address fields as they are written and in the form '"Name" <user@domain>, ...'.
     """
-    found = values(header, name.encode("utf-8", "replace"))
-    for value in found:
-        yield fold(decode_words(value))
-    if name.lower().encode("utf-8", "replace") in ADDRESS_FIELDS:
+    octets = name.encode("utf-8", "replace").lower()
+    found = values(header, octets)
+    if octets not in ADDRESS_FIELDS:
         for value in found:
-            yield fold(_written(parse_addresses(value)))
+            yield fold(decode_words(value))
+        return
+    forms = [_forms(value) if len(value) <= _SHORT else _read_forms(value) for value in found]
+    yield from (form for form, _ in forms)
+    yield from (form for _, form in forms)
+
+
+def _read_forms(value: bytes) -> tuple[str, str]:
+    """An address field's value as it is written, and as addresses."""
+    return fold(decode_words(value)), fold(_written(parse_addresses(value)))
+
+
+_SHORT: Final = 1024  # octets; values that may be remembered
+_forms = lru_cache(maxsize=256)(_read_forms)  # many messages are from and to the same people
 
 
 def matches_header(header: bytes, name: str, text: str) -> bool:

@@ -1,6 +1,5 @@
 """BODY and BODYSTRUCTURE of a parsed message (RFC 3501 section 7.4.2).  Pure."""
 
-from collections.abc import Iterator
 from typing import Final
 
 from sharefs.message.envelope import envelope
@@ -13,59 +12,74 @@ _NO_PARTS: Final = b'("text" "plain" ("charset" "us-ascii") NIL NIL "7bit" 0 0'
 
 def body(part: Part) -> bytes:
     """The parenthesised BODY item: the structure without extension data."""
-    return b"".join(_structure(part, extended=False))
+    return structures(part)[0]
 
 
 def bodystructure(part: Part) -> bytes:
     """The parenthesised BODYSTRUCTURE item."""
-    return b"".join(_structure(part, extended=True))
+    return structures(part)[1]
 
 
-def _structure(part: Part, *, extended: bool) -> Iterator[bytes]:
-    yield b"("
+def structures(part: Part) -> tuple[bytes, bytes]:
+    """Both, which have most in common."""
+    short: list[bytes] = []
+    extended: list[bytes] = []
+    _render(part, short, extended)
+    return b"".join(short), b"".join(extended)
+
+
+def _render(part: Part, short: list[bytes], extended: list[bytes]) -> None:
+    short.append(b"(")
+    extended.append(b"(")
     if part.is_multipart:
-        yield from _multipart(part, extended=extended)
+        _multipart(part, short, extended)
     else:
-        yield from _single(part, extended=extended)
-    yield b")"
+        _single(part, short, extended)
+    short.append(b")")
+    extended.append(b")")
 
 
-def _multipart(part: Part, *, extended: bool) -> Iterator[bytes]:
+def _multipart(part: Part, short: list[bytes], extended: list[bytes]) -> None:
     mime = part.mime
     for child in part.children:
-        yield from _structure(child, extended=extended)
+        _render(child, short, extended)
     if not part.children:
         # The grammar demands a part (RFC 3501 section 9, body-type-mpart).
-        yield _NO_PARTS + (b" NIL NIL NIL NIL)" if extended else b")")
-    yield b" " + string(mime.subtype if mime.subtype else b"x-unknown")
-    if extended:
-        yield b" " + _parameters(mime.parameters)
-        yield _extension(part)
+        short.append(_NO_PARTS + b")")
+        extended.append(_NO_PARTS + b" NIL NIL NIL NIL)")
+    subtype = b" " + string(mime.subtype if mime.subtype else b"x-unknown")
+    short.append(subtype)
+    extended += (subtype, b" ", _parameters(mime.parameters), _extension(part))
 
 
-def _single(part: Part, *, extended: bool) -> Iterator[bytes]:
+def _single(part: Part, short: list[bytes], extended: list[bytes]) -> None:
     mime = part.mime
     kind, subtype = _written_type(part)
-    yield b"%b %b " % (string(kind), string(subtype))
-    if part.is_text and not any(name.lower() == b"charset" for name, _ in mime.parameters):
-        yield _parameters((*mime.parameters, (b"charset", b"us-ascii")))
-    else:
-        yield _parameters(mime.parameters)
-    yield b" %b %b %b %d" % (
+    parameters = mime.parameters
+    if part.is_text and not any(name.lower() == b"charset" for name, _ in parameters):
+        parameters = (*parameters, (b"charset", b"us-ascii"))
+    written = b"%b %b %b %b %b %b %d" % (
+        string(kind),
+        string(subtype),
+        _parameters(parameters),
         unfolded(mime.content_id),
         unfolded(mime.description),
         string(mime.encoding if mime.encoding is not None else b"7bit"),
         part.size,
     )
+    short.append(written)
+    extended.append(written)
     if part.is_message:
         message = part.children[0]
-        yield b" " + envelope(message) + b" "
-        yield from _structure(message, extended=extended)
+        inner = b" " + envelope(message) + b" "
+        short.append(inner)
+        extended.append(inner)
+        _render(message, short, extended)
     if part.is_message or part.is_text:
-        yield b" %d" % part.body_lines
-    if extended:
-        yield b" " + unfolded(mime.md5)
-        yield _extension(part)
+        lines = b" %d" % part.body_lines
+        short.append(lines)
+        extended.append(lines)
+    extended += (b" ", unfolded(mime.md5), _extension(part))
 
 
 def _written_type(part: Part) -> tuple[bytes, bytes]:

@@ -233,7 +233,8 @@ def test_dates(value: bytes, day: date, seconds: int) -> None:
 @pytest.mark.parametrize(
     "value",
     [b"", b"tomorrow", b"31 Feb 2020 00:00:00", b"1 Foo 2020", b"1 Jan 0", b"0 Jan 2020",
-     b"(" * 300, b"1 Jan 99999999999999 00:00", b"\xff\0"],
+     b"(" * 300, b"1 Jan 99999999999999 00:00", b"1 Jan 0001 00:00 +0100",
+     b"31 Dec 9999 23:59:60", b"31 Dec 9999 23:00 -0100", b"\xff\0"],
 )  # fmt: skip
 def test_what_is_no_date(value: bytes) -> None:
     assert parse_date(value) is None
