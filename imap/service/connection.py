@@ -88,7 +88,7 @@ class Connection:
 
     async def open(self, account: Account, name: str) -> Handle:
         opener = functools.partial(account.open_mailbox, name)
-        return await self._open(account, name, READ, opener, self._pool.open_nowait)
+        return await self._open(account, name, READ, opener, self._pool.open_nowait, listed=True)
 
     async def open_target(self, account: Account, name: str, right: Rights) -> Handle:
         opener = functools.partial(account.writable_target, name, right)
@@ -101,6 +101,8 @@ class Connection:
         right: Rights,
         opener: Callable[[], Mailbox],
         nowait: Callable[[Hashable], SharedHandle | None],
+        *,
+        listed: bool = False,
     ) -> Handle:
         # Even a mailbox that is open here already is only for those with the right.  No thread for
         # what is in memory: changing to one takes longer than all the rest.
@@ -109,7 +111,7 @@ class Connection:
         if handle is not None:
             handle.at_once = rights
             return handle
-        return await self._pool.open(place.key, opener, place.index, name)
+        return await self._pool.open(place.key, opener, place.index, name, listed=listed)
 
     async def _place(self, account: Account, name: str, right: Rights) -> tuple[Place, Rights]:
         if account.place_is_near(name):

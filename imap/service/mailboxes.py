@@ -45,10 +45,13 @@ class MailboxPool:
         opener: Callable[[], Mailbox],
         places: Sequence[Path] | None = None,
         name: str = "",
+        *,
+        listed: bool = False,
     ) -> SharedHandle:
         """The mailbox for key; opener is called in a thread if nobody here has it open.
 
-        places: where its index may be kept; None: it shall have none.
+        places: where its index may be kept; None: it shall have none.  listed: the caller will ask
+        what is in it, so it is listed before the thread is left.
 
         The caller has checked the viewer's rights: a mailbox that is open already is handed
         out without opener being asked again.
@@ -58,13 +61,27 @@ class MailboxPool:
             async with lock:
                 opened = await self._held(key)
                 if opened is None:
-                    mailbox = await in_thread(opener)
-                    if places:
-                        mailbox.keep_in(Shelf(places))
                     self._orders += 1
-                    opened = OpenMailbox(self, mailbox, key, self._orders, places, name)
+                    order = self._orders
+
+                    def make() -> OpenMailbox:
+                        mailbox = opener()
+                        try:
+                            if places:
+                                mailbox.keep_in(Shelf(places))
+                            made = OpenMailbox(self, mailbox, key, order, places, name)
+                            if listed:
+                                made.prepare()
+                        except BaseException:
+                            mailbox.close()
+                            raise
+                        return made
+
+                    opened = await in_thread(make)
                     self._opened[key] = opened
                     self.hold(opened)
+                    if listed:
+                        self.keeper.want(opened)
         finally:
             if not lock.locked():
                 self._opening.pop(key, None)

@@ -9,6 +9,8 @@ import trio
 
 from imap.service.pace import Pace
 from sharefs.index import MailboxIndex, Modseqs
+from sharefs.index.highest import Highest, recall
+from sharefs.index.place import is_there
 from sharefs.store.interface import Mailbox
 
 
@@ -41,6 +43,7 @@ class OpenMailbox:
         self._name = name
         self._places = places
         self._index: MailboxIndex | None = None
+        self._left: tuple[Path, Highest, int] | None = None  # and the mailbox's generation then
         self._closed = False
         self.is_asked = False  # since the indexer last heard of it
         self.key = key
@@ -79,13 +82,34 @@ class OpenMailbox:
         if self._places is None:
             return 0
         if self._index is None:
-            return None
+            return self._left_modseq()
         modseqs = self._index.modseqs()
         return 0 if modseqs is None else modseqs.known()
+
+    def prepare(self) -> None:
+        """In a thread, before anybody uses it: have it listed, and HIGHESTMODSEQ known if it was
+        left beside the index.  Raises as Mailbox.sync()."""
+        self.mailbox.uids()
+        if self._places is not None:
+            left = recall(self._places, self.mailbox)
+            self._left = None if left is None else (*left, self.mailbox.generation)
+
+    def _left_modseq(self) -> int | None:
+        """As known_modseq(), while the index is not open."""
+        if self._left is None:
+            return None
+        directory, left, generation = self._left
+        if generation != self.mailbox.generation or not is_there(directory, left.state):
+            return None
+        return left.modseq
 
     def _open_index(self) -> MailboxIndex | None:
         if self._index is None and self._places is not None and not self._closed:
             self._index = MailboxIndex.open(self.mailbox, self._places, label=self._name)
+            modseqs = self._index.modseqs()
+            if self._left is not None and modseqs is not None:
+                _, left, generation = self._left
+                modseqs.resume(generation, left.modseq)
         return self._index
 
     def hold(self) -> bool:

@@ -28,6 +28,7 @@ from imap.service.tickets import TicketBook
 from sharefs.identity.model import MailUser
 from sharefs.identity.privileges import become
 from sharefs.message import load_charsets
+from sharefs.store.boot import this_boot
 
 log = logging.getLogger(__name__)
 
@@ -407,6 +408,7 @@ def main(control_fd: int, settings: ServiceSettings, run_worker: Callable[[int, 
     """Serve until told to end.  The caller has imported what workers need.  Exit status."""
     start_logging("spawner", debug=settings.debug)
     load_charsets()
+    this_boot()  # for those who come after, too
     settle_memory()
     try:
         Spawner(Channel(socket.socket(fileno=control_fd)), settings, run_worker).run()

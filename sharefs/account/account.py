@@ -237,10 +237,8 @@ class Account:
         found = self._context.locate(name)
         if not found.levels:
             raise nonexistent(found.name)
-        namespace = found.namespace
-        path = os.path.realpath(namespace.storage.mailbox_path(found.levels))
-        private = private_seen_dir(namespace, found.levels)
-        return path, namespace.location.control_path, private, readonly
+        path = os.path.realpath(found.namespace.storage.mailbox_path(found.levels))
+        return _key_of(found, path, readonly=readonly)
 
     def place(self, name: str, *rights: Rights) -> Place:
         """Where an existing mailbox is.  Demands the rights, as demand() does.
@@ -260,8 +258,12 @@ class Account:
         known = self._places.get(name)
         if known is not None and known[0] == target.identity:
             return known[1]
-        index = self.index_places(name) if self.settings.sharefs_index else None
-        place = Place(self.mailbox_key(name), index)
+        found = target.found
+        path = os.path.realpath(target.storage.mailbox_path(target.levels))
+        index = None
+        if self.settings.sharefs_index:
+            index = index_places(found, self.settings, self.user.home, true_place=path)
+        place = Place(_key_of(found, path), index)
         if target.identity is None:
             self._places.pop(name, None)  # an automatic mailbox that is still to be made
         else:
@@ -460,3 +462,9 @@ class Account:
     def find(self, name: str) -> Found | None:
         """The namespace and storage name that a mailbox name means."""
         return self._context.namespaces.find(name)
+
+
+def _key_of(found: Found, path: str, *, readonly: bool = False) -> Hashable:
+    """path: of the mailbox, without links."""
+    private = private_seen_dir(found.namespace, found.levels)
+    return path, found.namespace.location.control_path, private, readonly

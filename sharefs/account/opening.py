@@ -128,8 +128,12 @@ def private_seen_dir(namespace: Namespace, levels: tuple[str, ...]) -> Path | No
     return root / ("." + stored if namespace.naming.layout.separator == "." else stored)
 
 
-def index_places(found: Found, settings: Settings, home: Path | None) -> list[Path]:
+def index_places(
+    found: Found, settings: Settings, home: Path | None, *, true_place: str | None = None
+) -> list[Path]:
     """Where a viewer may keep his own index of a mailbox, the best place first.
+
+    true_place: of the mailbox, without links, if that has been found out.
 
     The index directory that the configuration names, if nobody else uses it; the viewer's own
     directory for all indexes, by the mailbox's true place.  Neither is within a mailbox: what lies
@@ -145,8 +149,8 @@ def index_places(found: Found, settings: Settings, home: Path | None) -> list[Pa
         places.append(below(root, location.path, mail) or root)
     own = own_index_root(settings, home)
     if own is not None:
-        true_place = os.fsencode(os.path.realpath(mail))
-        places.append(own / hashlib.sha256(true_place).hexdigest()[:32])
+        path = os.path.realpath(mail) if true_place is None else true_place
+        places.append(own / hashlib.sha256(os.fsencode(path)).hexdigest()[:32])
     return places
 
 

@@ -253,17 +253,19 @@ class Database:
                 pass
         self._unsettled = True
 
-    def _settle(self) -> None:
-        """Have all on the disk, and say so."""
+    def _settle(self) -> bool:
+        """Have all on the disk, and say so.  Returns whether that was written."""
         if not self._unsettled:
-            return
+            return False
+        self._unsettled = False
         try:
             with self.writing():
                 self.set(schema.BOOT, 0)
+            return True
         except DAMAGE as error:
             # The next one that opens it will know by the boot, or find the damage itself.
             log.info("the index of %s is left unsettled: %s", self.label, error)
-        self._unsettled = False
+            return False
 
     def get(self, name: str) -> int:
         """Raises Damaged."""
@@ -324,10 +326,11 @@ class Database:
             log.info("the index of %s stays larger than it need be: %s", self.label, error)
             return True
 
-    def close(self) -> None:
-        """Harmless twice."""
-        self._settle()
+    def close(self) -> bool:
+        """Harmless twice.  Returns whether it was written to, by one transaction."""
+        written = self._settle()
         self.sql.close()
+        return written
 
 
 def _connect(name: str) -> sqlite3.Connection:

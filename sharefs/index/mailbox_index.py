@@ -10,12 +10,13 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from sharefs.errors import SharingError
-from sharefs.index import rows, schema, trigrams
+from sharefs.index import highest, rows, schema, trigrams
 from sharefs.index.building import Builder
 from sharefs.index.damage import Damaged
 from sharefs.index.database import DAMAGE, Database, is_damage
@@ -82,7 +83,13 @@ class MailboxIndex:
 
     def close(self) -> None:
         """Harmless twice."""
-        self._database.close()
+        left = self._modseqs.left
+        if self._database.close() and left is not None:
+            directory, known = left
+            state = highest.state_of(directory)
+            # One transaction more, and that was ours.
+            if state is not None and state[-1] == known.state[-1] + 1:
+                highest.leave(directory, replace(known, state=state))
 
     def _forget_all(self) -> None:
         """Know nothing of the rows: they are read and checked when next asked for."""
@@ -316,6 +323,7 @@ class MailboxIndex:
         try:
             self._modseqs.put_away()
             self._known.put_away()
+            self._modseqs.leave_highest()
         except (SharingError, *DAMAGE) as error:
             if isinstance(error, sqlite3.ProgrammingError):
                 raise  # a bug of ours

@@ -15,12 +15,14 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from sharefs.errors import Code, SharingError
+from sharefs.index import highest, numbers, schema
 from sharefs.index import kept as keeping
-from sharefs.index import numbers, schema
 from sharefs.index.database import DAMAGE, Database, is_damage
+from sharefs.index.highest import Highest
 from sharefs.index.number_rows import NumberRows
 from sharefs.index.numbers import SPAN, Chunk, Ranges, chunk_of
 from sharefs.store.interface import Mailbox
@@ -124,6 +126,7 @@ class Modseqs:
         self._generation = -1  # of the mailbox, when it was last compared
         self._checked_vanished = False
         self._agreed = b""  # fingerprint of the mailbox that is known to agree with the numbers
+        self.left: tuple[Path, Highest] | None = None  # by leave_highest()
 
     def out_of_reach(self, why: object) -> SharingError:
         label = self._database.label
@@ -201,6 +204,32 @@ class Modseqs:
                 return  # another process has met changes that we have not
             keeping.put(sql, schema.KEPT_NUMBERS, now + self._rows.outline())
         self._agreed = now
+
+    @_mending
+    def leave_highest(self) -> None:
+        """Leave HIGHESTMODSEQ beside the index, if it is certain and has not been left before."""
+        mailbox, database = self._mailbox, self._database
+        if database.path is None or not self._agreed or self._generation != mailbox.generation:
+            return
+        memento = mailbox.memento()
+        if memento is None or memento.fingerprint() != self._agreed:
+            return
+        directory = database.path.parent
+        state = highest.state_of(directory)
+        if state is None or database.is_replaced() or database.get(schema.MODSEQ) != self._highest:
+            return
+        left = directory, Highest(self._agreed, self._highest, state)
+        if left == self.left or highest.state_of(directory) != state:
+            return
+        highest.leave(*left)
+        self.left = left
+
+    @_mending
+    def resume(self, generation: int, modseq: int) -> None:
+        """Go on from what recall() told when the mailbox had that generation, if others have given
+        no number since."""
+        if self._generation < 0 and self._database.get(schema.MODSEQ) == modseq:
+            self._generation, self._highest = generation, modseq
 
     def _compare(self, known: int) -> None:
         """Write down what differs.  Raises _Overtaken."""

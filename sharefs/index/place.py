@@ -25,6 +25,7 @@ NAME: Final = "sharefs.index.sqlite3"
 JOURNAL: Final = NAME + "-journal"
 BROKEN: Final = NAME + ".broken"  # the last index that was set aside, for whoever wants to know why
 
+HIGHEST: Final = "sharefs.highest"  # HIGHESTMODSEQ, and when it is that (highest.py)
 RESERVE: Final = "sharefs.modseq"  # which numbers may have been given (reserve.py)
 
 # Directories that are made at most: enough for ~/.cache/sharefs/index and one below, so that a
@@ -33,6 +34,12 @@ MAKES: Final = 4
 
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+# Device, inode, octets, mtime and ctime in ns, and the change counter in the file's header: the
+# times alone would not tell of a change in the tick of the clock in which they were taken.
+State = tuple[int, int, int, int, int, int]
+_COUNTER_AT: Final = 24  # big-endian, four octets (https://sqlite.org/fileformat.html)
 
 
 class Unusable(Exception):
@@ -103,6 +110,22 @@ def read(directory: Path, name: str, limit: int) -> bytes:
             os.close(fd)
 
 
+def state(directory: Path) -> State:
+    """What tells whether anybody has written to the index.  Raises Unusable, OSError."""
+    with _ours(directory) as dir_fd:
+        fd = fsops.open_file(NAME, dir_fd=dir_fd)
+        try:
+            status = os.fstat(fd)
+            _demand_private(directory / NAME, status, _OTHERS)
+            counter = int.from_bytes(os.pread(fd, 4, _COUNTER_AT), "big")
+        finally:
+            os.close(fd)
+    return (
+        status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns,
+        counter,
+    )  # fmt: skip
+
+
 def replace(directory: Path, name: str, octets: bytes) -> None:
     """Write such a file, which need not outlive a power cut.  Raises Unusable, OSError."""
     with _made(directory) as dir_fd:
@@ -144,6 +167,15 @@ def _demand_private(path: Path, status: os.stat_result, forbidden: int) -> None:
         raise Unusable(f"{path} has mode {stat.S_IMODE(status.st_mode):04o}: others could use it")
 
 
+def is_there(directory: Path, state: State) -> bool:
+    """Whether the index that had this state is still in its place, whatever was written to it."""
+    try:
+        status = os.stat(directory / NAME, follow_symlinks=False)
+    except OSError:
+        return False
+    return (status.st_dev, status.st_ino) == state[:2]
+
+
 def existing(places: Sequence[Path]) -> list[Path]:
     """Those of places where there is an index, for who only wants to look at it."""
     return [place for place in places if os.path.exists(place / NAME)]
@@ -168,7 +200,7 @@ def drop(directory: Path, *, forget: bool = False) -> bool:
     try:
         with _ours(directory) as fd:
             gone = fsops.unlink(NAME, dir_fd=fd, missing_ok=True)
-            for name in (JOURNAL, BROKEN, LISTING, *([RESERVE] if forget else [])):
+            for name in (JOURNAL, BROKEN, LISTING, HIGHEST, *([RESERVE] if forget else [])):
                 fsops.unlink(name, dir_fd=fd, missing_ok=True)
         with contextlib.suppress(OSError):  # others keep files there too
             fsops.rmdir(directory)
@@ -185,7 +217,7 @@ def follow_rename(old: Path, new: Path) -> None:
     """
     try:
         names = set(os.listdir(old))
-        if NAME not in names or not names <= {NAME, JOURNAL, BROKEN, LISTING, RESERVE}:
+        if NAME not in names or not names <= {NAME, JOURNAL, BROKEN, LISTING, HIGHEST, RESERVE}:
             return
         drop(new, forget=True)  # of a mailbox that had the name before
         fsops.make_dirs(new.parent, DEFAULTS)

@@ -17,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sharefs.errors import Code, SharingError
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
 from sharefs.index import MailboxIndex, Modseqs, Shelf, database, number_rows, numbers
-from sharefs.index.place import RESERVE, drop
+from sharefs.index.highest import recall
+from sharefs.index.place import HIGHEST, RESERVE, drop
 from sharefs.store.maildir import MaildirConfig, MaildirMailbox, MaildirStorage, keeping
 from sharefs.store.private_seen import overlay
 from tests.index.maildirs import age, file_of, fill, indexed, numbers_of, opened
@@ -466,7 +467,16 @@ class Resyncing(RuleBasedStateMachine):
     def _process(self) -> tuple[contextlib.ExitStack, MaildirMailbox, MailboxIndex]:
         stack = contextlib.ExitStack()
         mailbox = stack.enter_context(opened(self.root, self.place))
+        left = recall([self.place], mailbox)
+        generation = mailbox.generation
+        if left is not None:  # a client that selects now hears of nothing else
+            _, highest = left
+            assert all(highest.modseq >= client.modseq for client in self.clients)
+            self.clients[0].modseq = highest.modseq
+            self.clients[0].known = truth_of(mailbox)
         index = stack.enter_context(indexed(mailbox, self.place, complete=False))
+        if left is not None:
+            numbers_of(index).resume(generation, highest.modseq)
         self.stack.callback(stack.close)
         return stack, mailbox, index
 
@@ -713,3 +723,109 @@ def test_a_viewers_own_seen_is_part_of_what_agrees(root: Path, place: Path, tmp_
     private.close()
     process(lambda given, mine: found.append(given.changed_since(int(str(found[0])))))
     assert found[1] == [2]
+
+
+# --- a number for who does not open the index -------------------------------------------------
+
+
+def left_of(root: Path, place: Path) -> int | None:
+    with opened(root, place) as mailbox:
+        left = recall([place], mailbox)
+        return None if left is None else left[1].modseq
+
+
+def test_who_comes_next_need_not_open_the_index(root: Path, place: Path) -> None:
+    assert left_of(root, place) is None
+    highest = rest(root, place)
+    assert left_of(root, place) == highest
+
+
+def test_closing_the_index_is_no_reason_to_open_it(root: Path, place: Path) -> None:
+    """That writes to it, once numbers were given."""
+    rest(root, place)
+    with opened(root, place) as mailbox, indexed(mailbox, place, complete=False) as index:
+        mailbox.store_flags([2], add(FLAGGED))
+        highest = numbers_of(index).note()
+        age(root)
+        mailbox.sync()
+        mailbox.put_away()
+        index.put_away()
+    assert left_of(root, place) == highest
+
+
+def test_the_next_change_is_found_without_comparing_all(root: Path, place: Path) -> None:
+    highest = rest(root, place)
+    with opened(root, place) as mailbox:
+        left, generation = recall([place], mailbox), mailbox.generation
+        assert left is not None
+        mailbox.store_flags([2], add(FLAGGED))
+        with indexed(mailbox, place, complete=False) as index:
+            numbers_of(index).resume(generation, left[1].modseq)
+            read = [text for text in statements(index, numbers_of(index).note) if "packed" in text]
+            assert read
+            assert all("WHERE chunk = 0" in text or "INSERT" in text for text in read)
+            assert numbers_of(index).changed_since(highest) == [2]
+
+
+def _others_change(root: Path, place: Path) -> None:
+    with opened(root) as others:
+        others.store_flags([2], add(FLAGGED))
+
+
+def _others_give_numbers(root: Path, place: Path) -> None:
+    """And the mailbox then is as it was."""
+    status = (root / "cur").stat()
+    with numbered(root, place) as (_, theirs):
+        theirs.restart_above(theirs.note() + 10)
+    os.utime(root / "cur", ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _a_copy_is_put_there(root: Path, place: Path) -> None:
+    shutil.copy2(file_of(place), place / "copy")
+    (place / "copy").rename(file_of(place))
+
+
+def _one_octet_is_wrong(root: Path, place: Path) -> None:
+    octets = bytearray((place / HIGHEST).read_bytes())
+    octets[33] ^= 1
+    (place / HIGHEST).write_bytes(octets)
+
+
+def _it_is_somebody_elses(root: Path, place: Path) -> None:
+    (place / HIGHEST).chmod(0o666)
+
+
+def _it_is_cut_short(root: Path, place: Path) -> None:
+    (place / HIGHEST).write_bytes(b"sharefs")
+
+
+def _the_index_is_gone(root: Path, place: Path) -> None:
+    file_of(place).unlink()
+
+
+@pytest.mark.parametrize(
+    "happens",
+    [_others_change, _others_give_numbers, _a_copy_is_put_there, _one_octet_is_wrong,
+     _it_is_somebody_elses, _it_is_cut_short, _the_index_is_gone],
+    ids=lambda happens: happens.__name__.strip("_"),
+)  # fmt: skip
+def test_nothing_is_told_that_may_be_wrong(
+    root: Path, place: Path, happens: Callable[[Path, Path], None]
+) -> None:
+    rest(root, place)
+    happens(root, place)
+    assert left_of(root, place) is None
+
+
+def test_numbers_given_meanwhile_are_heard_of(root: Path, place: Path) -> None:
+    rest(root, place)
+    with opened(root, place) as mailbox:
+        left, generation = recall([place], mailbox), mailbox.generation
+        assert left is not None
+        with numbered(root, place) as (others, theirs):
+            others.store_flags([5], add(FLAGGED))
+            theirs.note()
+        with indexed(mailbox, place, complete=False) as index:
+            numbers_of(index).resume(generation, left[1].modseq)
+            assert numbers_of(index).changed_since(left[1].modseq) == [5]
+            assert mailbox.flags_of(5) == FLAGGED

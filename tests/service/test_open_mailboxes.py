@@ -5,7 +5,7 @@ import math
 import shutil
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -27,6 +27,8 @@ from sharefs.account import Account
 from sharefs.config import load
 from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
+from sharefs.index import MailboxIndex
+from sharefs.store.maildir import keeping
 from sharefs.store.maildir.picture import Picture
 from sharefs.store.stamps import Stamps
 from tests.imap.fakes import MemoryMailbox
@@ -234,6 +236,43 @@ async def test_a_command_looks_at_its_mailbox_once(
 def _settled(home: Path, pool: MailboxPool) -> bool:
     opened = list(pool._opened.values())
     return bool(opened) and all(one.mailbox.looks_unchanged() for one in opened)
+
+
+async def test_a_new_process_selects_without_opening_the_index(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def told(acts: Callable[[Client, MailboxPool], Awaitable[None]]) -> list[str]:
+        watcher = Watcher()
+        pool = MailboxPool(watcher, keep_idle=2)
+        async with connected(pool, home, index="yes") as client:
+            lines = await client.ask("SELECT INBOX")
+            await acts(client, pool)
+        pool.close()
+        watcher.close()
+        return [line for line in lines if "HIGHESTMODSEQ" in line]
+
+    async def settle(client: Client, pool: MailboxPool) -> None:
+        for opened in pool._opened.values():
+            while opened.settles_in() is not None:
+                await client.ask("NOOP")
+            opened.put_away()
+
+    async def mark(client: Client, pool: MailboxPool) -> None:
+        await client.ask("ENABLE CONDSTORE")
+        (answer, *_) = await client.ask("STORE 1 +FLAGS (\\Flagged)")
+        assert "MODSEQ" in answer  # by the index, which is opened for it
+
+    monkeypatch.setattr(keeping, "WORTH", 0)
+    made = await told(settle)
+    with monkeypatch.context() as patched:
+
+        def refuse(*args: object, **options: object) -> None:
+            raise AssertionError("the index was opened")
+
+        patched.setattr(MailboxIndex, "open", refuse)
+        assert await told(settle) == made
+    assert await told(mark) == made
+    assert await told(settle) > made
 
 
 async def test_a_changed_mailbox_is_listed(home: Path, pool: MailboxPool, calls: Calls) -> None:
