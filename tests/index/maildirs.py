@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from sharefs.index import MailboxIndex, Modseqs, Shelf
@@ -58,3 +58,15 @@ def numbers_of(index: MailboxIndex) -> Modseqs:
 
 def file_of(directory: Path) -> Path:
     return directory / NAME
+
+
+def statements(index: MailboxIndex, action: Callable[[], object]) -> list[str]:
+    """What SQLite is told meanwhile."""
+    seen: list[str] = []
+    sql = index._database.sql
+    sql.set_trace_callback(seen.append)
+    try:
+        action()
+    finally:
+        sql.set_trace_callback(None)
+    return seen

@@ -21,7 +21,7 @@ from sharefs.index.highest import recall
 from sharefs.index.place import HIGHEST, RESERVE, drop
 from sharefs.store.maildir import MaildirConfig, MaildirMailbox, MaildirStorage, keeping
 from sharefs.store.private_seen import overlay
-from tests.index.maildirs import age, file_of, fill, indexed, numbers_of, opened
+from tests.index.maildirs import age, file_of, fill, indexed, numbers_of, opened, statements
 
 FLAGGED, SEEN = FlagSet(System.FLAGGED), FlagSet(System.SEEN)
 MESSAGE = b"From: a@example.org\nSubject: x\n\nhello\n"
@@ -614,18 +614,6 @@ def rest(root: Path, place: Path) -> int:
         mailbox.put_away()
         index.put_away()
     return highest
-
-
-def statements(index: MailboxIndex, action: Callable[[], object]) -> list[str]:
-    """What SQLite is told meanwhile."""
-    seen: list[str] = []
-    sql = index._database.sql
-    sql.set_trace_callback(seen.append)
-    try:
-        action()
-    finally:
-        sql.set_trace_callback(None)
-    return seen
 
 
 def compares(index: MailboxIndex) -> bool:

@@ -8,7 +8,6 @@ import contextlib
 import itertools
 import os
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -21,13 +20,13 @@ from sharefs import message
 from sharefs.index.place import BROKEN, NAME
 from sharefs.store.maildir import MaildirConfig, MaildirStorage
 from tests.service.clients import Talk, logged_in
-from tests.service.test_indexing import CONFIG, file_of, indexed_or_none
+from tests.service.indexed import CONFIG, UID, file_of, indexed_or_none, user_with_mail
+from tests.service.indexed import server as server
 from tests.support.dovecot import MailUser
 from tests.support.server import Server, private_server, wait_until
 
 pytestmark = pytest.mark.superuser
 
-UID = 300_000 + os.getpid() % 100_000  # nobody else's on this host
 COUNT = 150
 
 # UID, flags and keywords, subject, EMAILID
@@ -36,17 +35,7 @@ Truth = list[tuple[int, frozenset[str], str, str]]
 
 @pytest.fixture
 def user(open_tmp: Path) -> MailUser:
-    home = open_tmp / "alice"
-    home.mkdir()
-    shutil.chown(home, UID, UID)
-    make_maildir(home / "Maildir", COUNT, uid=UID, gid=UID)
-    return MailUser("alice", UID, UID, home)
-
-
-@pytest.fixture
-def server(user: MailUser) -> Iterator[Server]:
-    with private_server(CONFIG, [user]) as server:
-        yield server
+    return user_with_mail(open_tmp, COUNT)
 
 
 def truth_of(user: MailUser) -> Truth:

@@ -2,23 +2,22 @@
 
 import os
 import re
-import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import trio
 
-from benchmarks.mail import make_maildir
 from imap.service.keeping import EVERY, QUIET, TRIES, Keeper
 from sharefs.errors import Code, SharingError
 from sharefs.store.maildir.kept import FILE_NAME
 from tests.service.clients import Talk, logged_in
-from tests.service.test_index_truth import UID, deliver, kill_worker, told, truth_of, worker
-from tests.service.test_indexing import CONFIG, file_of
+from tests.service.indexed import UID, file_of, user_with_mail
+from tests.service.indexed import server as server
+from tests.service.test_index_truth import deliver, kill_worker, told, truth_of, worker
 from tests.support.dovecot import MailUser
-from tests.support.server import Server, private_server, wait_until
+from tests.support.server import Server, wait_until
 
 # --- when ------------------------------------------------------------------------------------
 
@@ -136,17 +135,7 @@ COUNT = 260
 
 @pytest.fixture
 def user(open_tmp: Path) -> MailUser:
-    home = open_tmp / "alice"
-    home.mkdir()
-    shutil.chown(home, UID, UID)
-    make_maildir(home / "Maildir", COUNT, uid=UID, gid=UID)
-    return MailUser("alice", UID, UID, home)
-
-
-@pytest.fixture
-def server(user: MailUser) -> Iterator[Server]:
-    with private_server(CONFIG, [user]) as server:
-        yield server
+    return user_with_mail(open_tmp, COUNT)
 
 
 def kept_at(user: MailUser) -> Path:

@@ -1,26 +1,21 @@
 """The spawner against a login process in an attacker's hands: no ticket, no worker."""
 
-import json
 import os
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from imap.service.channel import Channel, pair
+from imap.service.channel import Channel
 from imap.service.handover import encode_user
-from imap.service.processes import fork_child
 from imap.service.settings import ServiceSettings
-from imap.service.spawner import main
 from imap.service.tickets import new_ticket
 from sharefs.identity.model import MailUser
+from tests.service.spawning import USER, Surroundings, spawner
 
 pytestmark = pytest.mark.superuser
-
-USER = MailUser(name="alice", uid=70001, gid=70001)
 
 
 def answering_worker(control_fd: int, name: str) -> int:
@@ -36,71 +31,11 @@ def answering_worker(control_fd: int, name: str) -> int:
     return 0
 
 
-@dataclass
-class Surroundings:
-    """A spawner in a process of its own, and our ends of its channels."""
-
-    pid: int
-    control: socket.socket
-    auth: socket.socket
-    login: socket.socket
-
-    def tell(self, sock: socket.socket, body: dict[str, Any], *fds: int) -> None:
-        socket.send_fds(sock, [json.dumps(body).encode()], fds)
-
-    def grant(self, ticket: str, user: MailUser = USER, remote: str = "192.0.2.1") -> None:
-        """What auth does."""
-        self.tell(
-            self.auth,
-            {
-                "ticket": ticket,
-                "user": encode_user(user),
-                "session": "s",
-                "remote": remote,
-                "remote_port": 1,
-                "local": "192.0.2.2",
-                "local_port": 143,
-                "tls": False,
-            },
-        )
-
-    def redeem(self, ticket: str) -> tuple[dict[str, Any], bytes]:
-        """What login does: the spawner's answer, and what came on the connection's other end."""
-        client, server = socket.socketpair()
-        with client:
-            with server:
-                body = {"id": 1, "ticket": ticket, "tag": "a", "unread": ""}
-                self.tell(self.login, body, server.fileno())
-                answer = self.answer()
-            client.settimeout(5)
-            return answer, client.recv(100)
-
-    def answer(self) -> dict[str, Any]:
-        return dict(json.loads(self.login.recv(4096)))
-
-
 @pytest.fixture
-def around(capfd: pytest.CaptureFixture[str]) -> Iterator[Surroundings]:
+def around() -> Iterator[Surroundings]:
     settings = ServiceSettings(base_dir=Path("/nonexistent"), max_user_connections=3)
-    control, its_control = pair()
-    auth, its_auth = pair()
-    login, its_login = pair()
-    fd = its_control.fileno()
-    pid = fork_child(
-        lambda: main(fd, settings, answering_worker), name="spawner", keep=[fd], log_fd=2
-    )
-    its_control.close()
-    for sock in (control, auth, login):
-        sock.settimeout(5)
-    around = Surroundings(pid, control, auth, login)
-    around.tell(control, {"take": "auth"}, its_auth.fileno())
-    around.tell(control, {"take": "login"}, its_login.fileno())
-    its_auth.close()
-    its_login.close()
-    yield around
-    for sock in (control, auth, login):
-        sock.close()
-    assert os.waitpid(pid, 0)[1] == 0
+    with spawner(settings, answering_worker) as around:
+        yield around
 
 
 def test_a_ticket_buys_one_connection_under_the_users_uid(around: Surroundings) -> None:

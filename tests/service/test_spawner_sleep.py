@@ -11,13 +11,11 @@ import pytest
 from inotify_simple import INotify
 
 from imap.service.asleep import LONGEST_STATE
-from imap.service.channel import Channel, pair
-from imap.service.processes import fork_child
+from imap.service.channel import Channel
 from imap.service.settings import ServiceSettings
-from imap.service.spawner import main
 from imap.service.tickets import new_ticket
-from tests.service.test_spawner import USER, Surroundings
-from tests.support.server import wait_until
+from tests.service.spawning import USER, Surroundings, spawner
+from tests.support.server import PATIENCE, wait_until
 
 pytestmark = pytest.mark.superuser
 
@@ -72,32 +70,15 @@ def hostile_worker(control_fd: int, name: str) -> int:
 @pytest.fixture
 def around() -> Iterator[Surroundings]:
     settings = ServiceSettings(base_dir=Path("/nonexistent"), rest_after=1.0)
-    control, its_control = pair()
-    auth, its_auth = pair()
-    login, its_login = pair()
-    fd = its_control.fileno()
-    pid = fork_child(
-        lambda: main(fd, settings, hostile_worker), name="spawner", keep=[fd], log_fd=2
-    )
-    its_control.close()
-    for sock in (control, auth, login):
-        sock.settimeout(5)
-    around = Surroundings(pid, control, auth, login)
-    around.tell(control, {"take": "auth"}, its_auth.fileno())
-    around.tell(control, {"take": "login"}, its_login.fileno())
-    its_auth.close()
-    its_login.close()
-    yield around
-    for sock in (control, auth, login):
-        sock.close()
-    assert os.waitpid(pid, 0)[1] == 0
+    with spawner(settings, hostile_worker) as around:
+        yield around
 
 
 def connect(around: Surroundings) -> socket.socket:
     ticket = new_ticket()
     around.grant(ticket, USER)
     client, server = socket.socketpair()
-    client.settimeout(5)
+    client.settimeout(PATIENCE)
     body = {"id": 1, "ticket": ticket, "tag": "a", "unread": ""}
     around.tell(around.login, body, server.fileno())
     server.close()
