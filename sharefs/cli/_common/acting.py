@@ -26,6 +26,7 @@ from sharefs.identity.model import MailUser, UnknownUser
 
 T = TypeVar("T")
 
+INTERRUPTED: Final = 128 + signal.SIGINT  # exit status of a process that obeyed Ctrl-C
 MAX_LINE: Final = 256 << 20  # octets; a listing of a million mailboxes fits
 
 
@@ -94,6 +95,8 @@ def run_as(user: MailUser, users: HomeLookup, action: Callable[[HomeLookup], T])
             outcome = _serve(channel, users)
     finally:
         _, status = os.waitpid(pid, 0)
+    if outcome is None and os.waitstatus_to_exitcode(status) == INTERRUPTED:
+        raise KeyboardInterrupt  # ours came where Python passes over exceptions
     if outcome is None:
         how = os.waitstatus_to_exitcode(status)
         raise SharingError(
@@ -138,7 +141,9 @@ def _be_the_child(
                 _send(channel, {"refused": [Code.UNAVAILABLE, _explained(error, user), False]})
         status = 0
     except KeyboardInterrupt:
-        status = 128 + signal.SIGINT  # the parent had Ctrl-C as well
+        status = INTERRUPTED
+    except BrokenPipeError:
+        pass  # the parent reads no more, and says itself why
     except BaseException:
         traceback.print_exc()
     finally:
