@@ -15,6 +15,7 @@ import click
 
 from sharefs import __version__, build
 from sharefs.cli._common import streams
+from sharefs.cli._common.output import printable
 from sharefs.errors import Code, SharingError
 
 # Command -> module:attribute.  Loading all of them would make every start slow.
@@ -118,7 +119,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         cli.main(args=argv, prog_name="sharefs")
     except SharingError as refusal:
-        click.echo(f"sharefs: {refusal.detail}", err=True)
+        # What was asked for may be in it: names may hold anything, terminals must not.
+        lines = "\n".join(printable(line) for line in refusal.detail.split("\n"))
+        click.echo(f"sharefs: {lines}", err=True)
         sys.exit(EXIT_STATUS[refusal.code])
     except _Ended as ended:
         if isinstance(ended.cause, KeyboardInterrupt):
@@ -134,5 +137,5 @@ def _explain(error: OSError) -> NoReturn:
         streams.leave_output()
         if isinstance(error, BrokenPipeError):  # as `| head` does
             streams.die_of(signal.SIGPIPE)
-    click.echo(f"sharefs: {os.fsdecode(error.filename)}: {error.strerror}", err=True)
+    click.echo(f"sharefs: {printable(os.fsdecode(error.filename))}: {error.strerror}", err=True)
     sys.exit(os.EX_TEMPFAIL)

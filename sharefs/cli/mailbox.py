@@ -5,6 +5,7 @@ The same rights are demanded as over IMAP.
 
 import os
 from collections.abc import Callable
+from stat import S_ISGID
 from typing import Any, Final
 
 import click
@@ -16,6 +17,7 @@ from sharefs.errors import Code, SharingError
 from sharefs.flags import System
 from sharefs.identity.groups import name_of as group_name
 from sharefs.namespaces.listing import NO_SELECT, Selection
+from sharefs.permissions.inherit import GidReason
 from sharefs.store.interface import Mailbox
 
 WORDS = {"allow_interspersed_args": False}
@@ -135,7 +137,8 @@ def _for_each_name(
             try:
                 act(account, name)
             except SharingError as refusal:
-                refusals.append([refusal.code, f"{name}: {refusal.detail}"])
+                named = "" if name in refusal.detail else f"{name}: "
+                refusals.append([refusal.code, named + refusal.detail])
         return refusals
 
     last: SharingError | None = None
@@ -330,6 +333,8 @@ def permissions(ctx: click.Context, who: Who, form: str, name: str) -> None:
         gid = os.getegid() if creation.group is None else creation.group
         name_of_it = group_name(gid)
         group = f"{gid}({name_of_it})" if name_of_it else str(gid)
+        handed_down = S_ISGID if creation.reason is GidReason.SETGID else 0  # by the kernel
+        directories = creation.dir_mode | handed_down
         return [
             {
                 "For": what,
@@ -338,7 +343,7 @@ def permissions(ctx: click.Context, who: Who, form: str, name: str) -> None:
                 "Reason": creation.reason.value,
                 "Origin": creation.origin,
             }
-            for what, mode in (("files", creation.file_mode), ("directories", creation.dir_mode))
+            for what, mode in (("files", creation.file_mode), ("directories", directories))
         ]
 
     host = Host.of(ctx)

@@ -1,6 +1,7 @@
 """`sharefs mailbox` and `sharefs map` over the small host, as root for users."""
 
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -138,8 +139,22 @@ def test_permissions_say_what_would_be_made(shell: Shell, host: World) -> None:
     before = sorted(os.listdir(host.maildir("bob")))
     host.maildir("bob").chmod(0o2750)
     record = shell.ok("mailbox permissions -u bob --json Work/New").records
-    assert [one["mode"] for one in record] == ["0640", "0750"]
+    assert [one["mode"] for one in record] == ["0640", "2750"]
     assert sorted(os.listdir(host.maildir("bob"))) == before
+    shell.ok("mailbox create -u bob Work/New")
+    made = host.maildir("bob", ".Work.New")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (made, made / "cur")] == [0o2750] * 2
+
+
+def test_a_refusal_names_the_mailbox_once(shell: Shell) -> None:
+    done = shell.run("mailbox delete -u bob Nowhere")
+    assert (done.status, done.err) == (67, "sharefs: Mailbox doesn't exist: Nowhere\n")
+
+
+def test_a_refused_name_does_not_reach_the_terminal(shell: Shell) -> None:
+    done = shell.run(["mailbox", "create", "-u", "bob", "a\x1b[31m"])
+    assert done.status == 69
+    assert "\x1b" not in done.err
 
 
 def test_nothing_belongs_to_root(shell: Shell, host: World) -> None:

@@ -1,5 +1,6 @@
 """What `sharefs share link|unlink|links|repair` do in the processes of the owner and the linker."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -92,9 +93,9 @@ def unlink(account: Account, name: str, children: bool, dry: bool) -> list[list[
     namespace, top = _place(account, name)
     root = namespace.location.path
     if links.look(root, top) is None:
-        raise SharingError(
-            Code.NONEXISTENT, f"{root / top} is no symbolic link, so {name} is left alone"
-        )
+        there = os.path.lexists(root / top)
+        why = f"is no symbolic link, so {name} is left alone" if there else "is not there"
+        raise SharingError(Code.NONEXISTENT, f"{root / top} {why}")
     stored = [top]
     if children and namespace.naming.layout is Layout.MAILDIRPP:
         found = links.links_in(root, namespace.naming.layout)
