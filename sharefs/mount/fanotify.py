@@ -105,10 +105,10 @@ class Group:
         """Take all marks away."""
         _checked(_libc.fanotify_mark(self.fd, _MARK_FLUSH, 0, _AT_FDCWD, b"/"))
 
-    def read(self, *, but_of: int = -1) -> list[Event]:
+    def read(self, *, but_of: int = -1, ours: int = 0) -> list[Event]:
         """What has been queued, without waiting; at most READ_SIZE octets of it.  See parse()."""
         try:
-            return list(parse(os.read(self.fd, READ_SIZE), but_of=but_of))
+            return list(parse(os.read(self.fd, READ_SIZE), but_of=but_of, ours=ours))
         except BlockingIOError:
             return []
 
@@ -126,14 +126,14 @@ def key_of(fd: int) -> bytes:
     return space.raw[: _HANDLE.size + size]
 
 
-def parse(octets: bytes, *, but_of: int = -1) -> Iterator[Event]:
-    """Pure.  but_of: a process whose doings are passed over, quickly; but for those with locks,
-    which may be made elsewhere than was asked for (`dotlocks`)."""
+def parse(octets: bytes, *, but_of: int = -1, ours: int = 0) -> Iterator[Event]:
+    """Pure.  but_of: a process whose doings are passed over, quickly; but for those in the mask
+    ours, and those with locks, which may be made elsewhere than was asked for (`dotlocks`)."""
     start = 0
     while start < len(octets):
         length, _, _, header, mask, _, pid = _EVENT.unpack_from(octets, start)
         end = start + length
-        if pid == but_of and octets.find(_LOCK, start, end) < 0:
+        if pid == but_of and not mask & ours and octets.find(_LOCK, start, end) < 0:
             start = end
             continue
         records = _records(octets, start + header, end)

@@ -9,25 +9,28 @@ an event.  Rules of this file:
   changes a file without any event, and opening it is one.  After that they last no longer.
 - Names last in a directory that has a mark.  `told` holds those that the kernel may remember.
 - What was not asked for twice is not worth a mark.
-- Our own doings are no events: the kernel knows of them, since they were its requests.
+- Our own doings are no events where each file below is one to the kernel: it knows of them, since
+  they were its requests.  Where it may be several, in the view, those in the mask `ours` count; but
+  they are told gently, and opening a file is none.
 - When events were lost, or come too fast, everything is taken back; for some time nothing lasts.
 """
 
 import contextlib
-import errno
 import fcntl
 import logging
 import os
 import stat
 import struct
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Final, Protocol
 
+from sharefs.errors import SharingError
 from sharefs.mount.entries import TIMEOUT, Entry, entry_of
 from sharefs.mount.fanotify import NAMES, OF_DIRECTORIES, OF_FILES, Event, Group, Mask, key_of
 from sharefs.mount.gate import Gate
 from sharefs.mount.nodes import Node
+from sharefs.mount.questions import NotYet
 from sharefs.mount.telling import Name, Teller
 
 log: Final = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ _GETFLAGS: Final = 0x80086601  # FS_IOC_GETFLAGS (ioctl_iflags(2))
 _CASEFOLD: Final = (
     0x40000000  # FS_CASEFOLD_FL: events tell names as they were spelt by whoever did it
 )
+_NOT_NOW: Final = (OSError, SharingError, NotYet)  # a way to a file that is not open any more
 _SET_ID: Final = stat.S_ISUID | stat.S_ISGID
 
 
@@ -81,6 +85,7 @@ class Lasting:
         group: Group,
         teller: Teller,
         *,
+        ours: int = 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._gate = gate
@@ -89,7 +94,10 @@ class Lasting:
         self._teller = teller
         self._clock = clock
         self._own_pid = os.getpid()
-        self._by_key: dict[bytes, Watch] = {}
+        self._ours = ours
+        self._by_key: dict[bytes, tuple[Watch, ...]] = {}  # one mark may be for several nodes
+        self._by_scope: dict[Hashable, set[Watch]] = {}
+        self._watches = 0
         self._names = 0
         self._orphans = 0
         self._missed: set[tuple[int, str]] = set()
@@ -100,7 +108,7 @@ class Lasting:
 
     def numbers(self) -> dict[str, int]:
         """For who looks after the daemon."""
-        return {"watched": len(self._by_key), "remembered": self._names}
+        return {"watched": self._watches, "remembered": self._names}
 
     # --- answering -----------------------------------------------------------------------
 
@@ -174,7 +182,7 @@ class Lasting:
     def _status_of(self, parent: Node, name: str) -> os.stat_result | None:
         try:
             return os.stat(name, dir_fd=self._gate.directory(parent), follow_symlinks=False)
-        except OSError:
+        except _NOT_NOW:
             return None
 
     def tell(self, watch: Watch, name: str, is_dir: bool, otherwise: float) -> float:
@@ -191,7 +199,7 @@ class Lasting:
     def _sweep(self) -> None:
         """Names that the kernel has forgotten by itself."""
         now = int(self._clock())
-        for watch in self._by_key.values():
+        for watch in self._all():
             for name in [name for name, until in watch.told.items() if until >> 1 < now]:
                 del watch.told[name]
                 self._names -= 1
@@ -201,7 +209,7 @@ class Lasting:
     def _watch(self, node: Node) -> os.stat_result | None:
         """Mark it; what stat(2) says then.  None: what it is, or where, cannot be watched now."""
         now = self._clock()
-        if now < self._resume or len(self._by_key) >= MAX_WATCHES:
+        if now < self._resume or self._watches >= MAX_WATCHES:
             node.due = now + BUSY
             return None
         node.due = now + BUSY
@@ -210,7 +218,7 @@ class Lasting:
                 node.due = float("inf")
                 return None
             fd = self._open(node)
-        except OSError:
+        except _NOT_NOW:
             return None
         try:
             return self._mark(node, fd)
@@ -238,14 +246,19 @@ class Lasting:
         if node.is_dir and _folds_case(fd):
             return None
         self._group.mark(fd, _mask(node))
-        if node.kind == stat.S_IFREG and _is_written(fd):
-            self._group.unmark(fd, _mask(node))
-            return None
         key = key_of(fd)
-        before = self._by_key.get(key)
-        if before is not None:
-            self._take_back(before)
-        node.watch = self._by_key[key] = Watch(node, key)
+        others = self._by_key.get(key, ())
+        if node.kind == stat.S_IFREG and _is_written(fd):
+            if not others:
+                self._group.unmark(fd, _mask(node))
+            return None
+        node.watch = watch = Watch(node, key)
+        self._by_key[key] = (*others, watch)
+        self._by_scope.setdefault(node.scope, set()).add(watch)
+        self._watches += 1
+        for one in others:
+            if one.node.scope == node.scope:  # the table knows it as this node now
+                self._take_back(one)
         return os.fstat(fd)
 
     def _let_go(self, watch: Watch) -> None:
@@ -254,16 +267,29 @@ class Lasting:
         self._names -= len(watch.told)
         watch.told.clear()
         node.watch = None
-        if self._by_key.get(watch.key) is watch:
-            del self._by_key[watch.key]
+        here = self._by_key.get(watch.key, ())
+        if watch not in here:
+            return
+        self._watches -= 1
+        scope = self._by_scope[node.scope]
+        scope.discard(watch)
+        if not scope:
+            del self._by_scope[node.scope]
+        if len(here) > 1:
+            self._by_key[watch.key] = tuple(one for one in here if one is not watch)
+            return
+        del self._by_key[watch.key]
         try:
             with self._gate.pinned(node) as fd:
                 self._group.unmark(fd, _mask(node))
-        except OSError as error:
+        except _NOT_NOW as error:
             # Of a file that is gone the kernel has dropped the mark; one with another name keeps
             # it, and we are told in vain.
-            if error.errno != errno.ENOENT:
+            if not isinstance(error, FileNotFoundError):
                 self._orphans += 1
+
+    def _all(self) -> list[Watch]:
+        return [watch for watches in self._by_key.values() for watch in watches]
 
     def gone(self, node: Node) -> None:
         """The kernel has forgotten it, or its number stands for another file now."""
@@ -285,20 +311,22 @@ class Lasting:
     # --- what happens below --------------------------------------------------------------
 
     def happened(self, events: Iterable[Event]) -> None:
-        """Others have changed something."""
+        """Others have changed something, or we have."""
         for event in events:
             if event.mask & Mask.Q_OVERFLOW:
                 self.take_everything_back("events were lost")
                 return
-            if event.pid == self._own_pid and not event.name.endswith(b".lock"):
-                continue  # but for locks, which may be made elsewhere than was asked for
-            watch = self._by_key.get(event.key)
-            if watch is not None and self._is_bearable(watch):
-                self._changed(watch, event)
+            ours = event.pid == self._own_pid
+            # Locks may be made elsewhere than was asked for.
+            if ours and not event.mask & self._ours and not event.name.endswith(b".lock"):
+                continue
+            for watch in self._by_key.get(event.key, ()):
+                if self._is_bearable(watch):
+                    self._changed(watch, event, ours=ours)
         if self._orphans > MAX_ORPHANS:
             self.take_everything_back()
 
-    def _changed(self, watch: Watch, event: Event) -> None:
+    def _changed(self, watch: Watch, event: Event, *, ours: bool) -> None:
         node = watch.node
         self._teller.attributes(node.ino)
         if event.mask & NAMES:
@@ -306,8 +334,9 @@ class Lasting:
             until = watch.told.pop(name, None)
             if until is not None:
                 self._names -= 1
-                self._tell_name(node, name, until)
-        elif not node.is_dir:
+                # What we have just made may be open, and would be shown as deleted.
+                self._tell_name(node, name, until | (ours and bool(self._ours)))
+        elif not node.is_dir and (not ours or event.mask & Mask.DELETE_SELF):
             self._let_go(watch)  # whoever has opened it may go on without further notice
             node.due = self._clock() + SOON
 
@@ -329,6 +358,15 @@ class Lasting:
             return False
         return True
 
+    def lasts(self, scope: Hashable) -> bool:
+        """Whether the kernel may remember anything of the nodes in a scope for long."""
+        return scope in self._by_scope
+
+    def take_back(self, scope: Hashable) -> None:
+        """Nothing that was told of the nodes in a scope counts any longer."""
+        for watch in list(self._by_scope.get(scope, ())):
+            self._take_back(watch)
+
     def give_up(self) -> None:
         """Nobody hears of events any more."""
         self.take_everything_back()
@@ -346,15 +384,17 @@ class Lasting:
             log.info("%s: for %d s the kernel remembers nothing for longer", why, pause)
         with contextlib.suppress(OSError):
             self._group.flush()
-        watches = list(self._by_key.values())
+        watches = self._all()
         self._by_key.clear()
-        self._names = self._orphans = 0
+        self._by_scope.clear()
+        self._names = self._orphans = self._watches = 0
         for watch in watches:
             watch.node.watch = None
             self._teller.attributes(watch.node.ino)
             for name, until in watch.told.items():
                 if until >> 1 >= now:
                     self._tell_name(watch.node, name, until)
+            watch.told.clear()
 
 
 _FOLLOWED: Final = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})

@@ -8,11 +8,13 @@ from sharefs.mount.acting_attributes import AttributeActions
 from sharefs.mount.acting_files import FileActions
 from sharefs.mount.acting_links import LinkActions
 from sharefs.mount.caller import Caller
+from sharefs.mount.devices import mount_id
 from sharefs.mount.dotlocks import SUFFIX, DotLocks
 from sharefs.mount.entries import Entry
-from sharefs.mount.lasting import LONG, SOON, Lasting
-from sharefs.mount.leave import Acts, Leave, Tell
+from sharefs.mount.leave import Acts, Leave
+from sharefs.mount.mount_table import mounts_below
 from sharefs.mount.nodes import Node
+from sharefs.mount.remembering import Remembering
 from sharefs.mount.tree import Waiting
 
 
@@ -20,7 +22,7 @@ class Acting(FileActions, LinkActions, AttributeActions):
     """Everything that handlers ask of a tree."""
 
 
-class Mirror(DotLocks, Acting):
+class Mirror(DotLocks, Remembering, Acting):
     """One directory as it is, under the creation rules.
 
     What the kernel is told is the same for every caller, and the kernel judges by it: so it may
@@ -33,12 +35,17 @@ class Mirror(DotLocks, Acting):
         super().__init__(root_fd, waiting)
         self.roots = roots
         self.root_fd = root_fd
-        self._lasting: Lasting | None = None
 
-    def remember(self, lasting: Lasting) -> None:
-        """From now on."""
-        self._lasting = lasting
-        self.table.let_go = lasting.gone
+    def name_lasts(self, name: str) -> bool:
+        # A lock may be one of another directory's (`dotlocks`), and is waited for.
+        return not name.endswith(SUFFIX)
+
+    def mounts(self, mountinfo: str) -> frozenset[str]:
+        try:
+            top = os.readlink(f"/proc/self/fd/{self.root_fd}")
+        except OSError:
+            top = ""
+        return mounts_below(top, mount_id(self.root_fd), mountinfo)
 
     def leave(self, directory: Node, caller: Caller) -> Leave | None:
         leave = super().leave(directory, caller)
@@ -46,35 +53,12 @@ class Mirror(DotLocks, Acting):
             return leave
         return replace(leave, acts=leave.acts | Acts.LASTS)
 
-    def rules_of_lasting(self) -> tuple[Tell, float, float] | None:
-        return None if self._lasting is None else (self._lasting.tell, LONG, SOON)
-
     def entry(self, node: Node, caller: Caller, status: os.stat_result | None = None) -> Entry:
         if self._lasting is None:
             return super().entry(node, caller, status)
         return self._lasting.attributes(node, status or self.gate.status(node))
 
-    def found(
-        self, parent: Node, name: str, node: Node, status: os.stat_result | None, caller: Caller,
-        *, listed: bool = False,
-    ) -> Entry:  # fmt: skip
-        # A lock may be one of another directory's (`dotlocks`), and is waited for.
-        if self._lasting is None or status is None or name.endswith(SUFFIX):
-            return super().found(parent, name, node, status, caller)
-        return self._lasting.found(parent, name, node, status, listed=listed)
-
     def asked(self, node: Node, caller: Caller) -> Entry:
         if self._lasting is None:
             return super().asked(node, caller)
         return self._lasting.asked(node, self.gate.status(node))
-
-    def missing(self, parent: Node, name: str, caller: Caller) -> float:
-        if self._lasting is None or name.endswith(SUFFIX):
-            return 0.0
-        return self._lasting.missing(parent, name)
-
-    def status(self) -> bytes:
-        if self._lasting is None:
-            return super().status()
-        lines = (f"{name} {number}\n" for name, number in self._lasting.numbers().items())
-        return super().status() + "".join(lines).encode()

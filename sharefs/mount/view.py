@@ -5,10 +5,11 @@ from sharefs.mount.tree import Waiting
 from sharefs.mount.view_acl import AclChanges
 from sharefs.mount.view_boxes import MailboxChanges
 from sharefs.mount.view_control import ControlFiles
+from sharefs.mount.view_lasting import LastingView
 from sharefs.mount.viewers import Viewers
 
 
-class View(AclChanges, MailboxChanges, ControlFiles):
+class View(LastingView, AclChanges, MailboxChanges, ControlFiles):
     """To each caller his own tree of mailboxes."""
 
     def __init__(self, viewers: Viewers, copies: Copies, root_fd: int, waiting: Waiting) -> None:

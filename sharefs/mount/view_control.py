@@ -63,7 +63,7 @@ class ControlFiles(ViewTree):
         if fd is None:
             return None
         status = os.fstat(fd)
-        node = Node(0, (status.st_dev, status.st_ino), (box.viewer.user.name, box.mailbox), True)
+        node = Node(0, (status.st_dev, status.st_ino), box.scope, True)
         node.place = Seat(box, Spot.MAILBOX)
         node.opener = lambda: fsops.open_dir(path, search_only=True)
         self.gate.lend(node, fd)

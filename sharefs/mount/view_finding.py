@@ -143,7 +143,7 @@ class Finding(Seats):
     def _box_node(self, box: Box) -> Node:
         fd = box.open()
         status = os.fstat(fd)
-        node = self.table.node_for((box.viewer.user.name, box.mailbox), status)
+        node = self.table.node_for(box.scope, status)
         node.place = Seat(box, Spot.MAILBOX)
         node.opener = box.open
         if node.fd >= 0:

@@ -49,6 +49,11 @@ class Box:
         self.home_until = 0.0
 
     @property
+    def scope(self) -> tuple[str, str]:
+        """Of the nodes in it: for each viewer the same file below is another one."""
+        return self.viewer.user.name, self.mailbox
+
+    @property
     def is_home(self) -> bool:
         return self.mailbox == INBOX
 

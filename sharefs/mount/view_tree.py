@@ -28,8 +28,8 @@ from sharefs.mount.viewers import FRESH
 
 TOP_MODE: Final = 0o755
 HOME_MODE: Final = 0o700
-_MESSAGE_FOLDERS: Final = frozenset({Spot.CUR, Spot.NEW, Spot.TMP})
-_STICKY: Final = stat.S_ISVTX  # the kernel would judge by it; here rights do
+MESSAGE_FOLDERS: Final = frozenset({Spot.CUR, Spot.NEW, Spot.TMP})
+STICKY: Final = stat.S_ISVTX  # the kernel would judge by it; here rights do
 
 
 class ViewTree(Law):
@@ -44,7 +44,7 @@ class ViewTree(Law):
             return virtual_directory(node, self.seat(node).box.viewer.uid, HOME_MODE, 0)
         entry = entry_of(node, status or self.gate.status(node), self.timeout)
         if node.is_dir:
-            entry.st_mode &= ~_STICKY
+            entry.st_mode &= ~STICKY
             seat: Seat = node.place
             if seat.spot is Spot.MAILBOX and seat.box.is_home:
                 # Every path goes through here, and for each caller the answer is another one.
@@ -77,7 +77,7 @@ class ViewTree(Law):
     def leave(self, directory: Node, caller: Caller) -> Leave | None:
         """In cur, new and tmp, for as long as the rights are known."""
         seat = directory.place
-        if seat is None or seat.spot not in _MESSAGE_FOLDERS:
+        if seat is None or seat.spot not in MESSAGE_FOLDERS:
             return None
         rights = self.rights(seat.box, caller)
         acts = policy.acts_without_asking(seat.spot, rights)
@@ -86,7 +86,7 @@ class ViewTree(Law):
         if not self.devices.is_local(directory.identity[0], self.gate.directory(directory)):
             acts &= ~Acts.LOCAL
         until = time.monotonic() + FRESH if caller.is_superuser else seat.box.rights_until()
-        return Leave(acts, self.timeout, self.timeout, uid=caller.uid, until=until, hidden=_STICKY)
+        return Leave(acts, self.timeout, self.timeout, uid=caller.uid, until=until, hidden=STICKY)
 
     def known_name(self, directory: Node, name: str, caller: Caller) -> KnownName | None:
         """A home with its INBOX: every path leads through it."""
@@ -96,7 +96,7 @@ class ViewTree(Law):
         box = self.seat(node).box
         if box.home != node.ino:
             return None
-        return KnownName(node, caller.uid, box.home_until, 0, self.timeout, hidden=_STICKY)
+        return KnownName(node, caller.uid, box.home_until, 0, self.timeout, hidden=STICKY)
 
     def on_revoke(self, revoke: Callable[[], None]) -> None:
         self.viewers.on_forget = revoke

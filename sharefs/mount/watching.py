@@ -5,36 +5,39 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Callable
+import time
 from typing import Final
 
-from sharefs.mount.devices import mount_id
 from sharefs.mount.fanotify import Group
 from sharefs.mount.lasting import Lasting
-from sharefs.mount.mirror import Mirror
+from sharefs.mount.mount_table import Mounts, text_of
+from sharefs.mount.remembering import Remembering
 from sharefs.mount.session import Session
 from sharefs.mount.telling import AGAIN, Teller
 
 log: Final = logging.getLogger(__name__)
 
 GATHERING: Final = 0.02  # seconds between two looks at the queue, in which equal events become one
+CHECK: Final = 0.4  # seconds between two looks at what lasts for other reasons than events
 _MOUNTS: Final = "/proc/self/mountinfo"
 
 
 class Watcher:
     """Open it before capabilities are given up, start it when there is a session."""
 
-    def __init__(self, group: Group, tree: Mirror) -> None:
+    def __init__(self, group: Group, tree: Remembering) -> None:
         self._group = group
         self._tree = tree
         self._teller: Teller | None = None
         self._thread: threading.Thread | None = None
         self._stop, self._stopped = os.pipe()
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._turn: threading.Lock | None = None
 
     @classmethod
     def open(cls, tree: object) -> "Watcher | None":
         """None where nothing can be watched: then the kernel asks again after a second."""
-        if not isinstance(tree, Mirror):
+        if not isinstance(tree, Remembering):
             return None
         try:
             return cls(Group(), tree)
@@ -46,8 +49,11 @@ class Watcher:
         # Whoever breaks a lease of ours (`lasting`) has us told by this signal, too late.
         signal.signal(signal.SIGIO, signal.SIG_IGN)
         self._teller = Teller(session.notify)
-        lasting = Lasting(self._tree.gate, self._tree.devices, self._group, self._teller)
-        self._tree.remember(lasting)
+        lasting = Lasting(
+            self._tree.gate, self._tree.devices, self._group, self._teller, ours=self._tree.ours
+        )
+        self._turn = session.turn
+        self._tree.remember(lasting, lambda: os.eventfd_write(self._wake, 1))
         self._thread = threading.Thread(
             target=self._run, args=(lasting, self._teller, session.turn), name="watching",
             daemon=True,
@@ -64,83 +70,58 @@ class Watcher:
                 teller.tick()
 
     def _hear(self, lasting: Lasting, teller: Teller, turn: threading.Lock) -> None:
-        own = os.getpid()
+        own, ours = os.getpid(), self._tree.ours
         with open(_MOUNTS, "rb", buffering=0) as mounts:
-            below = Mounts(self._tree.root_fd, lambda: mounts_in(mounts.fileno()))
+            table = Mounts(self._tree.mounts, lambda: text_of(mounts.fileno()))
             poll = select.poll()
             poll.register(self._group.fd, select.POLLIN)
             poll.register(self._stop, select.POLLIN)
+            poll.register(self._wake, select.POLLIN)
             poll.register(mounts, select.POLLPRI)
+            checked = time.monotonic()
             while True:
-                ready = dict(poll.poll(AGAIN * 1000 if teller.has_more else None))
+                ready = dict(poll.poll(self._pause(teller, checked)))
                 if self._stop in ready:
                     return
-                events = self._group.read(but_of=own) if self._group.fd in ready else []
+                if self._wake in ready:
+                    os.eventfd_read(self._wake)
+                events = self._group.read(but_of=own, ours=ours) if self._group.fd in ready else []
                 if events or teller.has_more or mounts.fileno() in ready:
                     with turn:
-                        if mounts.fileno() in ready and below.changed():
+                        if mounts.fileno() in ready and table.changed():
                             lasting.take_everything_back()
                         lasting.happened(events)
                         teller.tick()
+                if self._tree.needs_checks and time.monotonic() - checked >= CHECK:
+                    self._check(turn)
+                    checked = time.monotonic()
                 if self._group.fd in ready:
                     select.select([self._stop], [], [], GATHERING)
+
+    def _pause(self, teller: Teller, checked: float) -> float | None:
+        """Milliseconds until there is something to do; None: until something happens."""
+        pauses = [AGAIN] if teller.has_more else []
+        if self._tree.needs_checks:
+            pauses.append(max(0.0, checked + CHECK - time.monotonic()))
+        return min(pauses) * 1000 if pauses else None
+
+    def _check(self, turn: threading.Lock) -> None:
+        """A part at a time: requests are waiting for the turn."""
+        more = True
+        while more:
+            with turn:
+                more = self._tree.check()
 
     def stop(self) -> None:
         """While requests are still answered."""
         os.write(self._stopped, b"\0")
         if self._thread is not None:
             self._thread.join()
+        if self._turn is not None:
+            with self._turn:  # nobody writes to what is another file's descriptor in a moment
+                self._tree.wake_nobody()
         if self._teller is not None:
             self._teller.close()
-        for fd in (self._stop, self._stopped):
+        for fd in (self._stop, self._stopped, self._wake):
             os.close(fd)
         self._group.close()
-
-
-class Mounts:
-    """What is mounted below a directory: no event tells of that.
-
-    read: the text of proc(5)'s mountinfo.
-    """
-
-    def __init__(self, root_fd: int, read: Callable[[], str]) -> None:
-        self._root_fd = root_fd
-        self._read = read
-        self._known = self._below()
-
-    def _below(self) -> frozenset[str]:
-        try:
-            top = os.readlink(f"/proc/self/fd/{self._root_fd}")
-        except OSError:
-            top = ""
-        return mounts_below(top, mount_id(self._root_fd), self._read())
-
-    def changed(self) -> bool:
-        before, self._known = self._known, self._below()
-        return before != self._known
-
-
-def mounts_below(top: str, mount: str, mountinfo: str) -> frozenset[str]:
-    """Lines of mounts below a path, which is on the mount with this number, and on those.  Pure."""
-    children: dict[str, list[tuple[str, str]]] = {}
-    for line in mountinfo.splitlines():
-        number, parent, _, _, point, _ = line.split(" ", 5)
-        path = point.encode("utf-8", "surrogateescape").decode("unicode_escape")  # \040
-        path = path.encode("latin-1").decode("utf-8", "surrogateescape")
-        if parent != mount or path.startswith(top.rstrip("/") + "/"):
-            children.setdefault(parent, []).append((number, line))
-    found, pending = set(), [mount]
-    while pending:
-        for number, line in children.pop(pending.pop(), ()):
-            found.add(line)
-            pending.append(number)
-    return frozenset(found)
-
-
-def mounts_in(fd: int) -> str:
-    """The whole of a file of proc(5), from its beginning."""
-    os.lseek(fd, 0, os.SEEK_SET)
-    parts = []
-    while part := os.read(fd, 1 << 16):
-        parts.append(part)
-    return b"".join(parts).decode("utf-8", "surrogateescape")

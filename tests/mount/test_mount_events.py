@@ -7,14 +7,17 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import pytest
 
+from sharefs.mount.caller import Caller
 from sharefs.mount.entries import TIMEOUT
 from sharefs.mount.fanotify import OF_DIRECTORIES, OF_FILES, Event, Group, Mask, key_of, parse
 from sharefs.mount.gate import Gate
 from sharefs.mount.lasting import FLOOD, LONG, NOISY, PAUSES, SOON, Lasting
+from sharefs.mount.mirror import Mirror
+from sharefs.mount.mount_table import mounts_below, mounts_in_mail_folders
 from sharefs.mount.nodes import ROOT, Node, NodeTable
 from sharefs.mount.protocol import (
     EXPIRE_ONLY,
@@ -24,8 +27,10 @@ from sharefs.mount.protocol import (
     NOTIFY_INVAL_ENTRY,
     NOTIFY_INVAL_INODE,
 )
+from sharefs.mount.session import Session
 from sharefs.mount.telling import AGAIN, STUCK, THREADS, Name, Teller
-from sharefs.mount.watching import mounts_below
+from sharefs.mount.waiting import Pausing
+from sharefs.mount.watching import Watcher
 from tests.support.become import start_as
 
 # --- reading -----------------------------------------------------------------------------
@@ -154,6 +159,16 @@ def test_a_user_needs_no_capability(open_tmp: Path) -> None:
     os.close(go_on)
 
 
+@pytest.mark.parametrize(
+    ("mask", "told"),
+    [(Mask.OPEN, 0), (Mask.MODIFY, 1), (Mask.OPEN | Mask.MODIFY, 1), (Mask.Q_OVERFLOW, 0)],
+    ids=lambda value: str(value),
+)
+def test_which_of_our_own_doings_count(mask: int, told: int) -> None:
+    octets = raw(mask, 7, info(FID, FILE))
+    assert len(list(parse(octets, but_of=7, ours=Mask.MODIFY | Mask.ATTRIB))) == told
+
+
 MOUNTINFO: Final = """\
 20 1 8:1 / / rw - ext4 /dev/vda rw
 21 20 0:20 / /proc rw - proc proc rw
@@ -177,6 +192,16 @@ MOUNTINFO: Final = """\
 )
 def test_mounts_below(top: str, mount: str, want: set[int]) -> None:
     assert {int(line.split()[0]) for line in mounts_below(top, mount, MOUNTINFO)} == want
+
+
+def test_mounts_in_mail_folders() -> None:
+    lines = (
+        "26 20 0:34 / /home/alice/Maildir/cur rw - tmpfs none rw",
+        "27 20 0:35 / /home/alice/Maildir/cur/1:2,S rw - tmpfs none rw",
+        "28 20 0:36 / /srv/mail/.a\\040b/new/2 rw - tmpfs none rw",
+    )
+    found = mounts_in_mail_folders(MOUNTINFO + "\n".join(lines))
+    assert found == {lines[1], lines[2]}
 
 
 # --- concluding --------------------------------------------------------------------------
@@ -376,6 +401,57 @@ def test_our_own_doings_are_no_events(place: Place) -> None:
     assert (place.told.names, place.told.numbers) == ([], [])
 
 
+def test_our_own_doings_where_a_file_is_several(place: Place) -> None:
+    """They are told gently, and whoever has it open through us makes no mapping of it."""
+    place.lasting = Lasting(
+        place.gate, place.local, place.marks, place.told, ours=Mask.DELETE | Mask.ATTRIB,
+        clock=lambda: place.now,
+    )  # fmt: skip
+    assert place.look_twice() == LASTS
+    own = os.getpid()
+    place.happens(Mask.OPEN, key=place.key("file"), pid=own)
+    assert (place.told.names, place.told.numbers) == ([], [])
+    place.happens(Mask.ATTRIB, key=place.key("file"), pid=own)
+    assert place.told.numbers == [place.node().ino]
+    assert place.look() == LASTS  # the mark stays
+    place.happens(Mask.DELETE, "file", pid=own)
+    assert place.told.names == [Name(ROOT, b"file", True)]
+
+
+def test_a_file_that_is_several_has_one_mark(place: Place) -> None:
+    """Each is told, and the mark stays until the last is forgotten."""
+    status = os.lstat(place.top / "file")
+    nodes = [place.node(), place.table.node_for("y", status)]
+    nodes[1].name_is(place.root, "file")
+    for node in nodes:
+        place.table.known(node)
+        for _ in range(2):
+            entry = place.lasting.found(place.root, "file", node, status)
+            place.now += SOON
+        assert entry.attr_timeout == LONG
+    place.happens(Mask.ATTRIB, key=place.key("file"))
+    assert place.told.numbers == [node.ino for node in nodes]
+    for node in nodes:
+        place.now += SOON
+        place.lasting.found(place.root, "file", node, status)
+    place.table.forget(nodes[0].ino, nodes[0].lookups)
+    assert status.st_ino in place.marks.there
+    place.table.forget(nodes[1].ino, nodes[1].lookups)
+    assert status.st_ino not in place.marks.there
+
+
+def test_a_scope_is_taken_back(place: Place) -> None:
+    place.look_twice()
+    assert place.lasting.lasts("x")
+    place.lasting.take_back("another")
+    assert not place.told.names
+    place.lasting.take_back("x")
+    assert [name.name for name in place.told.names] == [b"file"]
+    assert not place.lasting.lasts("x")
+    assert not place.marks.there
+    assert place.lasting.numbers() == {"watched": 0, "remembered": 0}
+
+
 def test_what_the_kernel_forgets(place: Place) -> None:
     place.look_twice()
     node = place.node()
@@ -553,3 +629,59 @@ def test_a_kernel_that_knows_nothing_of_it(teller: Teller) -> None:
     refused.attributes(7)
     refused.name(Name(7, b"file", False))
     refused.close()
+
+
+# --- hearing -----------------------------------------------------------------------------
+
+
+class Spoilt(Mirror):
+    """Has something to check besides events, and a bug there."""
+
+    spoilt = False
+
+    @property
+    def needs_checks(self) -> bool:
+        return self.spoilt
+
+    def check(self) -> bool:
+        raise ZeroDivisionError
+
+
+class Hearing:
+    """As much of a session as a watcher needs."""
+
+    def __init__(self, notify: Kernel) -> None:
+        self.turn = threading.Lock()
+        self.notify = notify
+
+
+def test_who_hears_no_more_takes_everything_back(
+    tmp_path: Path, kernel: Kernel, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(b"hello")
+    tree = Spoilt(os.open(tmp_path, os.O_PATH | os.O_DIRECTORY), Pausing())
+    session = Hearing(kernel)
+    watcher = Watcher.open(tree)
+    assert watcher is not None
+    watcher.start(cast(Session, session))
+    asker = Caller(0, 0, os.getpid())
+
+    def look() -> tuple[float, float]:
+        with session.turn:
+            node, status = tree.find(tree.table[ROOT], "file", asker)
+            entry = tree.found(tree.table[ROOT], "file", node, status, asker)
+            tree.table.known(node)
+            return entry.entry_timeout, entry.attr_timeout
+
+    try:
+        assert look() == SHORT
+        time.sleep(SOON)
+        assert look() == LASTS
+        tree.spoilt = True
+        (tmp_path / "another").touch()  # so that it looks
+        kernel.wait_for(NOTIFY_INVAL_ENTRY, entry(ROOT, b"file"))
+        assert "changes below are not heard of any more" in caplog.text
+        assert look() == SHORT
+    finally:
+        watcher.stop()
+        tree.close()
