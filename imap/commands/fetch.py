@@ -51,6 +51,8 @@ CHUNK: Final = 256 * 1024
 # What is rendered at once without going to a thread, where that is quick: messages, their octets.
 FEW: Final = 50
 SMALL: Final = 128 * 1024
+# Messages of a mailbox whose index is asked without going to a thread.
+FEW_INDEXED: Final = 1000
 
 _SEEN: Final = FlagSet(System.SEEN)
 
@@ -172,6 +174,8 @@ async def _stream(session: Session, renderer: "_Renderer", uids: Sequence[int]) 
             at = renderer.render(uids, at)
         elif renderer.is_short(uids):
             at = await handle.run_short(renderer.render, uids, at)
+        elif renderer.may_be_kept:
+            at = await handle.run_short(renderer.render_kept, uids, at)
         else:
             at = await handle.run(renderer.render, uids, at)
         session.out += renderer.take()
@@ -213,6 +217,7 @@ class _Renderer:
     marked: UIDs that this command set \\Seen on; their responses carry FLAGS even unasked.
     told: the flags that went out, by UID, if this command changes any.
     missing: a message was gone when its turn came.
+    may_be_kept: perhaps an index of few messages has all that is asked for.
     undecodable: what to answer because a message has a part that cannot be decoded.
     shown: the highest modification sequence that goes out.
     """
@@ -225,6 +230,8 @@ class _Renderer:
         self._kept = KeptRows(request.items)
         self._bulk = Bulk(request.items, self._mailbox, self._view, self._kept)
         self.in_memory = _IN_MEMORY.issuperset(request.items)
+        wanted = _IN_MEMORY.union(self._kept.column_of)
+        self.may_be_kept = wanted.issuperset(request.items) and len(selected.view) <= FEW_INDEXED
         self._modseqs: Mapping[int, int] = {}
         self.shown = 0
         self.marked: set[int] = set()
@@ -274,6 +281,17 @@ class _Renderer:
             else:
                 self._render_one(uids[at])
             at += 1
+        return at
+
+    def render_kept(self, uids: Sequence[int], at: int) -> int:
+        """As render(), but only what an index has.  Where it ends, may_be_kept does."""
+        while at < len(uids) and len(self._out) < CHUNK:
+            until = self._turn_to(uids, at)
+            if not self._all_rendered:
+                self.may_be_kept = False
+                self._until, self._ready = at, {}  # render() turns to it again
+                break
+            self._until = at = until
         return at
 
     def _turn_to(self, uids: Sequence[int], at: int) -> int:

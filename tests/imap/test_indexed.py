@@ -123,6 +123,27 @@ async def test_an_index_is_really_asked(
     assert len(reads) <= 1
 
 
+async def test_lists_that_are_kept_need_no_thread(indexes: list[MailboxIndex]) -> None:
+    account = MemoryAccount()
+    inbox = account.mailboxes["INBOX"] = MemoryMailbox(uidvalidity=7)
+    for number in range(60):
+        inbox.add(b"Subject: %d\r\n\r\nx\r\n" % number)
+    client = Client(account)
+    await client.say(b"SELECT INBOX")
+    assert indexes[0].catch_up()
+    (handle,) = client.host.handles
+    before = handle.runs
+    for items in (b"(UID ENVELOPE)", b"FULL", b"BODY.PEEK[HEADER.FIELDS (From)]"):
+        assert responses(await client.say(b"FETCH 1:* " + items)) == 60
+    assert handle.runs == before
+    for _ in range(60):
+        inbox.add(b"Subject: not yet indexed\r\n\r\nx\r\n")
+    await client.say(b"NOOP")
+    before = handle.runs
+    assert responses(await client.say(b"FETCH 1:* (UID ENVELOPE)")) == 120
+    assert handle.runs == before + 1
+
+
 async def test_messages_that_come_and_go(indexes: list[MailboxIndex]) -> None:
     dice = random.Random(3)
     client = make_client()
