@@ -102,6 +102,12 @@ class Block:
     items: "list[Assign | Block]" = field(default_factory=list)
 
 
+def _remedy(error: OSError | ValueError, path: Path, asked: Place) -> str:
+    if isinstance(error, FileNotFoundError) and asked == Place(str(path)):
+        return "write it, or name another one with -c"  # nothing includes it
+    return "make it readable, or take it out"
+
+
 class Reader:
     """Reads one configuration and what it includes.  files: their names, in reading order."""
 
@@ -150,7 +156,7 @@ class Reader:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             self.problems.error("unreadable", asked, f"cannot read {path}: {reason}",
-                                "make it readable, or take it out")  # fmt: skip
+                                _remedy(error, path, asked))  # fmt: skip
             return None, (0, 0)
 
     def _text(self, octets: bytes, name: str) -> str:

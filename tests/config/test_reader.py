@@ -156,6 +156,17 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     assert findings(examine(main)) == [("unreadable", "main.conf", n) for n in (1, 2)]
 
 
+def test_who_has_no_configuration_is_told_what_to_do(tmp_path: Path) -> None:
+    """The file itself can be written; a line that includes what cannot be read can go."""
+    main = tmp_path / "main.conf"
+    (missing,) = (each for each in examine(main).problems if each.check == "unreadable")
+    assert missing.remedy == "write it, or name another one with -c"
+    (tmp_path / "more.conf").mkdir()
+    main.write_text("!include more.conf\n")
+    (missing,) = (each for each in examine(main).problems if each.check == "unreadable")
+    assert missing.remedy == "make it readable, or take it out"
+
+
 def test_unreadable_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"missing\.conf.*No such file"):
         load(tmp_path / "missing.conf")
