@@ -46,7 +46,8 @@ def apply(plan: str, journal_path: str | None, yes: bool, keep_going: bool, as_j
 
     \b
     Exit status: 0 all done, or all would be; 1 something was refused; 2 usage; 65 no plan;
-    75 the journal is in use; 77 somebody else could have written the plan.
+    75 the plan cannot be read, or the journal is in use; 77 somebody else could have written
+    the plan.
     """
     octets = read_trusted(plan)
     parsed = parse_plan(octets, plan)
