@@ -7,7 +7,7 @@ from sharefs import message
 from sharefs.index import packed_fields
 from sharefs.index.schema import END, HEADS, LEFT_OUT
 from sharefs.message import Part
-from sharefs.message.header import names
+from sharefs.message.header import by_name
 from sharefs.message.search import ADDRESS_FIELDS, body_texts, header_forms, header_lines
 from sharefs.message.structure import structures
 from sharefs.ordering.facts import Facts, facts_of
@@ -104,7 +104,7 @@ def _texts(octets: bytes, part: Part, header: bytes) -> tuple[str, str] | None:
             return None
         bodies.append(body)
     heads = list(header_lines(part))
-    present = names(header)
+    present = by_name(header)
     for name in _MORE_ADDRESSES:
         if name.encode() in present:
             heads += header_forms(header, name)

@@ -4,7 +4,7 @@ A header here is octets with CRLF line ends, with or without the empty line at i
 """
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Final
 
@@ -37,9 +37,9 @@ def _read_by_name(header: bytes) -> dict[bytes, list[bytes]]:
     return found
 
 
-# Who asks for one field of a header asks for more, so the last few are remembered.
-_fields = lru_cache(maxsize=4)(_read_fields)
-_by_name = lru_cache(maxsize=4)(_read_by_name)
+# Who asks for one field of a header asks for more, so those of the last message are remembered.
+_fields = lru_cache(maxsize=16)(_read_fields)
+_by_name = lru_cache(maxsize=16)(_read_by_name)
 
 
 def unfold_raw(raw: bytes) -> bytes:
@@ -95,13 +95,9 @@ def field_picker(names: Iterable[bytes], inverted: bool = False) -> Callable[[by
 
 def values(header: bytes, name: bytes) -> list[bytes]:
     """The raw values of every field of that name, in order, as unfold_raw() returns them."""
-    return list(_named_fields(header).get(name.lower(), ()))
+    return list(by_name(header).get(name.lower(), ()))
 
 
-def names(header: bytes) -> Collection[bytes]:
-    """Of all fields, in lower case, each once."""
-    return _named_fields(header).keys()
-
-
-def _named_fields(header: bytes) -> dict[bytes, list[bytes]]:
+def by_name(header: bytes) -> Mapping[bytes, Sequence[bytes]]:
+    """The values of all fields, as values() returns them, by name in lower case."""
     return _by_name(header) if len(header) <= _SHORT else _read_by_name(header)

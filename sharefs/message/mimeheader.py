@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from sharefs.message.header import unfold_raw
+from sharefs.message.header import by_name
 from sharefs.message.rfc822 import Malformed, Tokens
 
 Parameters = tuple[tuple[bytes, bytes], ...]
 
-_MIME_FIELD: Final = re.compile(
-    rb"^(MIME-Version|Content-[^:\s]+)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)",
-    re.MULTILINE | re.IGNORECASE,
-)
+_NAMES: Final = (
+    b"mime-version", b"content-type", b"content-transfer-encoding", b"content-id",
+    b"content-description", b"content-md5", b"content-disposition", b"content-language",
+    b"content-location",
+)  # fmt: skip
 _CONTINUED: Final = re.compile(rb"([^*]*)\*([0-9]{0,9})\*?\Z")
 _SHORT: Final = 1 << 13  # octets; headers whose fields may be remembered
 _BROKEN_VALUE: Final = re.compile(rb"[^; \t\r\n]*")
@@ -49,35 +50,42 @@ NOTHING: Final = MimeFields()
 
 def mime_fields(header: bytes) -> MimeFields:
     """Read the MIME fields of a header.  Of repeated fields the first counts."""
-    written = tuple(_MIME_FIELD.findall(header))
-    if not written:
+    found = by_name(header)
+    written = tuple(found[name][0] if name in found else None for name in _NAMES)
+    if written.count(None) == len(_NAMES):
         return NOTHING
-    return _known(written) if len(header) <= _SHORT else _read(written)
+    return _known(*written) if len(header) <= _SHORT else _read(*written)
 
 
-def _read(written: tuple[tuple[bytes, bytes], ...]) -> MimeFields:
-    found: dict[bytes, bytes] = {}
-    for name, raw in written:
-        found.setdefault(name.lower(), raw)
-    fields = {name: unfold_raw(raw) for name, raw in found.items()}
+def _read(
+    version: bytes | None,
+    written_type: bytes | None,
+    encoding: bytes | None,
+    content_id: bytes | None,
+    description: bytes | None,
+    md5: bytes | None,
+    written_disposition: bytes | None,
+    language: bytes | None,
+    location: bytes | None,
+) -> MimeFields:
     kind = subtype = None
     parameters: Parameters = ()
-    if (text := fields.get(b"content-type")) is not None:
-        kind, subtype, parameters = content_type(text)
-    disposition, disposition_parameters = _disposition(fields.get(b"content-disposition"))
+    if written_type is not None:
+        kind, subtype, parameters = content_type(written_type)
+    disposition, disposition_parameters = _disposition(written_disposition)
     return MimeFields(
-        b"mime-version" in fields or b"content-type" in fields,
+        version is not None or written_type is not None,
         kind,
         subtype,
         parameters,
-        _encoding(fields.get(b"content-transfer-encoding")),
-        fields.get(b"content-id"),
-        fields.get(b"content-description"),
-        fields.get(b"content-md5"),
+        _encoding(encoding),
+        content_id,
+        description,
+        md5,
         disposition,
         disposition_parameters,
-        _languages(fields.get(b"content-language")),
-        fields.get(b"content-location"),
+        _languages(language),
+        location,
     )
 
 

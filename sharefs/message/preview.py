@@ -30,7 +30,8 @@ _DROPPED: Final[dict[int, int | None]] = {code: code for code in range(128)} | d
     [*range(9), *range(14, 28), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
 )
 _SPACES: Final = re.compile(rf"[\s{_INVISIBLE}]{{2,}}|\s")
-_RULE: Final = re.compile(r"[-=_*~#.+|\s]{3,}")
+_RULED: Final = "-=_*~#.+|"
+_RULE: Final = re.compile(rf"[{re.escape(_RULED)}\s]{{3,}}")
 
 
 def preview(octets: bytes, root: Part) -> str:
@@ -111,7 +112,7 @@ def _of_plain(text: str) -> tuple[str, str]:
             for header in lines:  # of the armour, up to an empty line
                 if not header.strip():
                     break
-        elif (written := line.strip()) and not _RULE.fullmatch(line):
+        elif (written := line.strip()) and not (written[0] in _RULED and _RULE.fullmatch(line)):
             own.append(line)
             length += len(written)
     return "\n".join(own), "\n".join(quoted)
