@@ -11,6 +11,7 @@ from typing import Final
 
 from sharefs.permissions.access import Inode
 from sharefs.permissions.posix_acl import ACCESS, DEFAULT, PosixAcl, parse_posix_acl
+from sharefs.permissions.read_only import is_read_only
 
 _UNSUPPORTED: Final = frozenset({errno.EOPNOTSUPP, errno.ENOTSUP})
 
@@ -26,11 +27,12 @@ class Inodes:
         self._keeping: set[int] = set()
 
     def of_fd(
-        self, fd: int, path: str, *, read_only: bool | None = None
+        self, fd: int, path: str, *, read_only: dict[int, bool] | None = None
     ) -> tuple[Inode, tuple[int, int]]:
         """permissions.explain.inode_of() of an open file; its file system's number, and its own.
 
-        read_only: of its mount, if that is known.  Raises OSError.
+        read_only: what is known of file systems, by number, and what is found out; None where
+        mounts of one may differ.  Raises OSError.
         """
         status = os.fstat(fd)
         device = status.st_dev
@@ -39,10 +41,13 @@ class Inodes:
             access = self._acl(fd, ACCESS, device)
             if stat.S_ISDIR(status.st_mode) and device not in self.without_acls:
                 default = self._acl(fd, DEFAULT, device)
-        if read_only is None:
-            read_only = is_read_only(fd)
+        closed = None if read_only is None else read_only.get(device)
+        if closed is None:
+            closed = is_read_only(fd)
+            if read_only is not None:
+                read_only[device] = closed
         mode = status.st_mode
-        inode = Inode(path, mode, status.st_uid, status.st_gid, access, default, read_only)
+        inode = Inode(path, mode, status.st_uid, status.st_gid, access, default, closed)
         return inode, (device, status.st_ino)
 
     def acl_of(self, path: str, device: int) -> PosixAcl | None:
@@ -70,7 +75,3 @@ class Inodes:
             return parse_posix_acl(octets)
         except ValueError:
             return None
-
-
-def is_read_only(fd: int) -> bool:
-    return bool(os.fstatvfs(fd).f_flag & os.ST_RDONLY)

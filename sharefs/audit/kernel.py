@@ -5,6 +5,7 @@ questions are put again, until they are all answered with yes: so the changes th
 are known to suffice.
 """
 
+import contextlib
 import os
 import shlex
 import stat
@@ -77,8 +78,19 @@ def _remount(inode: Inode, world: World) -> str:
     mount = mount_of(inode.path, world.mounts)
     if mount is None:
         return f"mount the file system of {inode.path} writable"
+    if mount.kind == "btrfs" and not mount.read_only:
+        return f"btrfs property set -ts {shlex.quote(_subvolume_of(inode.path))} ro false"
     options = "remount,bind,rw" if mount.read_only_bind else "remount,rw"
     return f"mount -o {options} {shlex.quote(mount.point)}"
+
+
+def _subvolume_of(path: str) -> str:
+    """The topmost directory above with the same st_dev."""
+    with contextlib.suppress(OSError):
+        device = os.stat(path).st_dev
+        while path != "/" and os.stat(os.path.dirname(path)).st_dev == device:
+            path = os.path.dirname(path)
+    return path
 
 
 def _layers(told: Iterable[Told], names: Names, world: World) -> Iterator[Layer]:

@@ -13,7 +13,7 @@ from typing import Final
 
 from sharefs import fsops
 from sharefs.audit.facts import FileKind, Trouble
-from sharefs.audit.inodes import Inodes, is_read_only
+from sharefs.audit.inodes import Inodes
 from sharefs.audit.kinds import Kinds, batches, parted_by_acl
 from sharefs.names import Layout
 from sharefs.permissions.access import Inode
@@ -96,8 +96,8 @@ class Scanner:
         self._tick = tick or (lambda count: None)
         self._linked = 0
         self._inodes = inodes or Inodes()
-        self._nested = nested
-        self._read_only: bool | None = None  # of the root's mount, if that is the only one
+        # Of file systems by st_dev, where there is one mount: Btrfs has several on that.
+        self._read_only: dict[int, bool] | None = None if nested else {}
 
     def scan(self, path: str) -> tuple[ScannedRoot, Iterator[ScannedBox]]:
         """The root, and its mailboxes one by one.  The troubles of the root grow meanwhile.
@@ -110,8 +110,6 @@ class Scanner:
 
     def _boxes(self, root: ScannedRoot, fd: int, path: str) -> Iterator[ScannedBox]:
         try:
-            if not self._nested:
-                self._read_only = is_read_only(fd)
             root.own.inode, _ = self._inode(root, fd, path)
             below = self._entries(root, root.own, fd, depth=0)
             if root.own.selectable:

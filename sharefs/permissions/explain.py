@@ -4,7 +4,6 @@ Only looks, never changes.  Run by the superuser it sees everything; run by the 
 himself it sees as far as the first refusal, which is what matters.
 """
 
-import contextlib
 import errno
 import functools
 import os
@@ -30,6 +29,7 @@ from sharefs.permissions.posix_acl import (
     PosixAcl,
     parse_posix_acl,
 )
+from sharefs.permissions.read_only import is_read_only
 from sharefs.permissions.remedy import remedy_of
 
 MAX_LINKS: Final = 40  # symbolic links in one path, path_resolution(7)
@@ -103,7 +103,7 @@ def describe(answer: Answer, who: Credentials, group_name: GroupName = str) -> s
                 " may write to: fs.protected_symlinks"
             )
         case Class.READ_ONLY:
-            return f"{inode.path} is on a file system mounted read-only"
+            return f"{inode.path} is on a read-only file system or subvolume"
         case _:
             pass
     text = f"{inode.path} lacks {answer.missing.letters()} for {answer.decided_by.value}"
@@ -197,7 +197,7 @@ def inode_of(path: str) -> Inode:
         status.st_gid,
         _acl(path, ACCESS),
         _acl(path, DEFAULT) if stat.S_ISDIR(status.st_mode) else None,
-        _read_only(path),
+        is_read_only(path),
     )
 
 
@@ -293,12 +293,6 @@ def _acl(path: str, attribute: str) -> PosixAcl | None:
         if error.errno not in _NO_ACL:
             raise
         return None
-
-
-def _read_only(path: str) -> bool:
-    with contextlib.suppress(OSError):
-        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
-    return False
 
 
 def _is_us(who: Credentials) -> bool:

@@ -165,6 +165,6 @@ def test_read_only_file_systems(open_tmp: Path) -> None:
         pytest.skip("no right to mount here")
     try:
         got = explain_access(BOB, target, Want.WRITE)
-        assert "mounted read-only" in got.text()
+        assert "read-only file system" in got.text()
     finally:
         assert os.system(f"umount {target}") == 0
