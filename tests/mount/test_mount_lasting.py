@@ -23,6 +23,7 @@ from tests.mount.test_mount_view import outcome
 from tests.mount.test_mount_visibility import BELOW, NAME, Case, content, names, seen_in_time
 from tests.support.become import Identity, start_as
 from tests.support.mount import Mount, is_mounted, mounted
+from tests.support.server import wait_until
 
 pytestmark = [pytest.mark.superuser, pytest.mark.fuse]
 
@@ -426,6 +427,8 @@ def list_into(directory: Path, memory: Path, keeper: int) -> None:
         buffer = (ctypes.c_char * (1 << 16)).from_buffer(mapping)
         fd = os.open(directory, os.O_RDONLY)
         os.kill(keeper, signal.SIGSTOP)
+        tasks = Path(f"/proc/{keeper}/task")
+        wait_until(lambda: all(map(is_stopped, tasks.iterdir())))  # kill(2) does not wait for it
         libc.syscall(217, fd, buffer, 1 << 16)  # x86_64
         os.close(fd)
         del buffer
