@@ -29,6 +29,7 @@ from sharefs.errors import SharingError
 from sharefs.mount.entries import TIMEOUT, Entry, entry_of
 from sharefs.mount.fanotify import NAMES, OF_DIRECTORIES, OF_FILES, Event, Group, Mask, key_of
 from sharefs.mount.gate import Gate
+from sharefs.mount.marks import Marks
 from sharefs.mount.nodes import Node
 from sharefs.mount.questions import NotYet
 from sharefs.mount.telling import Name, Teller
@@ -82,7 +83,7 @@ class Lasting:
         self,
         gate: Gate,
         devices: FileSystems,
-        group: Group,
+        group: Group | Marks,
         teller: Teller,
         *,
         ours: int = 0,

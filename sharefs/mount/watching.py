@@ -8,8 +8,8 @@ import threading
 import time
 from typing import Final
 
-from sharefs.mount.fanotify import Group
 from sharefs.mount.lasting import Lasting
+from sharefs.mount.marks import Marks
 from sharefs.mount.mount_table import Mounts, text_of
 from sharefs.mount.remembering import Remembering
 from sharefs.mount.session import Session
@@ -25,7 +25,7 @@ _MOUNTS: Final = "/proc/self/mountinfo"
 class Watcher:
     """Open it before capabilities are given up, start it when there is a session."""
 
-    def __init__(self, group: Group, tree: Remembering) -> None:
+    def __init__(self, group: Marks, tree: Remembering) -> None:
         self._group = group
         self._tree = tree
         self._teller: Teller | None = None
@@ -40,7 +40,7 @@ class Watcher:
         if not isinstance(tree, Remembering):
             return None
         try:
-            return cls(Group(), tree)
+            return cls(Marks(), tree)
         except OSError as error:
             log.info("what changes below is not told by this kernel: %s", error)
             return None

@@ -83,6 +83,11 @@ def picture(top: Path) -> dict[str, Any]:
     "case", [*posix_names.CASES, *posix_files.CASES], ids=lambda case: case.__name__
 )
 def test_as_on_a_plain_directory(top: Path, mirror: Mount, case: Case, who: str) -> None:
+    check_alike(top, case, who)
+
+
+def check_alike(top: Path, case: Case, who: str) -> None:
+    """In directories of its own, on top/mnt, which mirrors top/source, and in top/plain."""
     caller = CALLERS[who]
     name = f"{case.__name__}-{who}"
     for place in ("source", "plain"):
