@@ -22,7 +22,7 @@ from sharefs.namespaces.listing import NO_SELECT
 from sharefs.store.interface import Mailbox
 
 BUILD_SLICE: Final = 0.5  # seconds between two lines of progress
-MOST_JOBS: Final = 3  # one writes, and has about as much to do as two that read
+MOST_JOBS: Final = 3  # by default; the one that writes has no time for what more of them find
 WORTH_HELP: Final = 500  # messages; fewer are done before a second process is of use
 
 Record = dict[str, Any]
@@ -81,8 +81,8 @@ def status(ctx: click.Context, who: Who, form: str, patterns: tuple[str, ...]) -
     metavar="N",
     type=click.IntRange(1, 64),
     default=None,
-    help="Processes that work on a mailbox at a time.  [default: one for each processor, at most"
-    f" {MOST_JOBS}]",
+    help="Processes that take messages apart for the one that writes; 1: it does that, too."
+    f"  [default: one for each processor, at most {MOST_JOBS}]",
 )
 @click.argument("patterns", metavar="[PATTERN]...", nargs=-1)
 @click.pass_context
@@ -98,7 +98,7 @@ def build(
     def one(mailbox: Mailbox, index: MailboxIndex) -> Record:
         began = time.monotonic()
         missing = index.missing()
-        count = jobs - 1 if missing >= WORTH_HELP else 0
+        count = jobs if jobs > 1 and missing >= WORTH_HELP else 0
         with helpers(mailbox, count) as others:
             _build(mailbox, index, others)
         taken = time.monotonic() - began
