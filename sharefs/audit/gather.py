@@ -31,6 +31,7 @@ from sharefs.audit.resuming import LinkedFiles, Outcome
 from sharefs.audit.scan import ScannedRoot, Scanner
 from sharefs.audit.viewing import ViewerContext
 from sharefs.config import Config
+from sharefs.config.namespaces import Location
 from sharefs.errors import SharingError
 from sharefs.identity.lookup import HomeLookup
 from sharefs.names import Layout
@@ -200,7 +201,7 @@ class Gatherer:
             base,
             inode=inode,
             boxes=tuple(facts.of(found)),
-            foreign=tuple(_foreign_of_root(scanned, namespace)),
+            foreign=tuple(_foreign_of_root(scanned, namespace, context)),
             locks=tuple(scanned.own.locks),
             troubles=tuple(scanned.troubles),
             chgrp=_chgrp(inode, user.who, base.mount),
@@ -321,10 +322,30 @@ def _cache(namespace: Namespace) -> tuple[frozenset[str] | None, str, str]:
     return frozenset(line.name for line in found), "", str(path)
 
 
-def _foreign_of_root(scanned: ScannedRoot, namespace: Namespace) -> Iterator[str]:
+def _foreign_of_root(
+    scanned: ScannedRoot, namespace: Namespace, context: ViewerContext
+) -> Iterator[str]:
     """Entries of the root that no mail program has put there.
 
-    With the fs layout, or a home that is the mail root, anything may be in it.
+    With the fs layout, or a home that is the mail root, anything may be in it.  What lies on the
+    way to a configured place was made for that: viewers' own \\Seen files in ~/Maildir/shared, say.
     """
-    if namespace.naming.layout is Layout.MAILDIRPP and scanned.own.selectable:
-        yield from scanned.own.foreign
+    if namespace.naming.layout is not Layout.MAILDIRPP or not scanned.own.selectable:
+        return
+    root = namespace.location.path
+    ours = {
+        place.relative_to(root).parts[0]
+        for space in context.settings.namespaces
+        for place in _places(space.location)
+        if place.is_relative_to(root) and place != root
+    }
+    yield from (name for name in scanned.own.foreign if name not in ours)
+
+
+def _places(location: Location) -> Iterator[Path]:
+    """Of an owner's own the part before his name has none of its variables."""
+    for place in (
+        location.path, location.control_path, location.index_path, location.index_private_path
+    ):  # fmt: skip
+        if place is not None:
+            yield Path(place)

@@ -470,6 +470,23 @@ def test_databases_that_cannot_list() -> None:
         assert "users-unlisted" in rules(audited(host))
 
 
+def test_what_the_configuration_puts_into_a_mail_root_is_not_foreign() -> None:
+    """As in Dovecot's own example, where viewers' \\Seen files are in ~/Maildir/shared."""
+    with world_in_tmp() as host:
+        share(host)
+        foreign(host)
+        for folder in ("cur", "new", "tmp"):
+            host.maildir("alice", folder).mkdir()
+        path = host.config_path
+        path.write_text(path.read_text().replace("~/private/", "~/Maildir/shared/"))
+        host.config = load(path, lookup_group=lambda name: True)
+        host.maildir("alice", "shared", "bob").mkdir(parents=True)
+        found = [each for each in audited(host) if each.rule == "foreign-entry"]
+        assert [each.evidence for each in found if each.subject == str(host.maildir("alice"))] == [
+            ("not known: report.pdf",)
+        ]
+
+
 def test_a_user_whom_nobody_knows_is_no_clean_host() -> None:
     with world_in_tmp() as host, pytest.raises(UnknownUser):
         audited(host, only=["alcie"])
