@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from sharefs import fsops
-from sharefs.cli._common.output import printable
+from sharefs.cli._common.output import counted, printable
 from sharefs.errors import Code, SharingError
 from sharefs.repair import carry_out
 from sharefs.repair.carry_out import Report
@@ -145,4 +145,4 @@ def tell(report: Report, verb: str, journal: Path, *, as_json: bool, dry: bool) 
         click.echo(f"refused: {printable(one)}")
     already = f", {report.already} done before" if report.already else ""
     refusals = f", {len(report.refused)} refused" if report.refused else ""
-    click.echo(f"{report.done} changes {verb}{already}{refusals}")
+    click.echo(f"{counted(report.done, 'change')} {verb}{already}{refusals}")

@@ -18,7 +18,7 @@ from sharefs.account import Account
 from sharefs.audit.people import login_accounts
 from sharefs.cli._common.acting import run_as
 from sharefs.cli._common.mail import Host, Who, user_options
-from sharefs.cli._common.output import printable
+from sharefs.cli._common.output import counted, printable
 from sharefs.errors import Code, SharingError
 from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
@@ -101,23 +101,24 @@ def plan(
             changes = chain(changes, planning.of_public(owners))
     count = 0
 
-    def counted() -> Iterator[Change]:
+    def each_counted() -> Iterator[Change]:
         nonlocal count
         for change in changes:
             count += 1
             yield change
 
-    lines = plan_lines(strategy, made, notes, counted())
+    lines = plan_lines(strategy, made, notes, each_counted())
     if output is not None:
         _write(output, lines)
-        click.echo(f"{count} changes in {output}; read it, then: sharefs apply {output}", err=True)
+        number = counted(count, "change")
+        click.echo(f"{number} in {output}; read it, then: sharefs apply {output}", err=True)
     elif as_json:
         for line in lines:
             click.echo(line, nl=False)
     else:
-        for change in counted():
+        for change in each_counted():
             click.echo(str(change))
-        click.echo(f"{count} changes", err=True)
+        click.echo(counted(count, "change"), err=True)
     for note in notes:
         click.echo(f"sharefs: {printable(note.path)}: {printable(note.text)}", err=True)
     host.end()

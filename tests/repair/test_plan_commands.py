@@ -333,3 +333,12 @@ def test_usage(shell: Shell) -> None:
     assert shell.run("plan -u nobody mount").status == os.EX_NOUSER
     assert shell.run("undo /nonexistent").status == os.EX_TEMPFAIL
     assert shell.run("apply /nonexistent").status == os.EX_TEMPFAIL
+
+
+def test_one_change_is_no_changes(shared: World, shell: Shell, plans: Path) -> None:
+    plan = plans / "a.plan"
+    shell.run(f"plan -u alice posix-acl -o {plan}")
+    lines = plan.read_text().splitlines(keepends=True)
+    first = next(line for line in lines if '"kind"' in line)
+    plan.write_text(lines[0] + first)
+    assert shell.run(f"apply {plan}").out == "1 change would be done\n"
