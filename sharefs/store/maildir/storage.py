@@ -270,8 +270,11 @@ class MaildirStorage(Storage):
         so that it is no mailbox any more.
         """
         doomed = self.config.root / (DOOMED + unique_names.next())
-        if path.stat().st_dev != self.config.root.stat().st_dev:
+        device = path.stat().st_dev
+        if device != self.config.root.stat().st_dev:
             doomed = path.with_name(doomed.name)
+        if not whole and device != doomed.parent.stat().st_dev:
+            doomed = path / doomed.name  # it is a Btrfs subvolume, or something is mounted on it
         if whole:
             fsops.rename_new(Entry(None, path), Entry(None, doomed))
         else:
