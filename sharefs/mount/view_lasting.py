@@ -11,6 +11,7 @@ others everything is taken back.  Root's answers stand on no rights, and never l
 """
 
 import os
+from collections import Counter
 from dataclasses import replace
 from typing import Final
 
@@ -28,10 +29,11 @@ from sharefs.mount.remembering import Remembering
 from sharefs.mount.tree import Waiting
 from sharefs.mount.view_seats import Box, Seat
 from sharefs.mount.view_tree import MESSAGE_FOLDERS, STICKY, ViewTree
-from sharefs.mount.viewers import Viewers
+from sharefs.mount.viewers import Viewer, Viewers
 from sharefs.rights import Rights
 
 MAX_BOXES: Final = 1000  # mailboxes in which something may last; each costs 30 µs at every check
+SHARE: Final = 4  # one viewer may have this part of them
 AT_ONCE: Final = 50  # of them in one turn
 
 Ground = tuple[int, Rights]  # the viewer's uid, and what he may do
@@ -49,6 +51,7 @@ class LastingView(Remembering, ViewTree):
     ) -> None:
         super().__init__(viewers, root_fd, waiting, timeout=timeout)
         self._grounds: dict[Box, Ground] = {}
+        self._counts: Counter[Viewer] = Counter()
         self._unchecked: list[Box] = []
 
     # --- what lasts ----------------------------------------------------------------------
@@ -109,9 +112,10 @@ class LastingView(Remembering, ViewTree):
             return True
         if before is not None:
             self._fall(box)
-        if len(self._grounds) >= MAX_BOXES:
+        if len(self._grounds) >= MAX_BOXES or self._counts[box.viewer] >= MAX_BOXES // SHARE:
             return False
         self._grounds[box] = ground
+        self._counts[box.viewer] += 1
         if len(self._grounds) == 1 and self._wake is not None:
             self._wake()
         return True
@@ -130,15 +134,21 @@ class LastingView(Remembering, ViewTree):
             if ground is None:
                 continue
             if not self._lasting.lasts(box.scope):
-                del self._grounds[box]
+                self._let_go(box)
             elif _ground_of(box) != ground:
                 self._fall(box)
         return bool(self._unchecked)
 
     def _fall(self, box: Box) -> None:
         assert self._lasting is not None
-        del self._grounds[box]
+        self._let_go(box)
         self._lasting.take_back(box.scope)
+
+    def _let_go(self, box: Box) -> None:
+        del self._grounds[box]
+        self._counts[box.viewer] -= 1
+        if not self._counts[box.viewer]:
+            del self._counts[box.viewer]
 
 
 def _ground_of(box: Box) -> Ground | None:

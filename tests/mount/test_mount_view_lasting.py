@@ -11,20 +11,33 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pytest
 
 from sharefs.acl import Mode
 from sharefs.identifiers import user
+from sharefs.mount import view_lasting
+from sharefs.mount.caller import Caller
+from sharefs.mount.copies import Copies
+from sharefs.mount.lasting import Lasting
+from sharefs.mount.leave import Acts
+from sharefs.mount.nodes import ROOT
+from sharefs.mount.questions import NotYet
+from sharefs.mount.view import View
+from sharefs.mount.view_lasting import SHARE
+from sharefs.mount.viewers import Viewers
+from sharefs.mount.waiting import Pausing
 from sharefs.rights import Rights
 from tests.account.world import UIDS, World, world_in_tmp
+from tests.mount.test_mount_events import Marks, Told
 from tests.mount.test_mount_lasting import (
     SIZES,
     is_remembered,
     missing,
     numbers,
 )
+from tests.mount.test_mount_rights import make_box
 from tests.mount.test_mount_view import outcome
 from tests.mount.test_mount_visibility import BELOW, NAME, Case, content, names, seen_in_time
 from tests.support.become import Identity
@@ -144,6 +157,14 @@ class Box:
     def close(self) -> None:
         while self.insiders:
             os.close(self.insiders.popitem()[1].fd)
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with world_in_tmp() as world:
+        for name in UIDS:
+            world.as_user(name, lambda account: account.create("Own"))
+        yield world
 
 
 @pytest.fixture(scope="module")
@@ -324,37 +345,19 @@ def test_a_folder_swapped_for_another(box: Box) -> None:
     assert seen_in_time(size, "ENOENT")
 
 
-def test_what_is_mounted_on_a_message(box: Box) -> None:
-    alice, over = box.insiders["alice"], box.world.top / "over"
-    over.write_bytes(b"over it")
-    subprocess.run(["mount", "--bind", over, box.below / NAME], check=True)
-    try:
-        assert seen_in_time(lambda: alice.see(of_message)[2], 7)
-    finally:
-        subprocess.run(["umount", "-l", box.below / NAME], check=True)
-    assert seen_in_time(lambda: alice.see(of_message)[2], 5)
-
-
 def test_what_root_asks_for_never_lasts(view: tuple[World, Mount]) -> None:
     """He needs no rights, and in the kernel's memory bob would find what he may not know."""
     box = Box(*view, "Closed")
     box.give("l")
     bob = box.insiders["bob"]
     root = Inside(Identity(0, 0), bob.fd)
-    for _ in range(3):
+    for _ in range(2):
         assert root.see(of_message)[2] == 5
         time.sleep(1.1)
     assert not bob.is_told(box.mount, of_message)
     time.sleep(1.1)
     assert bob.see(of_message) == "EACCES"
     box.close()
-
-
-def test_strangers_find_nothing_of_what_is_remembered(box: Box) -> None:
-    cur = box.seen("bob")
-    for path in (cur / NAME, cur / "missing", cur, cur.parent, cur.parent.parent):
-        assert CAROL.run(outcome, path.lstat) == "ENOENT"
-        assert ALICE.run(outcome, path.lstat) == "ENOENT"
 
 
 def test_a_hidden_directory_is_not_remembered_as_missing(box: Box) -> None:
@@ -374,3 +377,67 @@ def test_mailboxes_that_nobody_comes_back_to_are_let_go(box: Box) -> None:
     (box.below / NAME).unlink()
     os.rename(box.below.parent, box.below.parent.with_name(f".{box.name}gone"))
     assert seen_in_time(lambda: numbers(box.mount)["mailboxes"] <= before - 2, True)
+
+
+T = TypeVar("T")
+
+
+def known(ask: Callable[[], T]) -> T:
+    """The answer, once the databases have said what it takes."""
+    while True:
+        try:
+            return ask()
+        except NotYet as question:
+            question.ask(1).result(PATIENCE)
+
+
+def test_one_viewer_cannot_have_all_that_is_looked_after(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_lasting, "MAX_BOXES", SHARE)  # so one for each viewer
+    for box in ("First", "Second"):
+        make_box(world, box, "lr")
+    view = View(
+        Viewers(world.config), Copies(tmp_path), os.open("/", os.O_PATH), Pausing()
+    )  # fmt: skip
+    view.remember(Lasting(view.gate, view.devices, Marks(), Told(), ours=view.ours))
+    view.viewers.start()
+
+    def lasts(who: str, shown: str) -> bool:
+        caller = Caller(UIDS[who], UIDS[who], os.getpid())
+        node = view.table[ROOT]
+        for name in (who, shown, "cur"):
+            node, _ = known(partial(view.find, node, name, caller))
+        leave = known(partial(view.leave, node, caller))
+        return leave is not None and bool(leave.acts & Acts.LASTS)
+
+    try:
+        assert lasts("alice", ".First")
+        assert not lasts("alice", ".Second")
+        assert lasts("bob", ".shared.alice.Second")
+        while view.check():  # nothing has come to last there, so there is room again
+            pass
+        assert lasts("alice", ".Second")
+    finally:
+        view.close()
+
+
+# --- what takes back more than one mailbox: last, since the others would have to settle anew ---
+
+
+def test_strangers_find_nothing_of_what_is_remembered(box: Box) -> None:
+    cur = box.seen("bob")
+    for path in (cur / NAME, cur / "missing", cur, cur.parent, cur.parent.parent):
+        assert CAROL.run(outcome, path.lstat) == "ENOENT"
+        assert ALICE.run(outcome, path.lstat) == "ENOENT"
+
+
+def test_what_is_mounted_on_a_message(box: Box) -> None:
+    alice, over = box.insiders["alice"], box.world.top / "over"
+    over.write_bytes(b"over it")
+    subprocess.run(["mount", "--bind", over, box.below / NAME], check=True)
+    try:
+        assert seen_in_time(lambda: alice.see(of_message)[2], 7)
+    finally:
+        subprocess.run(["umount", "-l", box.below / NAME], check=True)
+    assert seen_in_time(lambda: alice.see(of_message)[2], 5)
