@@ -1,15 +1,18 @@
 """Carries out a search: what is in memory at once, everything else in slices, in threads."""
 
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
+from imap.commands.host import Handle
 from imap.commands.kept import NOTHING_KNOWN, Known, narrow_all, needs_of
 from imap.commands.numbered import demand_numbered, demand_numbers
 from imap.commands.plans import compile_key
 from imap.commands.session import Session
 from imap.wire.search_keys import ModseqIs, SearchKey
 from sharefs.index.query import Narrowed
+
+T = TypeVar("T")
 
 # Messages looked at before other sessions get the mailbox.
 BATCH: Final = 500
@@ -56,8 +59,12 @@ async def _known(session: Session, tree: SearchKey, now: int) -> Known:
         index = handle.index()
         return NOTHING_KNOWN if index is None else narrow_all(index, tree, now)
 
-    run = handle.run_short if len(session.current().view) <= FEW else handle.run
-    return await run(ask)
+    return await questions(handle)(ask)
+
+
+def questions(handle: Handle) -> Callable[[Callable[[], T]], Awaitable[T]]:
+    """What to put questions to the mailbox's index with: those about few messages are short."""
+    return handle.run_short if len(handle.mailbox.uids()) <= FEW else handle.run
 
 
 def wants_modseqs(tree: SearchKey) -> bool:

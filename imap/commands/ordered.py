@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from imap.commands.finding import BATCH, find
+from imap.commands.finding import BATCH, FEW, find, questions
 from imap.commands.host import Handle
 from imap.commands.replies import LOST, Reply, ok
 from imap.commands.search import modseq_of, saving, tell_found
@@ -69,7 +69,7 @@ async def _in_order(handle: Handle, uids: list[int], criteria: Sequence[Criterio
 
     if len(uids) < 2:
         return uids
-    in_order = await handle.run(ask)
+    in_order = await questions(handle)(ask)
     if in_order is None:
         known = await _facts(handle, uids)
         in_order = await handle.run(sort_messages, known, criteria)
@@ -85,7 +85,11 @@ async def _thread(session: Session, command: Command, *, by_uid: bool) -> Reply:
     selected = session.current()
     text = await _threads(session, selected.handle, request.algorithm, found)
     if not by_uid:
-        text = await session.host.blocking(_in_numbers, text, found, selected.view.seqs_of(found))
+        seqs = selected.view.seqs_of(found)
+        if len(found) <= FEW:
+            text = _in_numbers(text, found, seqs)
+        else:
+            text = await session.host.blocking(_in_numbers, text, found, seqs)
     session.untagged(b"THREAD", b" " if text else b"", text)
     return ok("Thread completed.")
 
@@ -105,7 +109,7 @@ async def _threads(session: Session, handle: Handle, algorithm: str, uids: list[
         if index is not None:
             index.keep_threads(algorithm, uids, text)
 
-    kept, known = await handle.run(ask)
+    kept, known = await questions(handle)(ask)
     if kept is not None:
         return kept
     if len(known) < len(uids):
@@ -124,7 +128,7 @@ def _threaded(algorithm: str, known: list[Relation]) -> bytes:
 
 def _in_numbers(text: bytes, uids: Sequence[int], seqs: Sequence[int]) -> bytes:
     """The same thread-list with other numbers."""
-    if seqs == uids:
+    if [*seqs] == [*uids]:  # nothing was ever expunged
         return text
     number_of = {b"%d" % uid: b"%d" % seq for uid, seq in zip(uids, seqs, strict=True)}
     return _NUMBER.sub(lambda found: number_of[found[0]], text)

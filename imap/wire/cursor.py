@@ -91,6 +91,10 @@ class Cursor:
         """The next octet, empty at the end."""
         return self._octets[self._at : self._at + 1]
 
+    def rest(self) -> bytes:
+        """All octets from here to the end."""
+        return self._octets[self._at :]
+
     def skip(self, token: bytes) -> bool:
         """Move over token if it stands here.  Case matters not."""
         stop = self._at + len(token)

@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 from imap.wire.cursor import Cursor
 from imap.wire.events import Command
 from imap.wire.partial import Partial, parse_partial
+from imap.wire.recent import Recent
 from imap.wire.sequence import SequenceSet
 
 SectionText: TypeAlias = Literal["", "HEADER", "HEADER.FIELDS", "HEADER.FIELDS.NOT", "TEXT", "MIME"]
@@ -145,6 +146,18 @@ def parse_fetch(command: Command) -> Fetch:
     cursor = Cursor(command)
     messages = cursor.message_set()
     cursor.space()
+    by_uid = command.name.startswith("UID ")
+    rest = cursor.rest()
+    recent = _recent[by_uid]
+    wanted = recent.get(rest)
+    if wanted is None:
+        wanted = recent.keep(rest, _parse_wanted(cursor, by_uid))
+    items, modifiers = wanted
+    return Fetch(messages, items, modifiers.partial, modifiers.changed_since, modifiers.vanished)
+
+
+def _parse_wanted(cursor: Cursor, by_uid: bool) -> tuple[tuple[FetchItem, ...], "_Modifiers"]:
+    """What is wanted of the messages, and of which of them: all that follows the message set."""
     items: list[FetchItem]
     if cursor.peek() == b"(":
         items = cursor.parenthesised(lambda: _item(cursor), empty=False)
@@ -153,27 +166,27 @@ def parse_fetch(command: Command) -> Fetch:
         items = list(_MACROS.get(name, ())) or [_named_item(cursor, name)]
     modifiers = _modifiers(cursor)
     cursor.end()
-    by_uid = command.name.startswith("UID ")
     if by_uid:
         items.insert(0, Item.UID)
     if modifiers.changed_since is not None:
         items.append(Item.MODSEQ)  # RFC 7162 section 3.1.4.1
     if modifiers.vanished and (not by_uid or modifiers.changed_since is None):
         cursor.fail("VANISHED needs UID FETCH and CHANGEDSINCE")
-    return Fetch(
-        messages,
-        tuple(dict.fromkeys(items)),
-        modifiers.partial,
-        modifiers.changed_since,
-        modifiers.vanished,
-    )
+    return tuple(dict.fromkeys(items)), modifiers
 
 
 @dataclass(slots=True)
 class _Modifiers:
+    """Changed by nobody once they are read."""
+
     partial: Partial | None = None
     changed_since: int | None = None
     vanished: bool = False
+
+
+_recent: Final = {
+    by_uid: Recent[tuple[tuple[FetchItem, ...], _Modifiers]]() for by_uid in (False, True)
+}
 
 
 def _modifiers(cursor: Cursor) -> _Modifiers:

@@ -16,8 +16,10 @@ from benchmarks.mail import make_maildir
 from imap.commands import session as session_module
 from imap.commands.session import Session
 from imap.service import connection as connection_module
+from imap.service import shared_handle
 from imap.service.connection import Connection
 from imap.service.mailboxes import MailboxPool
+from imap.service.pace import Pace
 from imap.service.recall import Recall
 from imap.service.stream import ClientStream
 from imap.service.watcher import Watcher
@@ -236,6 +238,29 @@ async def test_a_command_looks_at_its_mailbox_once(
 def _settled(home: Path, pool: MailboxPool) -> bool:
     opened = list(pool._opened.values())
     return bool(opened) and all(one.mailbox.looks_unchanged() for one in opened)
+
+
+@pytest.mark.parametrize("command", ["SORT (SUBJECT) UTF-8 ALL", "THREAD REFERENCES UTF-8 ALL"])
+async def test_few_messages_are_put_in_order_without_a_thread(
+    home: Path, pool: MailboxPool, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def no_thread(*args: object) -> None:
+        raise AssertionError(f"a thread was asked for {args}")
+
+    async with connected(pool, home, index="yes") as client:
+        await client.ask("SELECT INBOX")
+        while any(opened.settles_in() is not None for opened in pool._opened.values()):
+            await client.ask("NOOP")
+        before = await client.ask(command)
+        for opened in pool._opened.values():
+            index = opened.index()
+            assert index is not None
+            assert index.catch_up()
+        assert await client.ask(command) == before
+        monkeypatch.setattr(Pace, "is_quick", lambda *_: True)
+        monkeypatch.setattr(shared_handle, "in_thread", no_thread)
+        assert await client.ask(command) == before
+        monkeypatch.undo()
 
 
 async def test_a_new_process_selects_without_opening_the_index(

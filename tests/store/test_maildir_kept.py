@@ -439,6 +439,9 @@ def test_packing_and_unpacking(marks: Marks, places: dict[int, tuple[bool, str]]
     assert got.place_of(0) is None
     assert got.infos_of(got.uids) == [places[uid][1] for uid in uids]
     assert got.infos_of([*uids, 0]) == [*(places[uid][1] for uid in uids), None]
+    for at in range(len(uids)):
+        some = uids[at : at + 3]
+        assert got.infos_of(some) == [places[uid][1] for uid in some]
     assert got.uids_with({":2,S", ""}) == [u for u in uids if places[u][1] in (":2,S", "")]
 
 

@@ -417,3 +417,16 @@ def test_garbage_is_a_value_or_a_protocol_error(words: list[bytes]) -> None:
         for parse in PARSERS:
             with contextlib.suppress(ProtocolError):
                 parse(command("X", glue.join(words)))
+
+
+@pytest.mark.parametrize("items", [b"1 FLAGS", b"1:3 (FLAGS BODY[]) (CHANGEDSINCE 5)"])
+def test_asking_again_is_asking_the_same(items: bytes) -> None:
+    """What was understood of other messages, or of UIDs, is not taken for this."""
+    first = parse_fetch(Command("a", "FETCH", items))
+    by_uid = parse_fetch(Command("a", "UID FETCH", items))
+    other = parse_fetch(Command("b", "FETCH", b"7" + items[items.index(b" ") :]))
+    assert parse_fetch(Command("c", "FETCH", items)) == first
+    assert parse_fetch(Command("c", "UID FETCH", items)) == by_uid
+    assert by_uid.items == (Item.UID, *first.items)
+    assert other.messages != first.messages
+    assert other.items == first.items

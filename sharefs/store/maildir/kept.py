@@ -84,6 +84,9 @@ class Listing:
         infos: list[str | None] = [info for _, info in self._places]
         if uids is self.uids:
             return [*map(infos.__getitem__, self._codes)]
+        first = bisect_left(self.uids, uids[0]) if uids else 0
+        if self.uids[first : first + len(uids)] == uids:
+            return [*map(infos.__getitem__, self._codes[first : first + len(uids)])]
         if len(uids) * 16 < len(self.uids):
             places = map(self.place_of, uids)
             return [None if place is None else place[1] for place in places]
