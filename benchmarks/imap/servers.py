@@ -54,6 +54,8 @@ ssl_cert = <{cert}
 ssl_key = <{key}
 default_client_limit = {connections}
 default_process_limit = {connections}
+# Its process maps the cache of the mailbox, 250 MB of half a million messages.
+default_vsz_limit = 2G
 service imap-login {{
   inet_listener imaps {{
     port = {tls_port}
