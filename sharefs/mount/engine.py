@@ -18,7 +18,7 @@ from sharefs.mount.caller import Caller
 from sharefs.mount.handles import Handle
 from sharefs.mount.leave import Acts, KnownName, Leave
 from sharefs.mount.nodes import Node
-from sharefs.mount.protocol import FH_IN, Opcode
+from sharefs.mount.protocol import FH_IN, RENAME2_IN, RENAME_IN, Opcode
 from sharefs.mount.questions import NotYet
 from sharefs.permissions.inherit import Facts
 
@@ -29,10 +29,11 @@ log: Final = logging.getLogger(__name__)
 
 CHOICE: Final = "SHAREFS_MOUNT_ENGINE"  # in the environment: python, compiled, or nothing: either
 
-_ABOUT_DIRECTORY: Final = frozenset(
-    {int(Opcode.UNLINK), int(Opcode.RENAME), int(Opcode.RENAME2), int(Opcode.LINK)}
+_ABOUT_DIRECTORY: Final = frozenset({int(Opcode.UNLINK), int(Opcode.LINK)})
+_RENAMES: Final = {int(Opcode.RENAME): RENAME_IN, int(Opcode.RENAME2): RENAME2_IN}
+_ABOUT_NODE: Final = frozenset(
+    {int(Opcode.GETATTR), int(Opcode.SETATTR), int(Opcode.GETXATTR), int(Opcode.OPEN)}
 )
-_ABOUT_NODE: Final = frozenset({int(Opcode.GETATTR), int(Opcode.OPEN)})
 _ABOUT_HANDLE: Final = frozenset({int(Opcode.READ), int(Opcode.WRITE)})
 
 
@@ -91,6 +92,10 @@ class Compiled:
             elif opcode in _ABOUT_DIRECTORY:
                 directory = self._operations.node(ino)
                 self._offer(directory, self._tree.leave(directory, caller))
+            elif opcode in _RENAMES:
+                for number in {ino, _RENAMES[opcode].unpack_from(body)[0]}:
+                    directory = self._operations.node(number)
+                    self._offer(directory, self._tree.leave(directory, caller))
             elif opcode in _ABOUT_NODE:
                 self._offer_directory_of(self._operations.node(ino), caller)
             elif opcode in _ABOUT_HANDLE:

@@ -39,6 +39,10 @@ class Acts(enum.IntFlag):
     LOCAL = 8192  # nor need the file system below be asked what it says to it
     MAKE = 16384  # CREATE of what is not there, whatever its name; see Making
     LASTS = 32768  # what is told may last (`lasting`); who comes back to a file asks the tree
+    TOUCH = 65536  # SETATTR of times
+    PERMIT = 131072  # SETATTR of mode, owner and group
+    PRETEND = 262144  # SETATTR of mode and group, accepted without effect
+    SIBLINGS = 524288  # RENAME and LINK from and to other such directories in the one above
 
 
 @dataclass(frozen=True, slots=True)

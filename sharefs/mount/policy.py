@@ -256,7 +256,9 @@ _WHATEVER_THE_NAMES: Final = (
     (Acts.LINK, SEEN | DELETED | WRITE | INSERT),
     (Acts.MAKE, SEEN | DELETED | WRITE | INSERT),
 )
-_WITHOUT_ASKING: Final = ((Acts.SEE, Act.SEE), (Acts.OPEN, Act.OPEN))
+_WITHOUT_ASKING: Final = (
+    (Acts.SEE, Act.SEE), (Acts.OPEN, Act.OPEN), (Acts.TOUCH, Act.TOUCH), (Acts.PRETEND, Act.CHMOD),
+)  # fmt: skip
 
 
 def decide(rights: Rights, need: Need) -> Decision:
@@ -273,16 +275,11 @@ def decide(rights: Rights, need: Need) -> Decision:
 
 @functools.lru_cache(1024)
 def acts_without_asking(folder: Spot, rights: Rights) -> Acts:
-    """What these rights allow for every file in cur, new or tmp, whatever its name.
-
-    In tmp names that begin with a dot are like others; elsewhere they are asked about.
-    """
-    spot = Spot.TEMPORARY if folder is Spot.TMP else Spot.MESSAGE
-    allowed = (
-        Acts.LOCKS | Acts.UNLOCKED | Acts.LOCAL | (Acts.DOTS if folder is Spot.TMP else Acts(0))
-    )
+    """What these rights allow for every file in cur, new or tmp, whatever its name."""
+    spots = {spot_of(folder, name, directory=False) for name in ("message", ".temporary")}
+    allowed = Acts.LOCKS | Acts.UNLOCKED | Acts.LOCAL | Acts.DOTS | Acts.SIBLINGS
     for acts, act in _WITHOUT_ASKING:
-        if decide(rights, need_of(act, spot)):
+        if all(decide(rights, need_of(act, spot)) for spot in spots):
             allowed |= acts
     if decide(rights, need_of(Act.SEE, folder)):
         allowed |= Acts.ITSELF

@@ -26,7 +26,8 @@ from sharefs.mount.nodes import NOWHERE, ROOT, Node, NodeTable
 from sharefs.permissions.inherit import Facts
 
 # The kernel has decided by permissions and ACLs; names of locks may stand for others (`dotlocks`).
-ALL_BUT_LOCKS: Final = ~(Acts.LOCKS | Acts.LASTS)
+ALL_BUT_LOCKS: Final = ~(Acts.LOCKS | Acts.LASTS | Acts.PRETEND)
+OF_MESSAGES: Final = Acts.UNLOCKED | Acts.SIBLINGS  # in cur, new and tmp alone
 LEAVE_TIME: Final = 1.0  # seconds; then it is asked whether that is still so
 MIRROR: Final = "mirror"  # the one scope of a mirror
 
@@ -119,7 +120,7 @@ class Tree:
 
     def leave(self, directory: Node, caller: Caller) -> Leave | None:
         """What may be answered about a directory's names without asking this tree."""
-        acts = ALL_BUT_LOCKS if is_mail_folder(directory) else ALL_BUT_LOCKS & ~Acts.UNLOCKED
+        acts = ALL_BUT_LOCKS if is_mail_folder(directory) else ALL_BUT_LOCKS & ~OF_MESSAGES
         if not self.devices.is_local(directory.identity[0], self.gate.directory(directory)):
             acts &= ~Acts.LOCAL
         until = time.monotonic() + LEAVE_TIME

@@ -81,6 +81,8 @@ class ViewTree(Law):
             return None
         rights = self.rights(seat.box, caller)
         acts = policy.acts_without_asking(seat.spot, rights)
+        if caller.is_superuser:  # whose changes of modes count
+            acts = acts & ~Acts.PRETEND | Acts.PERMIT
         if seat.box.is_own and acts & Acts.OPEN:
             acts |= Acts.BRING_ALONG
         if not self.devices.is_local(directory.identity[0], self.gate.directory(directory)):

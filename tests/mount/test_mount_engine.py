@@ -34,6 +34,7 @@ from sharefs.mount.protocol import (
     FORGET_ONE,
     FSYNC_IN,
     GETATTR_IN,
+    GETXATTR_IN,
     IN_HEADER,
     INIT_IN,
     LINK_IN,
@@ -43,8 +44,10 @@ from sharefs.mount.protocol import (
     READ_IN,
     RENAME2_IN,
     RENAME_IN,
+    SETATTR_IN,
     WRITE_IN,
     WRITE_OUT,
+    Fattr,
     Init,
     Opcode,
 )
@@ -54,6 +57,7 @@ from sharefs.mount.waiting import Pausing
 CALLED = CALLER.pack(os.getuid(), os.getgid(), os.getpid()) + bytes(4)
 UNKNOWN = 1 << 40  # a node nobody was told of
 READ_SIZE = 1 << 16
+CAPABILITY = b"security.capability\0"
 
 
 def test_the_compiled_part_was_built() -> None:
@@ -228,6 +232,12 @@ BODIES = [
     (Opcode.CREATE, ROOT, CREATE_IN.pack(0, 0, 0, 0)[:12]),
     (Opcode.CREATE, ROOT, CREATE_IN.pack(0, 0, 0, 0)),
     (Opcode.CREATE, UNKNOWN, CREATE_IN.pack(0, 0, 0, 0) + b"new\0"),
+    (Opcode.SETATTR, ROOT, b""),
+    (Opcode.SETATTR, ROOT, b"\xff" * (SETATTR_IN.size - 1)),
+    (Opcode.SETATTR, UNKNOWN, b"\xff" * SETATTR_IN.size),
+    (Opcode.GETXATTR, ROOT, b"\0"),
+    (Opcode.GETXATTR, UNKNOWN, GETXATTR_IN.pack(2**32 - 1) + CAPABILITY),
+    (Opcode.GETXATTR, ROOT, GETXATTR_IN.pack(0) + CAPABILITY[:-1]),
 ]
 
 
@@ -353,6 +363,155 @@ def test_a_new_file_is_written_and_read_by_its_maker(mirrored: Mirrored, top: Pa
         assert (top / os.fsdecode(name)).read_bytes() == b"abc"
 
 
+def changed(  # SETATTR's body
+    valid: Fattr, *, mode: int = 0, uid: int = 0, gid: int = 0, times: tuple[int, int] = (0, 0),
+    parts: tuple[int, int] = (0, 0), size: int = 0,
+) -> bytes:  # fmt: skip
+    return SETATTR_IN.pack(valid, 0, size, 0, *times, 0, *parts, 0, mode, 0, uid, gid)
+
+
+TIMES = Fattr.ATIME | Fattr.MTIME
+CHANGES = [
+    (changed(Fattr.MODE, mode=0o100640), {"st_mode": 0o100640}),
+    (changed(Fattr.MODE, mode=0o106755), {"st_mode": 0o106755}),
+    (changed(Fattr.UID, uid=4711), {"st_uid": 4711, "st_gid": 0}),
+    (changed(Fattr.GID, gid=4712), {"st_uid": 0, "st_gid": 4712}),
+    (changed(Fattr.UID | Fattr.GID | Fattr.MODE, uid=4711, gid=4712, mode=0o2755),
+     {"st_uid": 4711, "st_gid": 4712, "st_mode": 0o102755}),
+    (changed(TIMES, times=(10, 20), parts=(1, 999_999_999)),
+     {"st_atime_ns": 10_000_000_001, "st_mtime_ns": 20_999_999_999}),
+    (changed(TIMES, times=(-10, -20)),
+     {"st_atime_ns": -10_000_000_000, "st_mtime_ns": -20_000_000_000}),
+    (changed(Fattr.MTIME, times=(10, 20)), {"st_atime_ns": 5, "st_mtime_ns": 20_000_000_000}),
+    (changed(Fattr.ATIME, times=(10, 20)), {"st_atime_ns": 10_000_000_000, "st_mtime_ns": 6}),
+    (changed(Fattr.SIZE, size=3), {"st_size": 3}),
+]  # fmt: skip
+
+
+@pytest.mark.superuser
+@pytest.mark.parametrize("state", ["closed", "open", "unlinked"])
+@pytest.mark.parametrize(("body", "want"), CHANGES, ids=range(len(CHANGES)))
+def test_attributes_change(
+    mirrored: Mirrored, top: Path, state: str, body: bytes, want: dict[str, int]
+) -> None:
+    file = mirrored.look_up(b"file")
+    if state != "closed":
+        mirrored.open(file)
+    os.utime(top / "file", ns=(5, 6))
+    kept = os.open(top / "file", os.O_PATH)
+    if state == "unlinked":
+        assert mirrored.ask(Opcode.UNLINK, ROOT, b"file\0")[0] == 0
+    error, octets = mirrored.ask(Opcode.SETATTR, file, body)
+    status = os.fstat(kept)
+    os.close(kept)
+    assert error == 0
+    assert {name: getattr(status, name) for name in want} == want
+    told = ATTR_OUT.unpack_from(octets)
+    assert told[3:5] == (file, status.st_size)
+    assert told[6:9] == tuple(
+        int(time // 1) for time in (status.st_atime, status.st_mtime, status.st_ctime)
+    )
+    assert told[12:16] == (status.st_mode, status.st_nlink, status.st_uid, status.st_gid)
+
+
+def test_the_present_is_the_time_of_the_change(mirrored: Mirrored, top: Path) -> None:
+    file = mirrored.look_up(b"file")
+    os.utime(top / "file", (5, 6))
+    before = (top / "directory").stat().st_ctime
+    body = changed(TIMES | Fattr.ATIME_NOW | Fattr.MTIME_NOW)
+    assert mirrored.ask(Opcode.SETATTR, file, body)[0] == 0
+    status = (top / "file").stat()
+    assert min(status.st_atime, status.st_mtime) >= before
+
+
+def test_what_takes_a_files_place_is_not_changed(mirrored: Mirrored, top: Path) -> None:
+    file = mirrored.look_up(b"file")
+    (top / "file").rename(top / "away")
+    (top / "empty").rename(top / "file")
+    before = (top / "file").stat()
+    for body, _ in CHANGES:
+        assert mirrored.ask(Opcode.SETATTR, file, body)[0] == errno.ESTALE
+    assert (top / "file").stat() == before
+
+
+@pytest.mark.parametrize("parts", [(10**9, 0), (0, (1 << 30) - 1), (2**32 - 1, (1 << 30) - 2)])
+def test_parts_of_a_second_are_less_than_one(
+    mirrored: Mirrored, top: Path, parts: tuple[int, int]
+) -> None:
+    """The system call has meanings of its own for two of these numbers."""
+    file = mirrored.look_up(b"file")
+    body = changed(TIMES, times=(7, 7), parts=parts)
+    assert mirrored.ask(Opcode.SETATTR, file, body)[0] == 0
+    want = tuple(7 * 10**9 + part for part in parts)
+    status = (top / "file").stat()
+    assert (status.st_atime_ns, status.st_mtime_ns) == want
+
+
+def test_a_file_without_capabilities(mirrored: Mirrored) -> None:
+    file = mirrored.look_up(b"file")
+    for _ in range(2):  # closed, and open
+        body = GETXATTR_IN.pack(0) + CAPABILITY
+        assert mirrored.ask(Opcode.GETXATTR, file, body)[0] == errno.ENODATA
+        mirrored.open(file)
+
+
+class Mailbox:
+    """Of a Maildir in a mirror: what numbers its folders have."""
+
+    def __init__(self, top: Path, made: Mirrored) -> None:
+        for name in ("box/cur", "box/new", "box/tmp", "box/other", "second/cur"):
+            (top / name).mkdir(parents=True)
+        self.made = made
+        self.folders: dict[str, int] = {}
+        for path in ("box", "second", *(f"box/{name}" for name in ("cur", "new", "tmp", "other")),
+                     "second/cur"):  # fmt: skip
+            above, _, name = path.rpartition("/")
+            self.folders[path] = made.look_up(name.encode(), self.folders.get(above, ROOT))
+
+    def put(self, folder: str, name: bytes) -> tuple[int, int]:
+        """The number of a new file, and its folder's, which the compiled part has leave for."""
+        ino = self.folders[folder]
+        body = CREATE_IN.pack(os.O_WRONLY | os.O_CREAT, 0o666, 0, 0)
+        assert self.made.ask(Opcode.CREATE, ino, body + name + b"\0")[0] == 0
+        self.made.ask(Opcode.LOOKUP, ino, b"none\0")
+        return self.made.look_up(name, ino), ino
+
+
+MOVES = [
+    ("box/tmp", "box/new", 0, True), ("box/new", "box/cur", 0, True),
+    ("box/cur", "box/tmp", 0, True), ("box/cur", "box/other", 0, False),
+    ("box/other", "box/cur", 0, False), ("box/cur", "second/cur", 0, False),
+    ("box/cur", "box/new", errno.EEXIST, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("source", "dest", "want", "alike"), MOVES)
+def test_between_folders(
+    mirrored: Mirrored, top: Path, source: str, dest: str, want: int, alike: bool
+) -> None:
+    box = Mailbox(top, mirrored)
+    _, beside = box.put(dest, b"other")
+    file, above = box.put(source, b"file")
+    identity = (top / source / "file").stat().st_ino
+    second, new = (b"other\0", b"other\0") if want else (b"linked\0", b"file\0")
+    before = mirrored.answered
+    assert mirrored.ask(Opcode.LINK, beside, LINK_IN.pack(file) + second)[0] == want
+    assert (
+        mirrored.ask(Opcode.RENAME2, above, RENAME2_IN.pack(beside, 1) + b"file\0" + new)[0] == want
+    )
+    by_compiled = 2 if mirrored.session._compiled and alike and not want else 0
+    assert mirrored.answered == before + by_compiled
+    there = set(os.listdir(top / dest))
+    assert there == ({"other"} if want else {"other", "file", "linked"})
+    assert os.listdir(top / source) == (["file"] if want else [])
+    assert (top / (source if want else dest) / "file").stat().st_ino == identity
+    if not want:
+        assert mirrored.look_up(b"file", beside) == file
+        fh = mirrored.open(file)
+        assert mirrored.ask(Opcode.RELEASE, file, READ_IN.pack(fh, 0, 0))[0] == 0
+        assert mirrored.ask(Opcode.SETATTR, file, changed(Fattr.MODE, mode=0o600))[0] == 0
+
+
 def test_more_is_not_written_than_was_sent(mirrored: Mirrored, top: Path) -> None:
     file = mirrored.look_up(b"file")
     fh = mirrored.open(file, os.O_WRONLY)
@@ -446,7 +605,7 @@ ANY = st.one_of(
 KINDS = [
     Opcode.LOOKUP, Opcode.GETATTR, Opcode.FORGET, Opcode.BATCH_FORGET, Opcode.OPEN,
     Opcode.READ, Opcode.WRITE, Opcode.RELEASE, Opcode.READDIRPLUS, Opcode.UNLINK,
-    Opcode.RENAME, Opcode.RENAME2, Opcode.LINK, Opcode.CREATE,
+    Opcode.RENAME, Opcode.RENAME2, Opcode.LINK, Opcode.CREATE, Opcode.SETATTR, Opcode.GETXATTR,
 ]  # fmt: skip
 SILENT = {Opcode.FORGET, Opcode.BATCH_FORGET}
 
@@ -484,6 +643,7 @@ LEAVE_NUMBERS = [
     ("SEE", 1), ("ITSELF", 2), ("OPEN", 4), ("BRING_ALONG", 8), ("WRITE", 16), ("FINISH", 32),
     ("ANY_KIND", 64), ("DOTS", 128), ("LOCKS", 256), ("REMOVE", 512), ("RENAME", 1024),
     ("LINK", 2048), ("UNLOCKED", 4096), ("LOCAL", 8192), ("MAKE", 16384), ("LASTS", 32768),
+    ("TOUCH", 65536), ("PERMIT", 131072), ("PRETEND", 262144), ("SIBLINGS", 524288),
 ]  # fmt: skip
 
 

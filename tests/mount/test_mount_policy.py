@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sharefs.errors import Code
 from sharefs.mount.errnos import ERRNO
+from sharefs.mount.leave import Acts
 from sharefs.mount.policy import (
     NEVER,
     TABLE,
@@ -16,9 +17,11 @@ from sharefs.mount.policy import (
     Named,
     Need,
     Spot,
+    acts_without_asking,
     decide,
     need_of,
     need_of_new,
+    needs_of_link,
     needs_of_rename,
     rights_for_flags,
     spot_of,
@@ -87,6 +90,35 @@ def test_hiding_a_message_is_removing_it() -> None:
     for new in (Named(Spot.CUR, ".1"), Named(Spot.TMP, "1")):
         needs = dict(needs_of_rename(old, new, same_mailbox=True))
         assert needs["source"] == need_of(Act.REMOVE, Spot.MESSAGE, "1:2,")
+
+
+FOLDERS = st.sampled_from([Spot.CUR, Spot.NEW, Spot.TMP])
+FILES = st.sampled_from(["1", "1:2,", "1:2,S", "1:2,T", "1:2,FSTa", ".1", ".1:2,S", "2:2,DRT"])
+ONE_FILE = {Acts.SEE: Act.SEE, Acts.OPEN: Act.OPEN, Acts.TOUCH: Act.TOUCH, Acts.PRETEND: Act.CHMOD,
+            Acts.REMOVE: Act.REMOVE}  # fmt: skip
+
+
+@given(RIGHTS | st.just(ALL), FOLDERS, FOLDERS, FILES, FILES)
+def test_what_needs_no_asking_would_not_be_refused(
+    rights: Rights, folder: Spot, beside: Spot, name: str, new: str
+) -> None:
+    acts, acts_beside = acts_without_asking(folder, rights), acts_without_asking(beside, rights)
+    file, other = Named(folder, name), Named(beside, new)
+    needs = [need_of(act, file.spot, name) for one, act in ONE_FILE.items() if one in acts]
+    if Acts.MAKE in acts:
+        needs.append(need_of_new(folder, name))
+    if Acts.RENAME | Acts.SIBLINGS in acts & acts_beside:
+        needs += [need for _, need in needs_of_rename(file, other, same_mailbox=True)]
+    if Acts.LINK | Acts.SIBLINGS in acts & acts_beside:
+        needs += [need for _, need in needs_of_link(file, other, same_mailbox=True)]
+    assert all(decide(rights, need) for need in needs)
+    assert not acts & (Acts.PERMIT | Acts.WRITE | Acts.ANY_KIND)
+
+
+def test_owners_are_not_asked() -> None:
+    want = Acts.RENAME | Acts.LINK | Acts.MAKE | Acts.TOUCH | Acts.PRETEND | Acts.DOTS
+    for folder in (Spot.CUR, Spot.NEW, Spot.TMP):
+        assert want in acts_without_asking(folder, ALL)
 
 
 def test_post_reaches_new_alone() -> None:

@@ -186,25 +186,32 @@ Outcome answer_lookup(Engine *engine, const Request *request)
     return outcome;
 }
 
-static void tell_attr(Engine *engine, const Request *request, int64_t number,
-                      const struct stat *status, Timeout attr, unsigned hidden)
+/* The answer is what stat(2) said of a node. */
+Outcome answer_attributes(Engine *engine, const Request *request, PyObject *node,
+                          const struct stat *status, const Slip *leave)
 {
+    int64_t number;
+    Timeout attr;
+    if (number_in(node, names.ino, &number) < 0
+        || attributes_last(engine, leave, node, status, &attr) < 0)
+        return FAILED;
     struct fuse_attr_out out;
     memset(&out, 0, sizeof out);
     out.attr_valid = attr.seconds;
     out.attr_valid_nsec = attr.part;
-    fill_attr(&out.attr, (uint64_t)number, status, hidden);
+    fill_attr(&out.attr, (uint64_t)number, status, leave->hidden);
     reply(engine, request->unique, &out, sizeof out);
+    return DONE;
 }
 
 static Outcome getattr_directory(Engine *engine, const Request *request, PyObject *node)
 {
     Slip *slip = slip_for(engine, node, request->uid, LEAVE_ITSELF);
-    int64_t fd, number;
+    int64_t fd;
     if (slip == NULL)
         return PASS;
     Slip leave = *slip;
-    if (number_in(node, names.fd, &fd) < 0 || number_in(node, names.ino, &number) < 0)
+    if (number_in(node, names.fd, &fd) < 0)
         return FAILED;
     struct stat status;
     int result = -1;
@@ -215,12 +222,10 @@ static Outcome getattr_directory(Engine *engine, const Request *request, PyObjec
     }
     if (result < 0)
         return PASS;
-    Timeout attr;
     int due = is_worth_watching(engine, &leave, NULL, node);
-    if (due != 0 || attributes_last(engine, &leave, node, &status, &attr) < 0)
+    if (due != 0)
         return due > 0 ? PASS : FAILED;
-    tell_attr(engine, request, number, &status, attr, leave.hidden);
-    return DONE;
+    return answer_attributes(engine, request, node, &status, &leave);
 }
 
 static Outcome getattr_file(Engine *engine, const Request *request, PyObject *node)
@@ -236,9 +241,8 @@ static Outcome getattr_file(Engine *engine, const Request *request, PyObject *no
         goto end;
     }
     Slip leave = *slip;
-    int64_t fd, own_fd, number;
+    int64_t fd, own_fd;
     if (number_in(parent, names.fd, &fd) < 0 || number_in(node, names.fd, &own_fd) < 0
-        || number_in(node, names.ino, &number) < 0
         || (octets = PyUnicode_EncodeFSDefault(name)) == NULL)
         goto end;
     const char *text = PyBytes_AS_STRING(octets);
@@ -252,14 +256,12 @@ static Outcome getattr_file(Engine *engine, const Request *request, PyObject *no
     Py_END_ALLOW_THREADS
     if (result < 0 || !(leave.acts & LEAVE_ANY_KIND || S_ISREG(status.st_mode)))
         goto end;
-    Timeout attr;
     int same = is_same(node, &status);
     int due = same > 0 ? is_worth_watching(engine, &leave, NULL, node) : 0;
-    outcome = same < 0 || due < 0 || attributes_last(engine, &leave, node, &status, &attr) < 0
-        ? FAILED
-        : same && !due ? DONE : PASS;
-    if (outcome == DONE)
-        tell_attr(engine, request, number, &status, attr, leave.hidden);
+    if (same < 0 || due < 0)
+        outcome = FAILED;
+    else if (same && !due)
+        outcome = answer_attributes(engine, request, node, &status, &leave);
 end:
     Py_XDECREF(octets);
     Py_DECREF(parent);

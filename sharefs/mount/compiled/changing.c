@@ -1,4 +1,4 @@
-/* UNLINK, RENAME and LINK of regular files within one directory.
+/* UNLINK, RENAME and LINK of regular files, within one directory or between cur, new and tmp.
  *
  * Of the compiled part only this file changes names, and only where the tree has given leave for
  * whatever the names are.  A name is one component, opened directories are its only start, no
@@ -23,17 +23,53 @@ static void note(Engine *engine, PyObject *result)
     Py_XDECREF(result);
 }
 
+static int has_leave(Engine *engine, PyObject *directory, int64_t uid, unsigned acts, Slip *leave,
+                     int *fd)
+{
+    int64_t number;
+    Slip *slip = slip_for(engine, directory, uid, acts);
+    if (slip == NULL || number_in(directory, names.fd, &number) < 0 || number < 0)
+        return 0;
+    *leave = *slip;
+    *fd = (int)number;
+    return 1;
+}
+
 /* A directory with leave, as a new reference, and its descriptor; NULL: Python is to answer. */
 PyObject *directory_for(Engine *engine, const Request *request, unsigned act, Slip *leave, int *fd)
 {
-    int64_t number;
     PyObject *directory = node_numbered(engine, request->number);
-    Slip *slip = directory == NULL ? NULL : slip_for(engine, directory, request->uid, act);
-    if (slip == NULL || number_in(directory, names.fd, &number) < 0 || number < 0)
+    if (directory == NULL || !has_leave(engine, directory, request->uid, act, leave, fd))
         return NULL;
-    *leave = *slip;
-    *fd = (int)number;
     return Py_NewRef(directory);
+}
+
+/* Whether both lie in the same directory, under the names by which they were seen last. */
+static int are_siblings(PyObject *one, PyObject *other)
+{
+    PyObject *above, *beside, *name;
+    if (last_name(one, &above, &name) <= 0)
+        return 0;
+    Py_DECREF(above); /* the node holds it */
+    Py_DECREF(name);
+    if (last_name(other, &beside, &name) <= 0)
+        return 0;
+    Py_DECREF(beside);
+    Py_DECREF(name);
+    return above == beside;
+}
+
+/* Another directory with leave for what begins or ends in this one, and its descriptor: a file may
+ * stay the same in both.  0: Python is to answer. */
+static int beside(Engine *engine, const Request *request, PyObject *directory, PyObject *other,
+                  unsigned act, Slip *leave, int *fd)
+{
+    Slip own;
+    int own_fd;
+    act |= LEAVE_SIBLINGS;
+    return are_siblings(directory, other)
+        && has_leave(engine, directory, request->uid, act, &own, &own_fd)
+        && has_leave(engine, other, request->uid, act, leave, fd);
 }
 
 static int regular_file(int fd, const char *name, struct stat *status)
@@ -121,51 +157,79 @@ Outcome answer_unlink(Engine *engine, const Request *request)
     return outcome;
 }
 
-/* The node is found under another name of the same directory now. */
-static PyObject *moved(PyObject *node, PyObject *parent, const char *old, const char *new)
+/* A name in a directory. */
+typedef struct {
+    PyObject *parent;
+    int fd; /* the parent's */
+    const char *name;
+    size_t length;
+    Slip leave;
+} Place;
+
+/* The node is found under another name now. */
+static PyObject *moved(PyObject *node, const Place *old, const Place *new)
 {
-    PyObject *gone = PyObject_CallMethod(node, "name_is_gone", "OO&", parent, decoded, (void *)old);
+    PyObject *gone = PyObject_CallMethod(node, "name_is_gone", "OO&", old->parent, decoded,
+                                         (void *)old->name);
     if (gone == NULL)
         return NULL;
     Py_DECREF(gone);
-    return PyObject_CallMethod(node, "name_is", "OO&", parent, decoded, (void *)new);
+    return PyObject_CallMethod(node, "name_is", "OO&", new->parent, decoded, (void *)new->name);
 }
 
-static Outcome rename_within(Engine *engine, const Request *request, uint64_t target,
-                             unsigned flags, size_t offset)
+static Outcome rename_at(Engine *engine, const Request *request, const Place *old,
+                         const Place *new)
 {
-    const char *old = request->body + offset, *end = request->body + request->size;
-    const char *middle = memchr(old, '\0', (size_t)(end - old));
-    if (middle == NULL || target != request->number || flags & ~(unsigned)RENAME_NOREPLACE)
-        return PASS;
-    const char *new = middle + 1;
-    size_t old_length = name_length(old, (size_t)(new - old));
-    size_t new_length = name_length(new, (size_t)(end - new));
-    if (!old_length || !new_length)
-        return PASS;
-    Slip leave;
-    int fd, result = -1;
-    PyObject *parent = directory_for(engine, request, LEAVE_RENAME, &leave, &fd);
-    if (parent == NULL)
-        return PyErr_Occurred() ? FAILED : PASS;
     struct stat status;
-    if (is_plain(&leave, old, old_length) && is_plain(&leave, new, new_length)
-        && regular_file(fd, old, &status)) {
-        Py_BEGIN_ALLOW_THREADS
-        result = renameat2(fd, old, fd, new, RENAME_NOREPLACE);
-        Py_END_ALLOW_THREADS
+    int result;
+    if (!is_plain(&old->leave, old->name, old->length)
+        || !is_plain(&new->leave, new->name, new->length)
+        || !regular_file(old->fd, old->name, &status))
+        return PASS;
+    Py_BEGIN_ALLOW_THREADS
+    result = renameat2(old->fd, old->name, new->fd, new->name, RENAME_NOREPLACE);
+    Py_END_ALLOW_THREADS
+    if (result < 0)
+        return PASS;
+    PyObject *node = node_known(engine, old->parent, &status);
+    if (node != NULL)
+        note(engine, moved(node, old, new));
+    else if (PyErr_Occurred())
+        note(engine, NULL);
+    Py_XDECREF(node);
+    reply(engine, request->unique, NULL, 0);
+    return DONE;
+}
+
+static Outcome rename_file(Engine *engine, const Request *request, uint64_t target,
+                           unsigned flags, size_t offset)
+{
+    const char *first = request->body + offset, *end = request->body + request->size;
+    const char *middle = memchr(first, '\0', (size_t)(end - first));
+    if (middle == NULL || flags & ~(unsigned)RENAME_NOREPLACE)
+        return PASS;
+    Place old = {.name = first}, new = {.name = middle + 1};
+    old.length = name_length(old.name, (size_t)(new.name - old.name));
+    new.length = name_length(new.name, (size_t)(end - new.name));
+    if (!old.length || !new.length)
+        return PASS;
+    old.parent = directory_for(engine, request, LEAVE_RENAME, &old.leave, &old.fd);
+    if (old.parent == NULL)
+        return PyErr_Occurred() ? FAILED : PASS;
+    int allowed = 1;
+    if (target == request->number) {
+        new.parent = Py_NewRef(old.parent);
+        new.leave = old.leave;
+        new.fd = old.fd;
+    } else {
+        new.parent = Py_XNewRef(node_numbered(engine, target));
+        allowed = new.parent != NULL
+            && beside(engine, request, old.parent, new.parent, LEAVE_RENAME, &new.leave, &new.fd);
     }
-    if (result == 0) {
-        PyObject *node = node_known(engine, parent, &status);
-        if (node != NULL)
-            note(engine, moved(node, parent, old, new));
-        else if (PyErr_Occurred())
-            note(engine, NULL);
-        Py_XDECREF(node);
-        reply(engine, request->unique, NULL, 0);
-    }
-    Py_DECREF(parent);
-    return result == 0 ? DONE : PASS;
+    Outcome outcome = allowed ? rename_at(engine, request, &old, &new) : PASS;
+    Py_DECREF(old.parent);
+    Py_XDECREF(new.parent);
+    return PyErr_Occurred() ? FAILED : outcome;
 }
 
 Outcome answer_rename(Engine *engine, const Request *request)
@@ -174,7 +238,7 @@ Outcome answer_rename(Engine *engine, const Request *request)
     if (request->size < sizeof in)
         return PASS;
     memcpy(&in, request->body, sizeof in);
-    return rename_within(engine, request, in.newdir, 0, sizeof in);
+    return rename_file(engine, request, in.newdir, 0, sizeof in);
 }
 
 Outcome answer_rename2(Engine *engine, const Request *request)
@@ -183,46 +247,26 @@ Outcome answer_rename2(Engine *engine, const Request *request)
     if (request->size < sizeof in)
         return PASS;
     memcpy(&in, request->body, sizeof in);
-    return rename_within(engine, request, in.newdir, in.flags, sizeof in);
+    return rename_file(engine, request, in.newdir, in.flags, sizeof in);
 }
 
-/* The node's name in this directory, as octets, if that is where it was seen last. */
-static PyObject *name_within(PyObject *node, PyObject *directory)
+static Outcome link_at(Engine *engine, const Request *request, PyObject *node, const Place *old,
+                       const Place *new)
 {
-    PyObject *parent, *name;
-    if (last_name(node, &parent, &name) <= 0)
-        return NULL;
-    PyObject *octets = parent == directory ? PyUnicode_EncodeFSDefault(name) : NULL;
-    Py_DECREF(parent);
-    Py_DECREF(name);
-    return octets;
-}
-
-static Outcome link_within(Engine *engine, const Request *request, PyObject *node,
-                           PyObject *parent, const Slip *leave, int fd, const char *new,
-                           size_t new_length)
-{
-    PyObject *octets = name_within(node, parent);
-    if (octets == NULL)
-        return PyErr_Occurred() ? FAILED : PASS;
-    const char *old = PyBytes_AS_STRING(octets);
     struct stat status;
     Outcome outcome = PASS;
-    int result = -1;
-    if (is_plain(leave, old, (size_t)PyBytes_GET_SIZE(octets))
-        && is_plain(leave, new, new_length) && regular_file(fd, old, &status)
-        && is_same(node, &status) > 0) {
-        Py_BEGIN_ALLOW_THREADS
-        result = linkat(fd, old, fd, new, 0);
-        if (result == 0 && fstatat(fd, new, &status, AT_SYMLINK_NOFOLLOW) < 0)
-            result = 1;
-        Py_END_ALLOW_THREADS
-    }
-    Py_DECREF(octets);
-    if (PyErr_Occurred())
-        return FAILED;
+    int result;
+    if (!is_plain(&old->leave, old->name, old->length)
+        || !is_plain(&new->leave, new->name, new->length)
+        || !regular_file(old->fd, old->name, &status) || is_same(node, &status) <= 0)
+        return PyErr_Occurred() ? FAILED : PASS;
+    Py_BEGIN_ALLOW_THREADS
+    result = linkat(old->fd, old->name, new->fd, new->name, 0);
+    if (result == 0 && fstatat(new->fd, new->name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+        result = 1;
+    Py_END_ALLOW_THREADS
     if (result == 0) {
-        outcome = answer_entry(engine, request, parent, new, &status, leave);
+        outcome = answer_entry(engine, request, new->parent, new->name, &status, &new->leave);
         if (outcome == FAILED)
             PyErr_WriteUnraisable((PyObject *)engine);
     }
@@ -233,24 +277,47 @@ static Outcome link_within(Engine *engine, const Request *request, PyObject *nod
     return outcome;
 }
 
+/* To the node's name, as it was seen last. */
+static Outcome link_file(Engine *engine, const Request *request, PyObject *node, const Place *new)
+{
+    PyObject *name;
+    Place old = *new;
+    int named = last_name(node, &old.parent, &name);
+    if (named <= 0)
+        return named < 0 ? FAILED : PASS;
+    Outcome outcome = PASS;
+    int allowed = old.parent == new->parent
+        || beside(engine, request, new->parent, old.parent, LEAVE_LINK, &old.leave, &old.fd);
+    PyObject *octets = allowed ? PyUnicode_EncodeFSDefault(name) : NULL;
+    if (octets != NULL) {
+        old.name = PyBytes_AS_STRING(octets);
+        old.length = (size_t)PyBytes_GET_SIZE(octets);
+        outcome = link_at(engine, request, node, &old, new);
+    }
+    Py_DECREF(old.parent);
+    Py_DECREF(name);
+    Py_XDECREF(octets);
+    return PyErr_Occurred() ? FAILED : outcome;
+}
+
 Outcome answer_link(Engine *engine, const Request *request)
 {
     struct fuse_link_in in;
-    Slip leave;
-    int fd;
+    Place new;
     if (request->size < sizeof in)
         return PASS;
     memcpy(&in, request->body, sizeof in);
-    const char *new = request->body + sizeof in;
-    size_t length = name_length(new, request->size - sizeof in);
-    PyObject *parent = length ? directory_for(engine, request, LEAVE_LINK, &leave, &fd) : NULL;
-    if (parent == NULL)
+    new.name = request->body + sizeof in;
+    new.length = name_length(new.name, request->size - sizeof in);
+    new.parent =
+        new.length ? directory_for(engine, request, LEAVE_LINK, &new.leave, &new.fd) : NULL;
+    if (new.parent == NULL)
         return PyErr_Occurred() ? FAILED : PASS;
     PyObject *node = Py_XNewRef(node_numbered(engine, in.oldnodeid));
     Outcome outcome = PyErr_Occurred() ? FAILED : PASS;
     if (node != NULL)
-        outcome = link_within(engine, request, node, parent, &leave, fd, new, length);
+        outcome = link_file(engine, request, node, &new);
     Py_XDECREF(node);
-    Py_DECREF(parent);
+    Py_DECREF(new.parent);
     return outcome;
 }

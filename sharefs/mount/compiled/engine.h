@@ -50,6 +50,10 @@ enum {
     LEAVE_LOCAL = 8192,    /* nor, then, of one opened to write */
     LEAVE_MAKE = 16384,    /* CREATE of what is not there, whatever the name; see Making */
     LEAVE_LASTS = 32768,   /* see lasting.c */
+    LEAVE_TOUCH = 65536,   /* SETATTR of times */
+    LEAVE_PERMIT = 131072, /* SETATTR of mode, owner and group */
+    LEAVE_PRETEND = 262144,  /* SETATTR of mode and group, without effect */
+    LEAVE_SIBLINGS = 524288, /* RENAME and LINK from and to others in the directory above */
 };
 
 typedef enum { FAILED = -1, PASS = 0, DONE = 1 } Outcome; /* FAILED: an exception is set */
@@ -174,7 +178,8 @@ void refuse(Engine *engine, uint64_t unique, int error);
 void store(Engine *engine, uint64_t number, const char *octets, size_t length);
 #define PAGE_OF(engine) ((engine)->page + sizeof(struct fuse_out_header))
 
-/* about_names.c, about_files.c, changing.c, listing.c: one function for each opcode */
+/* about_names.c, about_files.c, attributes.c, changing.c, making.c, listing.c: one function for
+ * each opcode */
 Outcome answer_lookup(Engine *, const Request *);
 Outcome answer_getattr(Engine *, const Request *);
 Outcome answer_forget(Engine *, const Request *);
@@ -189,6 +194,8 @@ Outcome answer_rename(Engine *, const Request *);
 Outcome answer_rename2(Engine *, const Request *);
 Outcome answer_link(Engine *, const Request *);
 Outcome answer_create(Engine *, const Request *);
+Outcome answer_setattr(Engine *, const Request *);
+Outcome answer_getxattr(Engine *, const Request *);
 
 size_t name_length(const char *octets, size_t size);
 PyObject *directory_for(Engine *, const Request *, unsigned act, Slip *leave, int *fd);
@@ -197,5 +204,7 @@ int hand_over(Engine *, PyObject *node, PyObject *caller, int fd, int flags, PyO
 int count_lookup(Engine *, PyObject *node, int64_t *number);
 Outcome answer_entry(Engine *, const Request *, PyObject *parent, const char *name,
                      const struct stat *, const Slip *);
+Outcome answer_attributes(Engine *, const Request *, PyObject *node, const struct stat *,
+                          const Slip *);
 
 #endif

@@ -25,6 +25,8 @@ static Answer answer_to(uint32_t opcode)
     case FUSE_RENAME2: return answer_rename2;
     case FUSE_LINK: return answer_link;
     case FUSE_CREATE: return answer_create;
+    case FUSE_SETATTR: return answer_setattr;
+    case FUSE_GETXATTR: return answer_getxattr;
     default: return NULL;
     }
 }
