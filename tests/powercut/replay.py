@@ -78,6 +78,11 @@ class State:
     folders: frozenset[str]
     files: tuple[tuple[str, int, bytes], ...]
 
+    @property
+    def tree(self) -> tuple[frozenset[str], tuple[tuple[str, int, bytes], ...]]:
+        """What it is, wherever it was cut."""
+        return self.folders, self.files
+
     def write_below(self, old_top: Path, top: Path) -> None:
         """As real files, below top what was below old_top."""
         for folder in sorted(self.folders):
@@ -171,9 +176,8 @@ class History:
             seen: set[tuple[object, ...]] = set()
             for happened in self._possible(model, cut, dice):
                 for state in self._with_contents(cut, happened, dice):
-                    key = (state.folders, state.files)
-                    if key not in seen:
-                        seen.add(key)
+                    if state.tree not in seen:
+                        seen.add(state.tree)
                         yield state
 
     def _possible(self, model: Model, cut: int, dice: random.Random) -> Iterator[Sequence[Change]]:

@@ -75,15 +75,19 @@ def test_a_viewers_own_seen_lasts_as_told(tmp_path: Path, fsync: str) -> None:
     dice = random.Random(7)
     place = tmp_path / "is"
     states = 0
+    checked = set()
     for model in Model:
         for state in history.states(model, dice):
             states += 1
+            done = sum(state.cut > at for at in said)
+            if (state.tree, done) in checked:
+                continue
+            checked.add((state.tree, done))
             state.write_below(top, place)
             for folder in ("cur", "new", "tmp"):
                 (place / "Maildir" / folder).mkdir(parents=True, exist_ok=True)
             for lock in [*place.rglob("*.lock"), *place.rglob("*.newlock")]:
                 lock.unlink()
-            done = sum(state.cut > at for at in said)
             found = seen_in(place)
             if fsync == "always":
                 allowed = [AFTER[done], *AFTER[done + 1 : done + 2]]
