@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -13,7 +11,8 @@ from sharefs.acl import Mode, Update
 from sharefs.identifiers import Identifier, Kind, user
 from sharefs.rights import Rights
 from tests.account.world import SHARED_GID, UIDS, World, append, picture_of
-from tests.cli.command import Shell
+from tests.cli.command import Done, Shell
+from tests.support.become import Identity
 
 pytestmark = pytest.mark.superuser
 
@@ -343,35 +342,31 @@ def test_an_owner_whom_nobody_knows(shell: Shell) -> None:
     assert got["changes"] == []
 
 
-def as_bob(host: World, words: str) -> "subprocess.CompletedProcess[str]":
+def as_bob(shell: Shell, words: str) -> Done:
     """A command as in bob's shell, which has no group that mail processes alone get."""
-    host.top.chmod(0o755)
-    (host.top / "users").chmod(0o644)
-    return subprocess.run(
-        [sys.executable, "-c", "from sharefs.cli import main; main()", "-c", str(host.config_path),
-         *words.split()],
-        user=UIDS["bob"], group=UIDS["bob"], extra_groups=[], cwd="/",
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    shell.world.top.chmod(0o755)
+    (shell.world.top / "users").chmod(0o644)
+    shell.run(words)  # loads what the command imports: bob may be unable to read our interpreter
+    return Identity(UIDS["bob"], UIDS["bob"]).run(shell.run, words)
 
 
-def test_a_no_of_who_sees_less_than_his_mail_processes(host: World) -> None:
+def test_a_no_of_who_sees_less_than_his_mail_processes(host: World, shell: Shell) -> None:
     share(host)
-    assert as_bob(host, "explain bob INBOX").returncode == 0
-    done = as_bob(host, "explain bob shared/alice/Work")
-    assert done.returncode == os.EX_NOPERM
-    assert 'sharefs: this "no" need not be true: ' in done.stderr
+    assert as_bob(shell, "explain bob INBOX").status == 0
+    done = as_bob(shell, "explain bob shared/alice/Work")
+    assert done.status == os.EX_NOPERM
+    assert 'sharefs: this "no" need not be true: ' in done.err
     path = f"{host.maildir('alice')}: "
-    assert path + "cannot be looked at by this command; run it as root" in done.stdout
-    assert path + "does not exist" not in done.stdout
+    assert path + "cannot be looked at by this command; run it as root" in done.out
+    assert path + "does not exist" not in done.out
 
 
-def test_who_is_not_root_is_told_of_his_own_mail(host: World) -> None:
+def test_who_is_not_root_is_told_of_his_own_mail(host: World, shell: Shell) -> None:
     share(host)
     host.maildir("alice", ".Work", "cur").chmod(0o2700)  # alice's matter
     host.map_path.chmod(0o600)
-    done = as_bob(host, "audit --format json")
-    findings = json.loads(done.stdout)["findings"]
+    done = as_bob(shell, "audit --format json")
+    findings = json.loads(done.out)["findings"]
     assert {(found["id"], found["subject"]) for found in findings} == {
         ("unreadable", str(host.map_path)), ("unreadable", str(host.public)),
     }  # fmt: skip
