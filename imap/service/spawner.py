@@ -87,7 +87,7 @@ class Spawner:
             wake_out.setblocking(False)
             signal.set_wakeup_fd(wake_out.fileno(), warn_on_full_buffer=False)
             signal.signal(signal.SIGCHLD, lambda number, frame: None)
-            self._watch(wake_in.fileno(), lambda: self._reap(wake_in))
+            self._watch(wake_in.fileno(), lambda: self._hear_of_ends(wake_in))
             self._watch(self._control.fileno(), self._obey)
             while not self._finished():
                 for fd, _ in self._epoll.poll(self._timeout()):
@@ -287,6 +287,8 @@ class Spawner:
 
     def has_room(self) -> bool:
         """Whether there may be one worker more."""
+        if len(self._names) >= self._settings.worker_limit:
+            self._reap()  # one may have ended whose signal waits its turn in the loop
         return len(self._names) < self._settings.worker_limit
 
     def _worker_for(self, user: MailUser) -> int | None:
@@ -377,10 +379,13 @@ class Spawner:
         for pid in self._placement.idle(now=self._clock(), limit=self._idle_limit):
             self._forget(pid)
 
-    def _reap(self, wake: socket.socket) -> None:
+    def _hear_of_ends(self, wake: socket.socket) -> None:
         with contextlib.suppress(BlockingIOError):
             while wake.recv(4096):
                 pass
+        self._reap()
+
+    def _reap(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)

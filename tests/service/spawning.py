@@ -49,14 +49,17 @@ class Surroundings:
 
     def redeem(self, ticket: str) -> tuple[dict[str, Any], bytes]:
         """What login does: the spawner's answer, and what came on the connection's other end."""
+        with self.hand_over(ticket) as client:
+            return self.answer(), client.recv(100)
+
+    def hand_over(self, ticket: str) -> socket.socket:
+        """The connection's other end, which the caller closes; answer() says what became of it."""
         client, server = socket.socketpair()
-        with client:
-            with server:
-                body = {"id": 1, "ticket": ticket, "tag": "a", "unread": ""}
-                self.tell(self.login, body, server.fileno())
-                answer = self.answer()
-            client.settimeout(PATIENCE)
-            return answer, client.recv(100)
+        with server:
+            body = {"id": 1, "ticket": ticket, "tag": "a", "unread": ""}
+            self.tell(self.login, body, server.fileno())
+        client.settimeout(PATIENCE)
+        return client
 
     def answer(self) -> dict[str, Any]:
         return dict(json.loads(self.login.recv(4096)))

@@ -1,6 +1,7 @@
 """The spawner against a login process in an attacker's hands: no ticket, no worker."""
 
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from imap.service.settings import ServiceSettings
 from imap.service.tickets import new_ticket
 from sharefs.identity.model import MailUser
 from tests.service.spawning import USER, Surroundings, spawner
+from tests.support.server import wait_until
 
 pytestmark = pytest.mark.superuser
 
@@ -122,3 +124,21 @@ def test_a_handover_has_exactly_one_socket(around: Surroundings, count: int) -> 
         around.tell(around.login, body, null.fileno())
     answer, said = around.redeem(ticket)
     assert (answer["result"], said) == ("ok", b"uid 70001"), "and the ticket is not used up"
+
+
+def test_who_has_ended_leaves_room_at_once() -> None:
+    """A login that is read before the news of a worker's end is not refused for that worker."""
+    settings = ServiceSettings(base_dir=Path("/nonexistent"), worker_limit=1)
+    tickets = [new_ticket() for _ in range(2)]
+    with spawner(settings, answering_worker) as around:
+        for ticket, uid in zip(tickets, (70001, 70002), strict=True):
+            around.grant(ticket, MailUser(f"user{uid}", uid, uid))
+        answer, _ = around.redeem(tickets[0])
+        os.kill(around.pid, signal.SIGSTOP)
+        with around.hand_over(tickets[1]) as client:
+            worker = Path(f"/proc/{answer['pid']}/stat")
+            os.kill(answer["pid"], signal.SIGKILL)
+            wait_until(lambda: ") Z " in worker.read_text())
+            os.kill(around.pid, signal.SIGCONT)
+            assert around.answer()["result"] == "ok"
+            assert client.recv(100) == b"uid 70002"
