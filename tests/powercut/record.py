@@ -102,7 +102,11 @@ _STRING: Final = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 
 @contextlib.contextmanager
 def recording(pid: int, log: Path) -> Iterator[None]:
-    """Record what the process does while inside; parse() reads the log."""
+    """Record what the process does while inside; parse() reads the log.
+
+    It must come to rest after what is to be recorded: of a call that has had its effect but has not
+    returned, a tracer that leaves tells nothing.
+    """
     tracer = subprocess.Popen(
         ["strace", "-f", "-y", "-xx", "-s", "1000000", "-e", f"trace={_CALLS.replace(' ', ',')}",
          "-o", str(log), "-p", str(pid)],
@@ -113,10 +117,20 @@ def recording(pid: int, log: Path) -> Iterator[None]:
         line = tracer.stderr.readline()
         assert b"attached" in line, line
         yield
+        wait_until(lambda: _rests(pid))
     finally:
         tracer.send_signal(signal.SIGINT)
         tracer.communicate(timeout=30)
     wait_until(lambda: not Path(f"/proc/{tracer.pid}").exists())
+
+
+def _rests(pid: int) -> bool:
+    """Whether every thread waits for something, and none for the tracer."""
+    try:
+        stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):  # a thread ended meanwhile
+        return False
+    return all(stat.rpartition(")")[2].split()[0] == "S" for stat in stats)
 
 
 def parse(log: Path, top: Path) -> list[Op]:
