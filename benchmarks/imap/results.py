@@ -60,9 +60,9 @@ class Result:
 
 
 def shown(value: float, unit: Unit) -> str:
-    """With three digits and a unit that suits: 0.071 ms, 1.31 s, 4.5 MB."""
+    """With three digits and a unit that suits: 0.071 ms, 1.31 s, 4.5 MB, 1.45 GB."""
     if unit == "octets":
-        return f"{value / 1e6:.3g} MB"
+        return f"{value / 1e6:.3g} MB" if value < 999.5e6 else f"{value / 1e9:.3g} GB"
     if value >= 1:
         return f"{value:.3g} s"
     milliseconds = value * 1000

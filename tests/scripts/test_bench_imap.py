@@ -183,6 +183,7 @@ def test_the_page_has_a_place_for_both_builds() -> None:
     [
         (0.0000712, "seconds", "0.071 ms"), (0.0052, "seconds", "5.2 ms"),
         (0.45, "seconds", "450 ms"), (31.62, "seconds", "31.6 s"), (1.1e6, "octets", "1.1 MB"),
+        (999.6e6, "octets", "1 GB"), (1.446e9, "octets", "1.45 GB"),
     ],
 )  # fmt: skip
 def test_figures_are_readable(value: float, unit: str, want: str) -> None:
