@@ -27,7 +27,9 @@ from sharefs.permissions.inherit import DEFAULTS, Creation
 log = logging.getLogger(__name__)
 
 PID_CHECK_AGE: Final = 2  # seconds; a younger lock's holder most likely lives
-FIRST_WAIT: Final = (0.1, 0.2)  # seconds, random between the two, so that waiters spread
+# Seconds, random between the two, so that waiters spread.  Most locks are held for as long as one
+# message takes to reach the disk, and somebody's IDLE waits for what is listed then.
+FIRST_WAIT: Final = (0.002, 0.004)
 LONGEST_WAIT: Final = 3.0  # seconds between two looks at a lock
 WAIT_GROWTH: Final = 1.5
 MAX_CONTENT: Final = 512  # octets of a lock that are read in search of a pid

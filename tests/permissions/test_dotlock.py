@@ -103,7 +103,7 @@ def test_waiting_grows_by_half_up_to_three_seconds(tmp_path: Path) -> None:
     lock = DotLock(path, timeout=60, stale=0, clock=lambda: now, sleep=sleep)
     with pytest.raises(SharingError):
         lock.acquire()
-    assert 0.1 <= sleeps[0] <= 0.2
+    assert sleeps[0] < 0.01  # most locks are held for no longer than a message takes
     assert sleeps[1] == pytest.approx(sleeps[0] * 1.5)
     assert max(sleeps) == 3.0
     assert sum(sleeps) == pytest.approx(60, abs=0.1)
