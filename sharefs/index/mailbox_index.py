@@ -339,7 +339,7 @@ class MailboxIndex:
         ).fetchone()
         return Status(
             path=self._database.path,
-            octets=self._database.octets(),
+            octets=0 if self._database.path is None else self._database.octets(),
             mail=mail,
             messages=len(self._mailbox.uids()),
             indexed=len(self._known.indexed),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """path: None for one in memory.  octets: on disk or in memory.  mail: octets of the messages.
+    """path: None for one in memory.  octets: on disk.  mail: octets of the messages it is about.
 
     indexed, messages: counts.  texts: messages whose texts can be searched without reading them.
     """

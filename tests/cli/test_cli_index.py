@@ -17,6 +17,7 @@ def test_from_building_to_dropping(shell: Shell, host: World) -> None:
         host.as_user("bob", lambda account: append(account, "Work"))
     (before,) = shell.ok("index status -u bob --json Work").records
     assert (before["messages"], before["indexed"], before["path"]) == (3, 0, None)
+    assert (before["size"], before["share"]) == (0, "0%")  # an empty one in memory is none
     assert not (host.home("bob") / ".cache").exists()
     (built,) = shell.ok("index build -u bob --jobs 2 --json Work").records
     assert (built["messages"], built["added"]) == (3, 3)
