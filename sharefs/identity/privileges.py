@@ -13,6 +13,7 @@ import enum
 import errno
 import os
 import platform
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -24,6 +25,7 @@ from sharefs.permissions.acting import FileIds, note
 T = TypeVar("T")
 
 # <linux/prctl.h>
+_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_KEEPCAPS: Final = 8
 _PR_CAPBSET_DROP: Final = 24
@@ -76,6 +78,16 @@ def become(uid: int, gid: int, groups: Iterable[int]) -> None:
             1, f"only root may become {uid}:{gid}; this process is {os.geteuid()}"
         )
     _close_ways_back(uid, gid)
+
+
+def end_with(parent: int, number: signal.Signals) -> None:
+    """Be sent a signal when the parent, which is the thread that forked, ends.
+
+    After become(): a change of ids takes it back.  Returns whatever became of the parent before.
+    """
+    _prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        signal.raise_signal(number)
 
 
 def enter_empty_root(path: Path) -> None:

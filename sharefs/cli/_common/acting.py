@@ -27,6 +27,7 @@ from sharefs.identity.model import MailUser, UnknownUser
 T = TypeVar("T")
 
 INTERRUPTED: Final = 128 + signal.SIGINT  # exit status of a process that obeyed Ctrl-C
+_ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 MAX_LINE: Final = 256 << 20  # octets; a listing of a million mailboxes fits
 
 
@@ -85,16 +86,25 @@ def run_as(user: MailUser, users: HomeLookup, action: Callable[[HomeLookup], T])
     ours, theirs = socket.socketpair()
     sys.stdout.flush()
     sys.stderr.flush()
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        _be_the_child(user, theirs, action)
-    theirs.close()
+    parent, pid = os.getpid(), 0
     try:
+        with _held_back(_ENDING) as mask:
+            pid = os.fork()
+            if pid == 0:
+                ours.close()
+                _be_the_child(user, theirs, action, parent, mask)
+        theirs.close()
         with ours, ours.makefile("rwb") as channel:
             outcome = _serve(channel, users)
+    except BaseException:
+        if pid:
+            os.kill(pid, signal.SIGTERM)  # a Ctrl-C before the child was there was not its
+        raise
     finally:
-        _, status = os.waitpid(pid, 0)
+        ours.close()
+        theirs.close()
+        if pid:
+            _, status = os.waitpid(pid, 0)
     if outcome is None and os.waitstatus_to_exitcode(status) == INTERRUPTED:
         raise KeyboardInterrupt  # ours came where Python passes over exceptions
     if outcome is None:
@@ -106,6 +116,18 @@ def run_as(user: MailUser, users: HomeLookup, action: Callable[[HomeLookup], T])
         code, detail, retryable = outcome["refused"]
         raise SharingError(Code(code), str(detail), retryable=bool(retryable))
     return cast(T, outcome["result"])
+
+
+@contextlib.contextmanager
+def _held_back(numbers: Collection[signal.Signals]) -> Iterator[Collection[int]]:
+    """For the length of a `with` these signals wait: while Python forks it passes over what their
+    handlers raise.  Gives what was blocked before."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        yield mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _serve(channel: BufferedRWPair, users: HomeLookup) -> dict[str, Any] | None:
@@ -124,15 +146,25 @@ def _serve(channel: BufferedRWPair, users: HomeLookup) -> dict[str, Any] | None:
 
 
 def _be_the_child(
-    user: MailUser, connection: socket.socket, action: Callable[[HomeLookup], object]
+    user: MailUser,
+    connection: socket.socket,
+    action: Callable[[HomeLookup], object],
+    parent: int,
+    mask: Collection[int],
 ) -> NoReturn:
-    """Never returns into the parent's code: no handler of the parent's may run twice."""
+    """Never returns into the parent's code: no handler of the parent's may run twice.
+
+    mask: of signals, as it was before some were held back.
+    """
     status = os.EX_SOFTWARE
     try:
+        _obey_both_signals()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         with connection, connection.makefile("rwb") as channel:
             try:
                 os.chdir("/")
                 privileges.become(user.uid, user.gid, user.gids)
+                privileges.end_with(parent, signal.SIGTERM)
                 with _each_error_once(user):
                     _send(channel, {"result": action(_ParentLookup(channel))})
             except SharingError as refusal:
@@ -147,9 +179,27 @@ def _be_the_child(
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:
+            os._exit(status)
+
+
+def _obey_both_signals() -> None:
+    """SIGTERM, when the parent ends or was told to, is as Ctrl-C: what was begun is tidied up."""
+    is_ending = False
+
+    def end(number: int, frame: object) -> None:
+        nonlocal is_ending
+        if is_ending and number == signal.SIGTERM:
+            return  # the terminal's Ctrl-C came to both of us
+        is_ending = True
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, end)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored
+        signal.signal(signal.SIGINT, end)
 
 
 @contextlib.contextmanager
