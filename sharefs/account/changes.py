@@ -210,6 +210,8 @@ def rename(context: Context, old: str, new: str) -> None:
         raise SharingError(
             Code.CANNOT, f"{old} cannot be renamed to {new}: they are in different namespaces"
         )
+    if place.levels == source.levels:
+        raise SharingError(Code.ALREADY_EXISTS, f"{old} is its name already")
     if place.levels[: len(source.levels)] == source.levels:
         raise SharingError(Code.CANNOT, f"{old} cannot be moved to {new}, below itself")
     parent = demand_create(context, place)

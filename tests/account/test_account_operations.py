@@ -272,6 +272,7 @@ def test_children_and_acls_go_along(shared: World) -> None:
 
 
 RENAME_REFUSALS = [
+    ("Work", "Work", Code.ALREADY_EXISTS),
     ("Work", "Work/Below", Code.CANNOT),
     ("Work", "Other", Code.ALREADY_EXISTS),
     ("Work", "INBOX", Code.ALREADY_EXISTS),
