@@ -28,7 +28,7 @@ from sharefs.audit.questions import Question
 from sharefs.audit.viewing import ViewerContext, credentials_of
 from sharefs.audit.visibility import listing_layers
 from sharefs.config import Form
-from sharefs.errors import SharingError
+from sharefs.errors import Code, SharingError
 from sharefs.identity.model import MailUser
 from sharefs.names import flaw_of
 from sharefs.namespaces.namespace import Found
@@ -85,6 +85,7 @@ def explain_mailbox(
         # What a change of the ACL or a rebuild mends along the way.
         derived = (Kind.MAP, Kind.CACHE)
         complete = all(layer.verdict is not Verdict.NO or layer.kind in derived for layer in layers)
+    mendings: list[Change] = []
     files: list[Question] = []  # which the viewer must be able to read for a right answer
     if asked.operation is Operation.LIST and target.namespace.type == "shared":
         files += map_questions(context)
@@ -93,7 +94,9 @@ def explain_mailbox(
         files += acl_questions(judged)
         # Once the file can be read, rights may come from it.
         missing = needed - context.unhindered.rights_of(context.viewer, judged.mailbox).rights
-        if missing and not there_is_none:
+        if missing and (mending := _mending(context, judged)):
+            mendings.append(mending)
+        elif missing and not there_is_none:
             change = _acl_change(context, judged, missing)
             complete = complete and change is not None
             changes += [change] if change else []
@@ -107,6 +110,11 @@ def explain_mailbox(
     answer = ask_kernel(
         files, context.who, names=names, people=people,
     )  # fmt: skip
+    if mendings:  # what those files grant is known only then; the rest might open for nothing
+        return Explained(
+            context.user.name, asked.words, target.name, (*layers, *answer.layers),
+            tuple(dict.fromkeys(mendings)), complete=False,
+        )  # fmt: skip
     return Explained(
         context.user.name, asked.words, target.name, (*layers, *answer.layers),
         (*changes, *answer.changes), complete and answer.complete and not there_is_none,
@@ -254,12 +262,25 @@ def acl_layers(context: ViewerContext, target: Target, needed: Rights) -> Iterat
     yield Layer(Kind.ACL, Verdict.NO if missing else Verdict.YES, place, text)
 
 
+def _mending(context: ViewerContext, target: Target) -> Change | None:
+    """What comes before everything else where an ACL has a line that nobody can read."""
+    try:
+        context.unhindered.acl_of(target.mailbox)
+    except SharingError as flaw:
+        if flaw.code is Code.CORRUPT:
+            return Change(
+                f"correct the ACL file and ask again: {flaw.detail}",
+                ("what its other lines grant: the kernel may still refuse, or more be missing",),
+            )
+    return None
+
+
 def _acl_change(context: ViewerContext, target: Target, missing: Rights) -> Change | None:
     mailbox = target.mailbox
     try:
         acl = context.unhindered.acl_of(mailbox)
     except SharingError:
-        return None  # a malformed file: what to do stands in its own layer
+        return None  # out of reach even of root
     viewer = context.policy.acl_viewer(context.viewer, mailbox)
     if mailbox.acl_dir is None:
         return configured_change(context, target, missing)

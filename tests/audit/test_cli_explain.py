@@ -118,6 +118,24 @@ def test_acl_kernel_and_map_together(host: World, shell: Shell) -> None:
     assert got["changes_suffice"]
 
 
+def test_a_malformed_acl_is_to_be_corrected_before_anything_else(host: World, shell: Shell) -> None:
+    """What it grants is not known, so nothing is opened on its account."""
+    share(host)
+    path = host.maildir("alice", ".Work", "dovecot-acl")
+    path.write_text(path.read_text() + "user=carol lrZ\n")
+    host.maildir("alice", ".Work", "cur").chmod(0o2700)
+    got = explained(shell, "dave shared/alice/Work read", 1)
+    (change,) = got["changes"]
+    assert change["change"].startswith(f"correct the ACL file and ask again: {path}:2")
+    assert not got["changes_suffice"]
+    path.write_text("user=dave lr\n")
+    later = [
+        change["change"] for change in explained(shell, "dave shared/alice/Work", 1)["changes"]
+    ]
+    assert later
+    assert "correct the ACL" not in "".join(later)
+
+
 def test_an_unreadable_acl_file_gives_nothing(host: World, shell: Shell) -> None:
     share(host)
     host.maildir("alice", ".Work", "dovecot-acl").chmod(0o600)
