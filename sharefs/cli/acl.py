@@ -12,10 +12,11 @@ import click
 from sharefs.account import Account
 from sharefs.acl import Change, Mode, Update
 from sharefs.cli import acl_tools
-from sharefs.cli._common.mail import Host, Who, user_options
+from sharefs.cli._common.mail import Host, Who, unknown_option, user_options
 from sharefs.cli._common.output import echo, format_options
 from sharefs.errors import Code, SharingError
 from sharefs.identifiers import Identifier, Signed
+from sharefs.identity.model import MailUser
 from sharefs.rights import ALL, NONE, ROLES, Rights
 
 # Options end at the mailbox: what follows may begin with `-` (-user=bob, -read) and is no option.
@@ -140,10 +141,13 @@ def _change_command(name: str, mode: Mode, text: str) -> None:
     @click.pass_context
     def command(
         ctx: click.Context, who: Who, force: bool, mailbox: str, identifier: str,
-        words: tuple[str, ...],
+        words: tuple[str, ...], allow_unknown: bool = True,
     ) -> None:  # fmt: skip
         update = update_of(Identifier.parse_cli(identifier), mode, words)
-        _apply(ctx, who, mailbox, update, force, gives=mode is not Mode.REMOVE)
+        _apply(ctx, who, mailbox, update, force, allow_unknown=allow_unknown)
+
+    if mode is not Mode.REMOVE:  # whoever is no more can always be taken out
+        unknown_option(command)
 
 
 _change_command(
@@ -222,9 +226,10 @@ def delete(ctx: click.Context, who: Who, force: bool, mailbox: str, identifier: 
 
 
 def _apply(
-    ctx: click.Context, who: Who, mailbox: str, update: Update, force: bool, *, gives: bool = False
-) -> None:
-    """gives: not only takes away, so that an identifier which nobody has is worth a warning."""
+    ctx: click.Context, who: Who, mailbox: str, update: Update, force: bool, *,
+    allow_unknown: bool = True,
+) -> None:  # fmt: skip
+    """allow_unknown: where it only takes away, an identifier may be one that nobody has."""
     override = _is_superuser()
 
     def action(account: Account) -> list[str]:
@@ -232,10 +237,13 @@ def _apply(
         return list(outcome.warnings)
 
     host = Host.of(ctx)
-    for user, warnings in host.each(who, action):
+
+    def first(owner: MailUser) -> None:
+        if not allow_unknown:
+            host.demand_somebody(update.identifier, owner)
+
+    for user, warnings in host.each(who, action, first=first):
         for warning in warnings:
-            click.echo(f"sharefs({user.name}): {warning}", err=True)
-        if gives and (warning := host.doubt_about(update.identifier, user)):
             click.echo(f"sharefs({user.name}): {warning}", err=True)
     host.end()
 

@@ -12,7 +12,7 @@ import click
 
 from sharefs.account import Account
 from sharefs.acl import Acl, Change, Mode, Update
-from sharefs.cli._common.mail import USERNAME, Host, Who, user_options
+from sharefs.cli._common.mail import USERNAME, Host, Who, unknown_option, user_options
 from sharefs.cli._common.output import echo, format_options, printable
 from sharefs.errors import Code, SharingError
 from sharefs.identifiers import Kind
@@ -343,6 +343,17 @@ def _groups_of(host: Host, acl: Acl, owner: MailUser) -> dict[str, frozenset[str
     return found
 
 
+def _nobody(host: Host, acl: Acl, owner: MailUser) -> list[str]:
+    """Why entries that mean nobody are refused, an entry each."""
+    refusals = []
+    for entry in acl.entries:
+        try:
+            host.demand_somebody(entry.identifier, owner)
+        except SharingError as refusal:
+            refusals.append(refusal.detail)
+    return refusals
+
+
 def _tell_losses(losses: Iterable[str]) -> None:
     told = False
     for loss in losses:
@@ -358,16 +369,19 @@ def _tell_losses(losses: Iterable[str]) -> None:
               help="Whose rules the file is in.")  # fmt: skip
 @click.option("--yes", is_flag=True, help="Do it.  Without, nothing is changed.")
 @click.option("--force", is_flag=True, help="Even if it locks the last administrator out.")
+@unknown_option
 @click.argument("file", type=click.File("rb"))
 @click.pass_context
 def import_(
-    ctx: click.Context, who: Who, dialect: str, yes: bool, force: bool, file: BinaryIO
-) -> None:
+    ctx: click.Context, who: Who, dialect: str, yes: bool, force: bool, allow_unknown: bool,
+    file: BinaryIO,
+) -> None:  # fmt: skip
     """Replace ACLs of the user's own mailboxes by those in FILE (- for standard input).
 
     Each ACL begins with a line `# mailbox NAME`.  Courier: the lines of `maildiracl -list`.
     Cyrus: identifier and rights, as `cyradm listacl` prints them.  Without --yes the differences
-    are printed.  Every place where meaning cannot be kept is told on standard error.
+    are printed.  Every place where meaning cannot be kept is told on standard error.  A mailbox
+    whose ACL names users that no database knows keeps the one it has.
 
     \b
     Examples:
@@ -375,7 +389,7 @@ def import_(
       sharefs acl import -u alice --format courier --yes courier.acl
 
     \b
-    Exit status: 0 all means the same here; 1 something was lost, or a mailbox is missing;
+    Exit status: 0 all means the same here; 1 something was lost, or a mailbox was left alone;
     65 the file is malformed, and nothing was done.
     """
     host = Host.of(ctx)
@@ -391,7 +405,10 @@ def import_(
             groups_of=_groups_of(host, first.acl, owner),
         )  # fmt: skip
         losses += [f"{name}: {loss}" for loss in got.losses]
-        acls.append((name, _written(got.acl)))
+        nobody = [] if allow_unknown else _nobody(host, got.acl, owner)
+        losses += [f"{name}: {refusal}" for refusal in nobody]
+        if not nobody:
+            acls.append((name, _written(got.acl)))
 
     def action(account: Account) -> dict[str, Any]:
         lines: list[str] = []

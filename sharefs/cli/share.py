@@ -10,10 +10,11 @@ import click
 from sharefs.account import Account
 from sharefs.acl import Change, Mode, Update
 from sharefs.cli._common import linking
-from sharefs.cli._common.mail import Host, Who, user_options
+from sharefs.cli._common.mail import Host, Who, unknown_option, user_options
 from sharefs.cli._common.output import echo, format_options, printable
 from sharefs.errors import Code, SharingError
 from sharefs.identifiers import Identifier, Kind, user
+from sharefs.identity.model import MailUser
 from sharefs.rights import ROLES, Rights
 from sharefs.sharing.policy import Viewer
 
@@ -68,12 +69,13 @@ def identifier_of(text: str) -> Identifier:
 @click.option("--create", is_flag=True, help="Make the mailbox if it is not there.")
 @click.option("--recursive", is_flag=True, help="Share the mailboxes below it as well.")
 @click.option("--force", is_flag=True, help="Even if it locks the last administrator out.")
+@unknown_option
 @click.argument("mailbox")
 @click.argument("whom")
 @click.pass_context
 def add(
     ctx: click.Context, who: Who, role: str, words: str | None, create: bool, recursive: bool,
-    force: bool, mailbox: str, whom: str,
+    force: bool, allow_unknown: bool, mailbox: str, whom: str,
 ) -> None:  # fmt: skip
     rights = Rights.parse_names(words.split()) if words else ROLES[role]
     update = Update.whole(identifier_of(whom), rights)
@@ -85,7 +87,7 @@ def add(
         names = account.tree(mailbox, level=True) if recursive else [mailbox]
         return [_change(account, name, update, override, force) for name in names]
 
-    _report(ctx, who, action, given_to=update.identifier)
+    _report(ctx, who, action, given_to=None if allow_unknown else update.identifier)
 
 
 @share.command()
@@ -137,16 +139,20 @@ def _report(
     *,
     given_to: Identifier | None = None,
 ) -> None:
+    """given_to: who must be somebody."""
     host = Host.of(ctx)
-    for user_, changes in host.each(who, action):
+
+    def first(owner: MailUser) -> None:
+        if given_to is not None:
+            host.demand_somebody(given_to, owner)
+
+    for user_, changes in host.each(who, action, first=first):
         for change in changes:
             state = f"has {change['rights']}" if change["rights"] else "has nothing"
             unchanged = "" if change["changed"] else " (no change)"
             click.echo(f"{change['mailbox']}: {change['identifier']} {state}{unchanged}")
             for warning in change["warnings"]:
                 click.echo(f"sharefs({user_.name}): {warning}", err=True)
-        if given_to is not None and (warning := host.doubt_about(given_to, user_)):
-            click.echo(f"sharefs({user_.name}): {warning}", err=True)
     host.end()
 
 

@@ -241,8 +241,8 @@ def test_users_act_for_themselves_only(shell: Shell, host: World) -> None:
 
 
 @pytest.mark.parametrize("words", ["share add -u alice Work {}", "acl set -u alice Work user={} l"])
-def test_a_share_with_nobody_is_made_and_warned_of(shell: Shell, host: World, words: str) -> None:
-    """Logins with or without the domain: entries that never match (NethServer/dev#6966)."""
+def test_a_share_with_nobody_is_refused(shell: Shell, host: World, words: str) -> None:
+    """Slips of the pen, and logins with or without the domain: entries that never match."""
     users = host.top / "users"
     users.write_text(users.read_text().replace("dave:", "dave@ex.org:"))
     for name, hint in (
@@ -252,8 +252,12 @@ def test_a_share_with_nobody_is_made_and_warned_of(shell: Shell, host: World, wo
         ("Bob", "Bob logs in as bob, which user=Bob does not match: write that"),
     ):
         done = shell.run(words.format(name))
-        assert done.status == 0
-        assert f"sharefs(alice): {hint}" in done.err
+        assert (done.status, done.out) == (os.EX_NOUSER, "")
+        assert done.err.startswith(f"sharefs: {hint}")
+        assert "--allow-unknown" in done.err
+        assert not any(shell.ok("acl get -u alice --json Work").records), "nothing is done"
+        command, _, rest = words.partition(" -u ")
+        assert shell.run(f"{command} --allow-unknown -u {rest.format(name)}").status == 0
         assert [line.split()[0] for line in lines(host)] == [f"user={name}"], "it is done"
         assert shell.ok(f"acl delete -u alice Work user={name}"), "and undone without a word"
 

@@ -157,3 +157,17 @@ def test_bad_imports(shell: Shell, host: World, tmp_path: Path) -> None:
     assert done.status == 1
     assert "Nope" in done.err
     assert acl_file(host).read_text() == "anyone l\n"
+
+
+def test_an_import_leaves_alone_what_names_nobody(
+    shell: Shell, host: World, tmp_path: Path
+) -> None:
+    file = tmp_path / "acls"
+    file.write_text("# mailbox Work\nuser=zoe lr\n# mailbox Work/Sub\nuser=bob lr\n")
+    done = shell.run(f"acl import -u alice --yes {file}")
+    assert done.status == 1
+    assert "Work: no user database knows zoe" in done.err
+    assert not acl_file(host).exists()
+    assert acl_file(host, ".Work.Sub").read_text() == "user=bob lr\n"
+    shell.ok(f"acl import -u alice --yes --allow-unknown {file}")
+    assert acl_file(host).read_text() == "user=zoe lr\n"

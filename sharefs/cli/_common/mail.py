@@ -68,6 +68,14 @@ def user_options(*, everybody: bool = True) -> Callable[[F], F]:
     return decorate
 
 
+def unknown_option(command: F) -> F:
+    """Adds --allow-unknown, which commands that give rights need for names that nobody has."""
+    decorated: F = click.option(
+        "--allow-unknown", is_flag=True, help="Even if no user database knows the user."
+    )(command)
+    return decorated
+
+
 class Host:
     """The configuration and the users of this host, as a command sees them."""
 
@@ -103,9 +111,17 @@ class Host:
             user, self.users, lambda homes: action(Account.open(self.config, user, homes))
         )
 
-    def each(self, who: Who, action: Callable[[Account], T]) -> Iterator[tuple[MailUser, T]]:
+    def each(
+        self,
+        who: Who,
+        action: Callable[[Account], T],
+        *,
+        first: Callable[[MailUser], None] | None = None,
+    ) -> Iterator[tuple[MailUser, T]]:
         """act() for everybody chosen.  One user's refusal is reported and does not stop the rest,
         nor does an entry of a user database that makes no user.
+
+        first: asked before anything is done for a user; it refuses by raising SharingError.
 
         For a single user the refusal passes through.  After several, end() makes the last
         refusal the exit status, when all that was found has been printed.
@@ -113,6 +129,8 @@ class Host:
         for name in self.names(who):
             try:
                 user = self.users.lookup(name)
+                if first is not None:
+                    first(user)
                 got = self.act(user, action)
             except SharingError as refusal:
                 if not who.several:
@@ -138,6 +156,14 @@ class Host:
         for user, records in self.each(who, action):
             found += [{USERNAME: user.name, **record} for record in records]
         return ((USERNAME, *columns) if who.several else columns), found
+
+    def demand_somebody(self, identifier: Identifier, owner: MailUser) -> None:
+        """Raises SharingError(NONEXISTENT) for an identifier that doubt_about() doubts."""
+        if doubt := self.doubt_about(identifier, owner):
+            raise SharingError(
+                Code.NONEXISTENT,
+                f"{doubt}.  Nothing was changed; use --allow-unknown to do it nevertheless",
+            )
 
     def doubt_about(self, identifier: Identifier, owner: MailUser) -> str:
         """What is odd about giving rights to an identifier on owner's mailboxes; "": nothing.
