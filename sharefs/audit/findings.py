@@ -50,10 +50,11 @@ def rule(
         severity: Severity | None = None,
         mailbox: str = "",
         user: str = "",
+        place: str = "",
     ) -> Finding:
         return Finding(
             made.name, made.severity if severity is None else severity, subject, evidence,
-            made.why, remedy, commands, mailbox, user,
+            made.why, remedy, commands, mailbox, user, place,
         )  # fmt: skip
 
     return found
@@ -65,8 +66,8 @@ class Finding:
 
     rule: a name in RULES.  subject: the mailbox, path, user or setting that it is about.
     evidence: what was seen, a line each.  why: why it matters.  remedy: what to do, in words;
-    commands: to type.  mailbox: OWNER's name of the mailbox, user: whom else it concerns; may be
-    empty.
+    commands: to type.  mailbox: OWNER's name of the mailbox, user: whom else it concerns, place:
+    the file or directory, with line and column as Place has them; may be empty.
     """
 
     rule: str
@@ -78,6 +79,7 @@ class Finding:
     commands: tuple[str, ...] = ()
     mailbox: str = ""
     user: str = ""
+    place: str = ""
 
     @property
     def title(self) -> str:
@@ -94,6 +96,6 @@ class Finding:
         return {
             "id": self.rule, "key": self.key, "severity": self.severity.word,
             "title": self.title, "subject": self.subject, "mailbox": self.mailbox,
-            "user": self.user, "evidence": list(self.evidence), "why": self.why,
-            "remedy": self.remedy, "commands": list(self.commands),
+            "user": self.user, "place": self.place, "evidence": list(self.evidence),
+            "why": self.why, "remedy": self.remedy, "commands": list(self.commands),
         }  # fmt: skip

@@ -20,6 +20,7 @@ _SARIF_LEVEL: Final = {
     Severity.NOTICE: "note",
 }
 _UNSEEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\ud800-\udfff]")
+_PLACE: Final = re.compile(r"(?s)(.+?)(?::(\d+))?(?::(\d+))?")
 # Not within a word: Projects/2026 is a mailbox.
 _PATH: Final = re.compile(r"(?<!\S)(/[^\s:]+)(?::(\d+))?(?::(\d+))?")
 _ONE: Final = {"users": "user", "mailboxes": "mailbox", "entries": "entry"}
@@ -146,7 +147,11 @@ def _sarif_result(finding: Finding) -> dict[str, Any]:
         "message": {"text": plain(text)},
         "partialFingerprints": {"sharefs/v1": finding.key},
     }
-    if found := _PATH.search(" ".join((finding.subject, *finding.evidence))):
+    if finding.place:
+        found = _PLACE.fullmatch(finding.place)
+    else:
+        found = _PATH.search(" ".join((finding.subject, *finding.evidence)))
+    if found is not None:
         path, line, column = found.groups()
         region: dict[str, int] = {"startLine": max(int(line), 1)} if line else {}
         if line and column:

@@ -25,7 +25,7 @@ from sharefs.config import Config
 from sharefs.errors import Code, SharingError
 from sharefs.permissions.inherit import DEFAULTS
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MAX_AGE: Final = 86_400.0  # seconds; what was found earlier than that is not worth much
 SYNC_EVERY: Final = 1.0  # seconds; so much work may have to be done again after a power cut
 
@@ -209,5 +209,5 @@ def _finding_of(fields: Mapping[str, Any]) -> Finding:
     return Finding(
         RULES[fields["id"]].name, severity, fields["subject"], tuple(fields["evidence"]),
         fields["why"], fields["remedy"], tuple(fields["commands"]), fields["mailbox"],
-        fields["user"],
+        fields["user"], fields["place"],
     )  # fmt: skip

@@ -9,6 +9,7 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,24 @@ def test_sarif() -> None:
             }
         }
     ]
+
+
+@pytest.mark.parametrize(
+    ("place", "want"),
+    [
+        ("/m/.My Mail", {"artifactLocation": {"uri": "/m/.My%20Mail"}}),
+        (
+            "/m/.My Mail/dovecot-acl:2:5",
+            {
+                "artifactLocation": {"uri": "/m/.My%20Mail/dovecot-acl"},
+                "region": {"startLine": 2, "startColumn": 5},
+            },
+        ),
+    ],
+)
+def test_a_place_may_have_spaces(place: str, want: object) -> None:
+    (run,) = json.loads(render([replace(finding(), place=place)], "sarif", {}))["runs"]
+    assert run["results"][0]["locations"] == [{"physicalLocation": want}]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tests.audit.auditing import share
 
 FINDING = Finding(
     "files-differ", Severity.NOTICE, "alice: W\udcff", ("a", "b"), "why", "remedy", ("rm x",),
-    "Wörk", "bob",
+    "Wörk", "bob", "/m/.W\udcff",
 )  # fmt: skip
 OUTCOMES = [
     Outcome(

@@ -606,3 +606,15 @@ def test_every_rule_is_tested() -> None:
     """A rule without a test here, or a name in the tests that is no rule."""
     text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     assert [name for name in RULES if f'"{name}"' not in text] == []
+
+
+def test_places_are_whole_paths() -> None:
+    """Whatever the text around them: names hold spaces."""
+    with world_in_tmp() as host:
+        host.as_user("alice", lambda account: account.create("My Mail"))
+        directory = host.maildir("alice", ".My Mail")
+        (directory / "dovecot-acl").write_text("user=bob lrZ\n")
+        (directory / "cur").chmod(0o750)
+        places = {finding.rule: finding.place for finding in audited(host)}
+        assert places["acl-malformed"] == f"{directory}/dovecot-acl:1:12"
+        assert places["setgid-lost"] == f"{directory}/cur"

@@ -63,7 +63,7 @@ def find_problems(facts: HostFacts) -> Iterator[Finding]:
         yield found(
             f"{problem.place} {problem.check}".strip(), problem.message,
             remedy=problem.remedy or "see docs/configuration.md",
-            severity=severities[problem.severity],
+            severity=severities[problem.severity], place=str(problem.place or ""),
         )  # fmt: skip
 
 

@@ -164,7 +164,7 @@ def find_troubles(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
         yield found(
             trouble.path, trouble.why,
             remedy="look again" if trouble.vanished else "run the audit as root, or mend it",
-            user=root.owner,
+            user=root.owner, place=trouble.path,
         )  # fmt: skip
 
 

@@ -90,6 +90,7 @@ def find_bad_lines(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator
             f"{box.subject}: {problem.place}", problem.text,
             remedy="correct the line; sharefs acl get shows what is left of the file",
             commands=() if is_error else formatted(box), mailbox=box.name,
+            place=str(problem.place),
         )  # fmt: skip
     for number, written in enumerate(box.acl_lines, 1):
         if spaces := _DOUBLE_SPACE.match(written):
