@@ -12,6 +12,7 @@ from sharefs.audit.facts import Account, HostFacts, Known, ProcessFacts, RootFac
 from sharefs.audit.findings import Finding
 from sharefs.audit.gather import Gatherer, Selection
 from sharefs.audit.mboxes import linked_mboxes
+from sharefs.audit.mounts import has_view, mounts_of_host
 from sharefs.audit.people import KnownHomes, login_accounts, mail_processes, users_of
 from sharefs.audit.probing import Probed
 from sharefs.audit.resuming import Outcome, ResumeFile
@@ -103,6 +104,7 @@ class Audit:
             processes=tuple(mail_processes() if self.processes is None else self.processes),
             known=self._known(users),
             probes=tuple(self.probes),
+            no_view=_no_view(self.config),
             mbox=tuple(linked_mboxes(
                 self.config, (user.user for user in chosen), self.database
             )),
@@ -260,6 +262,12 @@ class Audit:
     def _report(self, owners: int, entries: int) -> None:
         if self.progress is not None:
             self.progress(Progress(owners, self.users, entries))
+
+
+def _no_view(config: Config) -> str:
+    """The configured mount point if there is no view on it."""
+    point = config.settings().sharefs_mount_point
+    return point if point and not has_view(point, mounts_of_host()) else ""
 
 
 def _access_groups(config: Config, users: Iterable[UserFacts]) -> dict[int, str]:

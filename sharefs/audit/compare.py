@@ -93,10 +93,16 @@ def mentioned(
 
 
 class Comparison:
-    """Compares for one set of users; asks about one mailbox after the other."""
+    """Compares for one set of users; asks about one mailbox after the other.
 
-    def __init__(self, users: Sequence[UserFacts], accounts: Sequence[Account]) -> None:
+    served: a mount serves what is shared, so that nobody but the owner has to get in by himself.
+    """
+
+    def __init__(
+        self, users: Sequence[UserFacts], accounts: Sequence[Account], *, served: bool = False
+    ) -> None:
         self._users = users
+        self._served = served
         self._by_name: dict[str, list[UserFacts]] = {}
         self._by_uid: dict[int, list[UserFacts]] = {}
         for user in users:
@@ -152,9 +158,11 @@ class Comparison:
             is_owner = bool(own.owner) and first.name == own.owner
             viewer = Viewer(first.user.acl_user, first.user.acl_groups)
             rights = policy.rights_of(viewer, own if is_owner else shared).rights
-            denied = dict(self._denied(box, rights, first.who, world))
-            if "l" in rights.letters and "l" not in denied and not is_owner:
-                denied.update(_unlisted(box, first.who, world))
+            denied: dict[str, str] = {}
+            if is_owner or not self._served:
+                denied.update(self._denied(box, rights, first.who, world))
+                if "l" in rights.letters and "l" not in denied and not is_owner:
+                    denied.update(_unlisted(box, first.who, world))
             leaked = ""
             if first.shell is not None and not is_owner and not rights.covers(READ):
                 leaked = readable_by(box, first.shell, world)

@@ -105,6 +105,7 @@ def explain_mailbox(
     if layer := _rule(context, asked.operation, target, other):
         layers.append(layer)
         complete = complete and layer.verdict is not Verdict.NO
+    layers += _view_layers(context, target)
     layers += group_layers(context.user)
     files += kernel_questions(context, asked.operation, target, other)
     answer = ask_kernel(
@@ -218,6 +219,16 @@ def kernel_questions(
     """What the kernel must allow; nothing of a mailbox that will be made when it is needed."""
     second = None if other is None else files_of(context, other)
     return questions_for(operation, files_of(context, target), other=second)
+
+
+def _view_layers(context: ViewerContext, target: Target) -> Iterator[Layer]:
+    point = context.settings.sharefs_mount_point
+    if point and not context.policy.acl_viewer(context.viewer, target.mailbox).is_owner:
+        text = (
+            "serves what is shared, and there the ACL alone decides; below stands what the kernel"
+            " says to programs that go round it"
+        )
+        yield Layer(Kind.MOUNT, Verdict.NOTE, point, text)
 
 
 # --- layers ---------------------------------------------------------------------------------

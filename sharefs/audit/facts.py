@@ -225,7 +225,8 @@ class HostFacts:
     map_hidden: (path, why) if it is closed to who asks, and need not be to mail processes.
     crossing: mailboxes that have a message file in common and give new files other permissions.
     mbox: mbox files behind links whose locks protect nothing, and why.  probes: what file systems
-    did when they were tried.
+    did when they were tried.  no_view: the mount point that the configuration names, if there is
+    no view on it.
     """
 
     problems: tuple[Problem, ...] = ()
@@ -244,3 +245,4 @@ class HostFacts:
     mbox: tuple[tuple[str, str], ...] = ()
     crossing: tuple[tuple[str, str], ...] = ()
     probes: tuple[Probed, ...] = ()
+    no_view: str = ""

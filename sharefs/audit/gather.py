@@ -83,7 +83,8 @@ class Gatherer:
         """What all roots have in common, before work is spread over processes."""
         self._mounts = tuple(refine(mount, self.probes) for mount in mounts_of_host())
         self._above = World(self._mounts, remembered={})
-        self._comparison = Comparison(self.users, self.accounts)
+        served = bool(self.config.settings().sharefs_mount_point)
+        self._comparison = Comparison(self.users, self.accounts, served=served)
         self._position = {user.name: number for number, user in enumerate(self.users)}
 
     def roots(self) -> Mapping[Path, str]:

@@ -61,6 +61,11 @@ class Mount:
         return self.kind in _NETWORK or self.kind.startswith("fuse.")
 
     @property
+    def is_view(self) -> bool:
+        """Whether `sharefs mount` shows each caller his own mailboxes there."""
+        return self.kind == "fuse.sharefs" and self.source == "sharefs"
+
+    @property
     def is_foreign(self) -> bool:
         """Whether the file system keeps no owners and modes."""
         return self.kind in _FOREIGN
@@ -123,6 +128,13 @@ def mount_of(path: str, mounts: Sequence[Mount]) -> Mount | None:
         if inside and (best is None or len(mount.point) >= len(best.point)):
             best = mount
     return best
+
+
+def has_view(point: str, mounts: Sequence[Mount]) -> bool:
+    """Whether a view, and nothing above it, is mounted on a path without symbolic links.  Pure."""
+    path = os.path.normpath(point)
+    found = mount_of(path, mounts)
+    return found is not None and found.is_view and found.point == path
 
 
 def is_mount_point(path: str, mounts: Iterable[Mount]) -> bool:

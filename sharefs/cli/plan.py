@@ -99,6 +99,9 @@ def plan(
         changes = planning.of_owners(owners)
         if who.everybody or planning.wanted:
             changes = chain(changes, planning.of_public(owners))
+    if strategy == Name.MOUNT and not host.config.settings().sharefs_mount_point:
+        text = "set sharefs_mount_point, so that sharefs audit knows of the mount"
+        notes.append(Note(str(host.config.root), text, False))
     count = 0
 
     def each_counted() -> Iterator[Change]:

@@ -172,6 +172,7 @@ class Scalars:
     sharefs_index_path: str = setting("~/.cache/sharefs/index", STRING)
     sharefs_worker_idle_time: int = setting("1 mins", SECONDS)
     sharefs_hibernate_timeout: int = setting("30 secs", SECONDS)  # 0: never
+    sharefs_mount_point: str = setting("", STRING)  # of the view that serves shares; "": none
 
 
 SCHEMA: Final[Mapping[str, Kind[Any]]] = {

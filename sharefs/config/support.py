@@ -65,6 +65,15 @@ def absolute_paths(checked: Checked) -> None:
                 )  # fmt: skip
 
 
+def mount_point(checked: Checked) -> None:
+    found = checked.settings.sharefs_mount_point
+    if found and not found.startswith("/"):
+        checked.problems.error(
+            "relative-path", checked.places.get("sharefs_mount_point", NOWHERE),
+            f"sharefs_mount_point {found} is relative", f"write sharefs_mount_point = /{found}",
+        )  # fmt: skip
+
+
 def _is_absolute(template: Template) -> bool:
     text = str(template)
     return text.startswith(("/", "~", "%{"))
@@ -169,6 +178,7 @@ def index_in_memory(checked: Checked) -> None:
 CHECKS: Final = (
     mail_drivers,
     absolute_paths,
+    mount_point,
     sharing_map,
     databases,
     services,

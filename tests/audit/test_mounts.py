@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sharefs import fsops
-from sharefs.audit.mounts import group_rule_at, is_mount_point, mount_of, parse_mounts
+from sharefs.audit.mounts import group_rule_at, has_view, is_mount_point, mount_of, parse_mounts
 from sharefs.permissions.access import Credentials
 from sharefs.permissions.explain import inode_of
 from sharefs.permissions.inherit import Creation, Facts
@@ -108,3 +108,17 @@ def test_predictions_on_a_file_system_with_grpid(kind: str, rule: GroupRule) -> 
             assert want == got
     finally:
         shutil.rmtree(top, ignore_errors=True)
+
+
+VIEW = "50 1 0:50 / /mail rw,nosuid - fuse.sharefs sharefs rw,user_id=0\n"
+COVERED = VIEW + "51 50 0:51 / /mail rw - tmpfs tmpfs rw\n"
+MIRROR = "50 1 0:50 / /mail rw,nosuid - fuse.sharefs /home/alice rw,user_id=0\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "point", "want"),
+    [(VIEW, "/mail", True), (VIEW, "/mail/", True), (VIEW, "/mail/alice", False),
+     (VIEW, "/other", False), (COVERED, "/mail", False), (MIRROR, "/mail", False)],
+)  # fmt: skip
+def test_a_view_is_known_by_its_mount(text: str, point: str, want: bool) -> None:
+    assert has_view(point, parse_mounts(text)) is want

@@ -602,6 +602,12 @@ def test_other_formats_are_told_once_and_not_read() -> None:
         assert not rules(found) & {"root-cannot-be-made", "foreign-entry", "unreadable"}
 
 
+def test_a_mount_that_is_to_serve_is_looked_for() -> None:
+    told = list(judge_host(HostFacts(no_view="/mail")))
+    assert one(told, "mount-not-there").commands == ("sharefs mount /mail",)
+    assert not list(judge_host(HostFacts()))
+
+
 def test_every_rule_is_tested() -> None:
     """A rule without a test here, or a name in the tests that is no rule."""
     text = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))

@@ -178,6 +178,7 @@ FOUND = {
     "unknown storage": (INBOX + "mail_driver = maildri\n", "unknown-driver", ERROR, 5, "maildir"),
     "unknown layout": (INBOX + "mailbox_list_layout = fz\n", "unknown-driver", ERROR, 5, "fs"),
     "relative path": ("mail_path = Maildir\n", "relative-path", ERROR, 1, "~/Maildir"),
+    "relative mount point": ("sharefs_mount_point = mail\n", "relative-path", ERROR, 1, "= /mail"),
     "map without path": (
         "acl_sharing_map {\ndict file {\n}\n}\n", "map-without-path", ERROR, 2, "path = /",
     ),

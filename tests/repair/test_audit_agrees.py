@@ -136,3 +136,23 @@ def test_what_is_made_later_is_the_owners_and_the_sharees(
     for name, mailbox in (("alice", "Work"), ("bob", "shared/alice/Work")):
         assert grouped.as_user(name, lambda a, box=mailbox: messages(a, box)) == [1, 2]  # type: ignore[misc]  # a default argument, which no Callable type can tell
     assert not found(shell) & {Finding.LEAK, Finding.DENIED, "owner-locked-out"}
+
+
+def test_what_a_mount_serves_need_not_be_open_beside_it(
+    shared: World, shell: Shell, plans: Path
+) -> None:
+    """All is closed, and the configuration says how people get in nevertheless."""
+    assert "set sharefs_mount_point" in shell.run("plan -u alice mount").err
+    plan_and_apply(shell, plans, "-u alice mount")
+    assert Finding.DENIED in found(shell)
+    mounted = ["-o", f"sharefs_mount_point={shared.top}/mail"]
+    got = json.loads(shell.run([*mounted, "audit", "--format", "json"]).out)["findings"]
+    names = {one["id"] for one in got}
+    assert Finding.DENIED not in names
+    assert "mount-not-there" in names, "nothing is mounted there"
+    why = shell.run([*mounted, "explain", "bob", "shared/alice/Work"])
+    assert why.status == 1
+    assert f"{shared.top}/mail: serves what is shared" in why.out
+    shared.maildir("alice", ".Work").chmod(0)
+    got = json.loads(shell.run([*mounted, "audit", "--format", "json"]).out)["findings"]
+    assert "owner-locked-out" in {one["id"] for one in got}

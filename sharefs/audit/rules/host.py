@@ -47,6 +47,10 @@ no_links = rule(
     "mount-no-links", Severity.NOTICE, AREA, "The file system has no hard links",
     "COPY then writes every message a second time, and locks of the old kind cannot be taken.",
 )  # fmt: skip
+no_view = rule(
+    "mount-not-there", Severity.CRITICAL, AREA, "The mount that serves shared mail is not there",
+    "Shares are reached through it alone, so nobody reads anybody else's mail.",
+)  # fmt: skip
 foreign = rule(
     "foreign-entry", Severity.NOTICE, AREA, "Entries in a mail root that no mail program made",
     "Some programs take them for mailboxes, count them for quota, or trip over them.",
@@ -145,6 +149,15 @@ def find_probed(facts: HostFacts) -> Iterator[Finding]:
             )  # fmt: skip
 
 
+def find_view(facts: HostFacts) -> Iterator[Finding]:
+    if facts.no_view:
+        yield no_view(
+            facts.no_view, "sharefs_mount_point names it, and no view is mounted there",
+            remedy="mount it, and have it mounted at boot (docs/mount.md)",
+            commands=(line("sharefs", "mount", facts.no_view),), place=facts.no_view,
+        )  # fmt: skip
+
+
 def find_entries(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
     if root.foreign:
         yield foreign(
@@ -224,4 +237,4 @@ def find_hidden(facts: HostFacts) -> Iterator[Finding]:
 
 BOX_RULES: Final = (find_locks, find_foreign)
 ROOT_RULES: Final = (find_mount, find_entries, find_troubles, find_orphans, find_locks_of_root)
-HOST_RULES: Final = (find_probed, find_hidden)
+HOST_RULES: Final = (find_probed, find_view, find_hidden)
