@@ -1,11 +1,11 @@
 """Lock files beside what they protect, as Dovecot makes and breaks them.
 
-A lock is FILE.lock, made by linking a finished temporary file to that name.  It holds
-`<pid>:<hostname>`, so that a lock whose holder died on this host can be broken after two seconds;
-any other lock is broken when neither it nor the protected file has changed for its stale time.
+A lock is FILE.lock, made by linking a finished file to that name.  From its first moment to its
+last it holds `<pid>:<hostname>`, so that a lock whose holder died on this host can be broken after
+two seconds; any other lock is broken when neither it nor the protected file has changed for its
+stale time.
 """
 
-import contextlib
 import enum
 import errno
 import logging
@@ -79,15 +79,27 @@ def parse_holder(content: bytes, hostname: str) -> int | None:
     return int(digits) if len(digits) < 11 and int(digits) > 0 else None
 
 
+def read_holder(lock: fsops.Name, *, dir_fd: int | None = None) -> int | None:
+    """The pid in a lock of this host that is there.  None: none, or it cannot be read."""
+    try:
+        fd = fsops.open_file(lock, dir_fd=dir_fd)
+    except OSError:
+        return None  # gone, or not ours to read: it is judged by its age alone
+    try:
+        return parse_holder(os.read(fd, MAX_CONTENT), socket.gethostname())
+    finally:
+        os.close(fd)
+
+
 class DotLock:
     """One lock file.  A context manager: entering waits, leaving removes the lock.
 
     path: what is protected; it need not exist.  timeout: seconds to wait, 0: one attempt.
     stale: seconds after which an unchanged lock without a living holder is broken, 0: never.
-    creation: permissions of the lock, and so of the content that replace() puts in place.
+    creation: permissions of the lock, and of the content that replace() puts in place.
     touch_every: seconds between two effective touch() calls while the lock is kept.
-    excl: create with O_EXCL instead of a temporary file and a link (dotlock_use_excl).
-    temp_prefix: start of the temporary file's name.  suffix: end of the lock's name.
+    excl: where files without a name are unknown, create the lock with O_EXCL instead of a
+    temporary file and a link (dotlock_use_excl).  suffix: end of the lock's name.
 
     Raises SharingError(IN_USE, retryable) when the wait is over, OSError if no lock can be made.
     """
@@ -101,7 +113,6 @@ class DotLock:
         creation: Creation | None = None,
         touch_every: float | None = None,
         excl: bool = False,
-        temp_prefix: str = ".temp.",
         suffix: str = ".lock",
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -113,10 +124,8 @@ class DotLock:
         self._creation = creation or DEFAULTS
         self._touch_every = touch_every
         self._excl = excl
-        self._temp_prefix = temp_prefix
         self._clock = clock
         self._sleep = sleep
-        self._hostname = socket.gethostname()
         self._fd: int | None = None
         self._identity = (0, 0)
         self._touched = 0.0
@@ -141,7 +150,8 @@ class DotLock:
         """Take the lock.  Not recursive."""
         if self._fd is not None:
             raise RuntimeError(f"{self.lock_path} is already held by this object")
-        attempt = _Attempt(self._temp_file, self.lock_path, excl=self._excl)
+        content = f"{os.getpid()}:{socket.gethostname()}".encode()
+        attempt = _Attempt(self.lock_path, content, self._creation, excl=self._excl)
         try:
             self._wait_for(attempt)
             fd = attempt.take()
@@ -176,12 +186,30 @@ class DotLock:
     def replace(self, content: bytes, *, fsync: bool = True, mtime: int | None = None) -> None:
         """Put content in the place of the protected file, at once, and release the lock.
 
-        The lock file becomes the file, with the permissions of `creation`.  mtime: seconds since
-        1970 to set, for readers that compare nothing else.  Raises SharingError(IN_USE) and
-        changes nothing if the lock was broken meanwhile.
+        It comes in a file of its own, with the permissions of `creation`, and the lock goes after
+        it: who dies on the way leaves the old content or the new, and a lock that tells who held
+        it.  mtime: seconds since 1970 to set, for readers that compare nothing else.  Raises
+        SharingError(IN_USE) and changes nothing if the lock was broken meanwhile.
         """
         if self._fd is None:
             raise RuntimeError(f"{self.lock_path} is not held")
+        try:
+            fsops.put_file(
+                self.path, content, self._creation,
+                fsync=fsync, mtime=mtime, ready=self._demand_ours,
+            )  # fmt: skip
+        except BaseException:
+            self.release()
+            raise
+        try:
+            # Looked at once, just before the content took its place.
+            fsops.unlink(self.lock_path, missing_ok=True)
+        finally:
+            self._forget()
+        if fsync:
+            fsops.fsync_dir(os.path.dirname(self.path) or ".")
+
+    def _demand_ours(self) -> None:
         if not self._still_ours():
             self._forget()
             raise SharingError(
@@ -189,21 +217,6 @@ class DotLock:
                 f"{self.path} was not written: its lock was broken by another process",
                 retryable=True,
             )
-        try:
-            os.ftruncate(self._fd, 0)
-            os.lseek(self._fd, 0, os.SEEK_SET)
-            fsops.write_all(self._fd, content)
-            if mtime is not None:
-                os.utime(self._fd, (mtime, mtime))
-            if fsync:
-                os.fsync(self._fd)
-            fsops.rename(fsops.Entry(None, self.lock_path), fsops.Entry(None, self.path))
-        except BaseException:
-            self.release()
-            raise
-        self._forget()
-        if fsync:
-            fsops.fsync_dir(os.path.dirname(self.path) or ".")
 
     def _still_ours(self) -> bool:
         try:
@@ -223,47 +236,9 @@ class DotLock:
             os.close(self._fd)
             self._fd = None
 
-    def _temp_file(self, name: str | None) -> tuple[str, int]:
-        """Make a file holding our pid, ready to become the lock."""
-        if name is None:
-            name = os.path.join(os.path.dirname(self.lock_path), fsops.temp_name(self._temp_prefix))
-        elif (whole := self._lock_at_once(name)) is not None:
-            return name, whole
-        fd = fsops.create_file(name, self._creation)
-        self._write_holder(fd, name)
-        return name, fd
-
-    def _lock_at_once(self, name: str) -> int | None:
-        """Make the lock so that it holds our pid from its first moment.  None: impossible here.
-
-        Whoever dies between making a lock and writing his pid leaves one that nobody can tell from
-        a living holder's: all others wait until it is stale.  Raises FileExistsError.
-        """
-        fd = fsops.create_unnamed(os.path.dirname(name) or ".", self._creation)
-        if fd is None:
-            return None
-        try:
-            self._write_holder(fd, name)
-            fsops.name_file(fd, name)
-        except BaseException as error:
-            os.close(fd)
-            if isinstance(error, OSError) and error.errno in fsops.LINK_REFUSED:
-                return None
-            raise
-        return fd
-
-    def _write_holder(self, fd: int, name: str) -> None:
-        try:
-            fsops.write_all(fd, f"{os.getpid()}:{self._hostname}".encode())
-        except OSError as error:
-            # A full disk must not keep us from locking: an empty lock is legal, it just cannot
-            # be checked for a dead holder.
-            log.debug("no pid in %s: %s", name, error)
-            os.ftruncate(fd, 0)
-
     def _wait_for(self, attempt: "_Attempt") -> None:
         deadline = self._clock() + self.timeout
-        watch = _Watch(self.path, self.lock_path, self._hostname)
+        watch = _Watch(self.path, self.lock_path)
         wait = random.uniform(*FIRST_WAIT)
         while not attempt.create():
             now = self._clock()
@@ -276,6 +251,8 @@ class DotLock:
                     log.warning(
                         "broke lock %s: %s", os.path.realpath(self.lock_path), verdict.value
                     )
+                    if verdict is Verdict.DEAD:
+                        watch.sweep()
                 continue
             if now >= deadline:
                 raise SharingError(
@@ -289,34 +266,61 @@ class DotLock:
 
 
 class _Attempt:
-    """The file that wants to become the lock."""
+    """The file that wants to become the lock.  It says who we are before it has that name.
 
-    def __init__(
-        self, make: Callable[[str | None], tuple[str, int]], lock_path: str, *, excl: bool
-    ) -> None:
-        self._make = make
+    Whoever dies between making a lock and writing his pid leaves one that nobody can tell from a
+    living holder's: all others wait until it is stale.
+    """
+
+    def __init__(self, lock_path: str, content: bytes, creation: Creation, *, excl: bool) -> None:
         self._lock_path = lock_path
-        self._excl = excl
+        self._content = content
+        self._creation = creation
+        self._ways = [self._create_in_place]  # the next to be tried is the last
+        if not excl:
+            self._ways.append(self._create_by_link)
+        self._ways.append(self._create_by_naming)
         self._temp: str | None = None
         self._fd: int | None = None
 
     def create(self) -> bool:
         """Whether the lock is now ours."""
-        if not self._excl:
-            with contextlib.suppress(_NoLinks):
-                return self._create_by_link()
-            self._excl = True
+        while True:
+            try:
+                return self._ways[-1]()
+            except _Impossible:
+                self.clean_up()
+                self._ways.pop()
+
+    def _create_by_naming(self) -> bool:
+        """Nothing is left by who dies while waiting."""
+        if self._fd is None:
+            folder = os.path.dirname(self._lock_path) or "."
+            self._fd = fsops.create_unnamed(folder, self._creation)
+            if self._fd is None:
+                raise _Impossible
+            self._write_holder(self._fd)
+        else:
+            os.utime(self._fd)  # a lock must look new, or waiters break it at once
         try:
-            _, self._fd = self._make(self._lock_path)
+            fsops.name_file(self._fd, self._lock_path)
         except FileExistsError:
             return False
+        except OSError as error:
+            # No /proc, or no directory any more: the next way finds out which.
+            if error.errno not in (*fsops.LINK_REFUSED, errno.ENOENT):
+                raise
+            raise _Impossible from error
         return True
 
     def _create_by_link(self) -> bool:
-        if self._temp is None:
-            self._temp, self._fd = self._make(None)
-        elif self._fd is not None:
-            os.utime(self._fd)  # a lock must look new, or waiters break it at once
+        if self._fd is None:
+            self._temp = os.path.join(os.path.dirname(self._lock_path), fsops.temp_name())
+            self._fd = fsops.create_file(self._temp, self._creation)
+            self._write_holder(self._fd)
+        else:
+            os.utime(self._fd)
+        assert self._temp is not None
         try:
             fsops.link(fsops.Entry(None, self._temp), fsops.Entry(None, self._lock_path))
         except FileExistsError:
@@ -324,11 +328,27 @@ class _Attempt:
         except OSError as error:
             if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
                 raise
-            self.clean_up()
-            raise _NoLinks from error
+            raise _Impossible from error
         fsops.unlink(self._temp, missing_ok=True)
         self._temp = None
         return True
+
+    def _create_in_place(self) -> bool:
+        try:
+            self._fd = fsops.create_file(self._lock_path, self._creation)
+        except FileExistsError:
+            return False
+        self._write_holder(self._fd)
+        return True
+
+    def _write_holder(self, fd: int) -> None:
+        try:
+            fsops.write_all(fd, self._content)
+        except OSError as error:
+            # A full disk must not keep us from locking: an empty lock is legal, it just cannot
+            # be checked for a dead holder.
+            log.debug("no pid in %s: %s", self._lock_path, error)
+            os.ftruncate(fd, 0)
 
     def take(self) -> int:
         """Hand over the descriptor of the lock, which the caller closes."""
@@ -345,17 +365,16 @@ class _Attempt:
             self._temp = None
 
 
-class _NoLinks(Exception):
-    """The file system has no hard links."""
+class _Impossible(Exception):
+    """The file system cannot make a lock in this way."""
 
 
 class _Watch:
     """Notices changes of a lock that is in the way and of the file it protects."""
 
-    def __init__(self, path: str, lock_path: str, hostname: str) -> None:
+    def __init__(self, path: str, lock_path: str) -> None:
         self._path = path
         self._lock_path = lock_path
-        self._hostname = hostname
         self._seen: dict[str, tuple[int, int, int, int]] = {}
         self._changed = 0.0
         self._holder: int | None = None
@@ -366,7 +385,7 @@ class _Watch:
         if modified is None:
             return None
         self._notice(self._path, now)
-        self._holder = self._read_holder()
+        self._holder = read_holder(self._lock_path)
         alive = None if self._holder is None else self._is_alive(self._holder)
         return LockFacts(modified=modified, changed=self._changed, holder_alive=alive)
 
@@ -378,6 +397,26 @@ class _Watch:
         except FileNotFoundError:
             return False
         return fsops.unlink(self._lock_path, missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what the dead holder left of a new content: it had the lock, so it is the last
+        who could have put it in place.  Our own pid says nothing: other threads are at work."""
+        if self._holder is None or self._holder == os.getpid():
+            return
+        folder = os.path.dirname(self._lock_path) or "."
+        start = fsops.temp_start(self._holder)
+        try:
+            with fsops.directory(folder, follow=True) as fd:
+                with os.scandir(fd) as entries:
+                    left = [
+                        entry.name
+                        for entry in entries
+                        if entry.name.startswith(start) and entry.is_file(follow_symlinks=False)
+                    ]
+                for name in left:
+                    fsops.unlink(name, dir_fd=fd, missing_ok=True)
+        except OSError as error:
+            log.debug("leftovers of process %d in %s stay: %s", self._holder, folder, error)
 
     def holder_text(self) -> str:
         return "another program" if self._holder is None else f"process {self._holder}"
@@ -400,16 +439,6 @@ class _Watch:
         status = os.stat(path, follow_symlinks=False)
         key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
         return key, max(status.st_mtime, status.st_ctime), status.st_mtime
-
-    def _read_holder(self) -> int | None:
-        try:
-            fd = fsops.open_file(self._lock_path)
-        except OSError:
-            return None  # gone, or not ours to read: it is judged by its age alone
-        try:
-            return parse_holder(os.read(fd, MAX_CONTENT), self._hostname)
-        finally:
-            os.close(fd)
 
     def _is_alive(self, pid: int) -> bool:
         if pid == os.getpid():

@@ -393,9 +393,12 @@ class Account:
         """Somebody removed a mailbox's directory: list cache and map follow."""
         directories.gone(self._context, name)
 
-    def replace_acl(self, name: str, octets: bytes) -> AclChange:
-        """A whole new ACL file.  Needs a.  Raises INVALID if it does not parse."""
-        return directories.replace_acl(self._context, name, octets)
+    def replace_acl(self, name: str, octets: bytes, *, locked: bool = False) -> AclChange:
+        """A whole new ACL file.  Needs a.  Raises INVALID if it does not parse.
+
+        locked: for a program that holds the lock of that file and goes on holding it.
+        """
+        return directories.replace_acl(self._context, name, octets, locked=locked)
 
     # --- the sharing map -----------------------------------------------------------------
 

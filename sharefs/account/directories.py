@@ -37,11 +37,12 @@ def gone(context: Context, name: str) -> None:
     derive(shares_of(context, found.namespace))
 
 
-def replace_acl(context: Context, name: str, octets: bytes) -> AclChange:
+def replace_acl(context: Context, name: str, octets: bytes, *, locked: bool = False) -> AclChange:
     """Put a whole new ACL file in place, list cache and sharing map with it.  Needs a.
 
     Raises SharingError(INVALID) for a text that does not parse, saying where; nothing is changed.
-    In a private namespace the owner's own right to administer must survive (CANNOT).
+    In a private namespace the owner's own right to administer must survive (CANNOT).  locked: who
+    asks for it holds the lock of the file.
     """
     parsed = parse_acl(octets, f"new ACL of {name}")
     if parsed.malformed:
@@ -63,7 +64,7 @@ def replace_acl(context: Context, name: str, octets: bytes) -> AclChange:
 
     outcome = change_sharing(
         acl_path(mailbox.acl_dir), apply, creation_for(target.found, context.settings),
-        shares_of(context, target.namespace),
+        shares_of(context, target.namespace), locked=locked,
     )  # fmt: skip
     return AclChange.of(outcome)
 

@@ -48,7 +48,7 @@ from sharefs.fsops.linking import (
     link_or_copy,
     write_all,
 )
-from sharefs.fsops.moving import fsync_dir, rename, rename_new, replace_file
+from sharefs.fsops.moving import fsync_dir, put_file, rename, rename_new, replace_file
 from sharefs.fsops.opening import (
     DIRECTORY_ONLY,
     directory,
@@ -107,6 +107,7 @@ __all__ = [
     "open_file",
     "open_socket_to",
     "pin",
+    "put_file",
     "read_file",
     "remove_tree",
     "rename",

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import os
 import stat
+from collections.abc import Callable
 from typing import Final
 
 from sharefs.fsops.base import AT_FDCWD, Name, libc
@@ -62,23 +63,45 @@ def replace_file(
     The new file has the creation's permissions.  fsync: the file and its directory are on disk
     when this returns.  Callers hold whatever lock the format asks for.
     """
-    folder, _ = os.path.split(os.fspath(name))
-    temp = os.path.join(folder, temp_name())
+    put_file(name, content, creation, dir_fd=dir_fd, fsync=fsync, group_required=group_required)
+    if fsync:
+        fsync_dir(os.path.dirname(os.fspath(name)) or ".", dir_fd=dir_fd)
+
+
+def put_file(
+    name: Name,
+    content: bytes,
+    creation: Creation,
+    *,
+    dir_fd: int | None = None,
+    fsync: bool = True,
+    group_required: bool = False,
+    mtime: int | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> None:
+    """As replace_file(), but its new name need not be on disk when this returns: see fsync_dir().
+
+    mtime: seconds since 1970.  ready: called just before the file takes its place; what it raises
+    passes through, and nothing has happened.
+    """
+    # Not a file without a name until then: Btrfs flushes nothing that could be found of one.
+    temp = os.path.join(os.path.dirname(os.fspath(name)), temp_name())
     fd = create_file(temp, creation, dir_fd=dir_fd, group_required=group_required)
     try:
         try:
             write_all(fd, content)
+            if mtime is not None:
+                os.utime(fd, (mtime, mtime))
             if fsync:
                 os.fsync(fd)
         finally:
             os.close(fd)
+        ready()
         os.rename(temp, name, src_dir_fd=dir_fd, dst_dir_fd=dir_fd)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temp, dir_fd=dir_fd)
         raise
-    if fsync:
-        fsync_dir(folder or ".", dir_fd=dir_fd)
 
 
 def fsync_dir(name: Name = ".", *, dir_fd: int | None = None) -> None:

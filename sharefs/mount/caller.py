@@ -31,6 +31,17 @@ class Caller:
         return self.uid == 0
 
 
+def process_of(caller: Caller, proc: Path = Path("/proc")) -> int:
+    """The process that calls: the kernel tells the thread.  0: it cannot be looked at."""
+    try:
+        for line in (proc / str(caller.pid) / "status").read_bytes().split(b"\n"):
+            if line.startswith(b"Tgid:"):
+                return int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        pass
+    return 0
+
+
 class Groups:
     """Supplementary groups of processes.  proc: where /proc is; clock: seconds."""
 

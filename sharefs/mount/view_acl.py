@@ -10,11 +10,12 @@ from dataclasses import replace
 from typing import Final
 
 from sharefs.acl import Acl, Mode
+from sharefs.dotlock import read_holder
 from sharefs.errors import Code, SharingError
 from sharefs.identifiers import Identifier, Signed
 from sharefs.mount.acting_attributes import STATUS
 from sharefs.mount.acting_files import KEPT_FLAGS
-from sharefs.mount.caller import Caller
+from sharefs.mount.caller import Caller, process_of
 from sharefs.mount.changes import Change
 from sharefs.mount.handles import Handle
 from sharefs.mount.nodes import Node
@@ -140,10 +141,15 @@ class AclChanges(ViewTree):
     async def _stored(self, box: Box) -> Acl:
         return await self.look(box, lambda account, own: account.stored_acl(own, override=True))
 
-    async def _replace(self, box: Box, octets: bytes) -> None:
+    async def _replace(self, box: Box, octets: bytes, *, locked: bool = False) -> None:
         if len(octets) > MAX_SIZE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        await self.act(box, lambda account, own: account.replace_acl(own, octets))
+        await self.act(box, lambda account, own: account.replace_acl(own, octets, locked=locked))
+
+    def _is_locked_by(self, parent: Node, caller: Caller) -> bool:
+        """Whether the calling program holds the ACL file's lock: we would wait for it in vain."""
+        holder = read_holder(ACL_LOCK, dir_fd=self.directory(parent))
+        return holder is not None and holder == process_of(caller)
 
     # --- the file ------------------------------------------------------------------------
 
@@ -260,7 +266,8 @@ class AclChanges(ViewTree):
         finally:
             os.close(fd)
         if old[1] != ACL_LOCK:
-            await self._replace(seat.box, octets)
+            locked = seat.box.is_own and self._is_locked_by(new[0], caller)
+            await self._replace(seat.box, octets, locked=locked)
             self.dispose(node)
             return
         # The very lock that we need for it: its holder gives it up by this rename.

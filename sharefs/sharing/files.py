@@ -5,6 +5,7 @@ read the file again under it, write the new content to the lock file, fsync, and
 take no lock: a file is replaced whole or not at all.
 """
 
+import contextlib
 import enum
 import errno
 import os
@@ -260,18 +261,23 @@ Change = Update | Callable[[Acl], Acl]
 
 
 def update_acl(
-    path: Path, change: Change, creation: Creation, *, timeout: float = LOCK_TIMEOUT
-) -> AclUpdate:
+    path: Path, change: Change, creation: Creation,
+    *, timeout: float = LOCK_TIMEOUT, locked: bool = False,
+) -> AclUpdate:  # fmt: skip
     """Change an ACL file under its lock.  Nothing is written if nothing changes.
 
     change: an Update, or a function from the ACL as it is under the lock to what it shall be;
     what that raises passes through, and nothing has happened.  creation: mode and group of the
-    new file, those of the mailbox.  Raises SharingError(CORRUPT) for a malformed file, which
-    must be repaired first; SharingError(IN_USE); SharingError(UNAVAILABLE) if the environment
-    refuses; SharingError(NONEXISTENT) if the mailbox's directory is gone.
+    new file, those of the mailbox.  locked: whoever asks for it holds the lock, and goes on
+    holding it.  Raises SharingError(CORRUPT) for a malformed file, which must be repaired first;
+    SharingError(IN_USE); SharingError(UNAVAILABLE) if the environment refuses;
+    SharingError(NONEXISTENT) if the mailbox's directory is gone.
     """
+    lock = None
+    if not locked:
+        lock = DotLock(path, timeout=timeout, stale=LOCK_STALE, creation=creation)
     try:
-        with DotLock(path, timeout=timeout, stale=LOCK_STALE, creation=creation) as lock:
+        with lock or contextlib.nullcontext():
             old = read_acl(path)
             if old.condition is Condition.MALFORMED:
                 raise _corrupt(old)
@@ -279,7 +285,10 @@ def update_acl(
                 raise SharingError(Code.UNAVAILABLE, str(old.problems[0]))
             after = old.acl.apply(change) if isinstance(change, Update) else change(old.acl)
             if after.local() != old.acl:
-                lock.replace(format_acl(after))
+                if lock is not None:
+                    lock.replace(format_acl(after))
+                else:
+                    fsops.replace_file(path, format_acl(after), creation)
             return AclUpdate(old.acl, after.local())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SharingError(Code.NONEXISTENT, f"{path.parent} is not there") from error

@@ -85,13 +85,14 @@ def change_sharing(
     shares: Shares,
     *,
     always: bool = False,
+    locked: bool = False,
 ) -> Outcome:
     """Change one ACL file and bring the derived places in step.
 
     Raises as files.update_acl, and then nothing has happened.  always: derive even if the ACL
-    already was as asked, which mends a map that was lost.
+    already was as asked, which mends a map that was lost.  locked: as of files.update_acl.
     """
-    update = update_acl(path, change, creation)
+    update = update_acl(path, change, creation, locked=locked)
     if not update.changed and not always:
         return Outcome(update)
     return Outcome(update, derive(shares))

@@ -6,12 +6,14 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import xattr
 
+from sharefs.dotlock import DotLock
 from tests.account.world import UIDS, World, world_in_tmp
 from tests.mount.test_mount_rights import make_box
 from tests.support.become import Identity
@@ -195,6 +197,25 @@ def test_the_acl_file_counts_when_it_is_closed_and_parses(place: tuple[World, Mo
     time.sleep(1.1)
     ALICE.run(file.write_text, "user=bob l\n")
     assert (box / "dovecot-acl").read_text() == "user=bob l\n"
+
+
+def test_who_holds_the_lock_of_the_acl_file_may_replace_it(place: tuple[World, Mount]) -> None:
+    """He keeps it until after, so the daemon must not wait for it."""
+    world, mount = place
+    box = make_box(world, "Locked", "lr")
+    file = mount.top / "alice" / ".Locked" / "dovecot-acl"
+
+    def change() -> None:
+        with DotLock(file, timeout=0, stale=0) as lock:
+            lock.replace(b"user=bob lrs\n")
+
+    def change_in_a_thread() -> None:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(change).result()
+
+    ALICE.run(change_in_a_thread)
+    assert (box / "dovecot-acl").read_text() == "user=bob lrs\n"
+    assert {path.name for path in box.iterdir() if "lock" in path.name} == set()
 
 
 # --- mailboxes ---------------------------------------------------------------------------------

@@ -1,15 +1,19 @@
 """Dotlocks: content, waiting, breaking, replacing."""
 
+import itertools
 import os
+import signal
 import socket
 import stat
+import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sharefs import dotlock
+from sharefs import dotlock, fsops
 from sharefs.dotlock import DotLock, LockFacts, Verdict, judge, parse_holder
 from sharefs.errors import Code, SharingError
 from sharefs.permissions.inherit import DEFAULTS, Creation, GidReason
@@ -196,6 +200,120 @@ def test_replace_puts_the_content_in_place(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["subscriptions"]
 
 
+def test_others_are_kept_out_until_the_content_is_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "f"
+    real = os.rename
+    refused: list[bool] = []
+
+    def watch(*args: Any, **kwargs: Any) -> None:
+        for _ in range(2):
+            with pytest.raises(SharingError):
+                DotLock(path, timeout=0, stale=0).acquire()
+            refused.append(path.exists())
+            if not path.exists():
+                real(*args, **kwargs)
+
+    monkeypatch.setattr(os, "rename", watch)
+    with DotLock(path, timeout=1, stale=30) as lock:
+        lock.replace(b"new")
+    assert refused == [False, True]
+    assert os.listdir(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "rename"])
+def test_a_refused_replacement_leaves_what_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """A full disk, say."""
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with DotLock(path, timeout=1, stale=30) as lock:
+        monkeypatch.setattr(os, call, refuse)
+        with pytest.raises(OSError, match="No space"):
+            lock.replace(b"new")
+        monkeypatch.undo()
+        assert not lock.locked
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+@pytest.mark.parametrize("excl", [False, True])
+@pytest.mark.parametrize("unnamed", [True, False], ids=["unnamed", "named"])
+def test_who_is_killed_leaves_the_old_or_the_new_and_a_lock_that_names_him(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, excl: bool, unnamed: bool
+) -> None:
+    """Killed before each of his system calls in turn.  Waiting until a lock is stale is no way out
+    here: only who is known to be dead makes room."""
+    if not unnamed:  # as on NFS
+        monkeypatch.setattr(fsops, "create_unnamed", lambda *args: None)
+    contents: list[bytes] = []
+    for number in itertools.count():
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = folder / "f"
+        path.write_bytes(b"old")
+        survived = replaces_until(path, number, excl=excl)
+        contents.append(path.read_bytes())
+        lock = folder / "f.lock"
+        if not unnamed and excl and lock.exists() and not lock.read_bytes():
+            continue  # made in place, and no time to say who he is: this one has to go stale
+        later = time.time() + dotlock.PID_CHECK_AGE + 1
+        with DotLock(path, timeout=0, stale=0, clock=lambda: later):  # noqa: B023
+            if unnamed or excl:
+                assert sorted(os.listdir(folder)) == ["f", "f.lock"], number
+            assert path.read_bytes() == contents[-1]
+        if survived:
+            break
+    olds = contents.count(b"old")
+    assert contents == [b"old"] * olds + [b"new"] * (len(contents) - olds)
+    assert min(olds, len(contents) - olds) > 2  # killed before and after the change
+
+
+def replaces_until(path: Path, number: int, *, excl: bool) -> bool:
+    """Replace the file in a process that is killed before a system call.  Whether it was not."""
+
+    def replace() -> bool:
+        calls = itertools.count()
+
+        def kill_in_time(frame: object, event: str, called: object) -> None:
+            if event == "c_call" and getattr(called, "__module__", "") == "posix":  # noqa: SIM102
+                if next(calls) == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.setprofile(kill_in_time)
+        with DotLock(path, timeout=0, stale=0, excl=excl) as lock:
+            lock.replace(b"new", mtime=1_000_000_000)
+        sys.setprofile(None)
+        return True
+
+    with start_as(os.geteuid(), os.getegid(), os.getgroups(), replace) as child:
+        if os.waitstatus_to_exitcode(child.wait()) == -signal.SIGKILL:
+            return False
+        return child.result()
+
+
+def test_only_what_the_dead_holder_left_is_swept(tmp_path: Path) -> None:
+    with start_as(os.geteuid(), os.getegid(), os.getgroups(), lambda: None) as child:
+        child.wait()
+    left = tmp_path / f"{fsops.temp_start(child.pid)}0123456789abcdef"
+    mailbox = tmp_path / f"{fsops.temp_start(child.pid)}mailbox"
+    mailbox.mkdir()
+    others = tmp_path / fsops.temp_name()
+    for path in (left, others):
+        path.touch()
+    (tmp_path / "f.lock").write_text(f"{child.pid}:{HOST}")
+    later = time.time() + 3
+    with DotLock(tmp_path / "f", timeout=0, stale=0, clock=lambda: later):
+        pass
+    assert set(tmp_path.iterdir()) == {mailbox, others}
+
+
 def test_a_broken_lock_does_not_replace(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"theirs")
@@ -208,6 +326,7 @@ def test_a_broken_lock_does_not_replace(tmp_path: Path, caplog: pytest.LogCaptur
     lock.release()
     assert path.read_bytes() == b"theirs"
     assert Path(lock.lock_path).read_text() == "1:elsewhere"  # theirs stays
+    assert sorted(os.listdir(tmp_path)) == ["f", "f.lock"]
     assert "taken over" in caplog.text
 
 
