@@ -47,7 +47,10 @@ def _facts(inode: Inode | None) -> object:
     """All of an inode but its path."""
     if inode is None:
         return None
-    return inode.mode, inode.uid, inode.gid, inode.acl, inode.default_acl, inode.read_only
+    return (
+        inode.mode, inode.uid, inode.gid, inode.acl, inode.default_acl, inode.read_only,
+        inode.immutable, inode.append_only,
+    )  # fmt: skip
 
 
 class Alike:

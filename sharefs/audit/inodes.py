@@ -10,6 +10,7 @@ import stat
 from typing import Final
 
 from sharefs.permissions.access import Inode
+from sharefs.permissions.inode_flags import inode_flags
 from sharefs.permissions.posix_acl import ACCESS, DEFAULT, PosixAcl, parse_posix_acl
 from sharefs.permissions.read_only import is_read_only
 
@@ -47,7 +48,11 @@ class Inodes:
             if read_only is not None:
                 read_only[device] = closed
         mode = status.st_mode
-        inode = Inode(path, mode, status.st_uid, status.st_gid, access, default, closed)
+        flags = inode_flags(fd)
+        inode = Inode(
+            path, mode, status.st_uid, status.st_gid, access, default, closed, flags.immutable,
+            flags.append_only,
+        )  # fmt: skip
         return inode, (device, status.st_ino)
 
     def acl_of(self, path: str, device: int) -> PosixAcl | None:

@@ -17,7 +17,7 @@ from sharefs.audit.layers import Change, Kind, Layer, Verdict
 from sharefs.audit.mounts import mount_of
 from sharefs.audit.names import Names
 from sharefs.audit.questions import Question, Told, World, ask
-from sharefs.permissions.access import Answer, Class, Credentials, Inode, Want, check
+from sharefs.permissions.access import Answer, Class, Credentials, Inode, Want, check, held
 from sharefs.permissions.explain import describe
 from sharefs.permissions.remedy import Remedy, remedy_of
 
@@ -63,6 +63,9 @@ def ask_kernel(
             # Nothing there can be changed before that.
             answer = Answer(answer.inode, Class.READ_ONLY, Want.WRITE)
         remedy = None if answer is None else remedy_of(answer, viewer)
+        if remedy is not None and answer is not None and _is_held_against(answer, remedy):
+            answer = held(answer.inode)
+            remedy = remedy_of(answer, viewer)
         if answer is None or remedy is None:
             break
         command = _remount(answer.inode, world) if remedy.remount else remedy.command
@@ -72,6 +75,13 @@ def ask_kernel(
         told = [ask(question, viewer, world) for question in questions]
         complete = all(one.allowed for one in told)
     return KernelAnswer(layers, tuple(changes), complete, allowed)
+
+
+def _is_held_against(answer: Answer, remedy: Remedy) -> bool:
+    """Whether chattr(1) keeps an inode from a change, which needs another one first."""
+    by_flag = answer.decided_by in (Class.IMMUTABLE, Class.APPEND_ONLY)
+    elsewhere = remedy.remount or remedy.after == answer.inode
+    return answer.inode.is_held and not by_flag and not elsewhere
 
 
 def _remount(inode: Inode, world: World) -> str:
@@ -168,6 +178,9 @@ def opened(
         return
     if remedy.remount:
         yield "everybody may again write there who could before it was mounted read-only"
+        return
+    if answer.decided_by in (Class.IMMUTABLE, Class.APPEND_ONLY):
+        yield "everybody may change it again whom its permissions allow to"
         return
     if answer.decided_by is Class.STICKY:
         yield f"whoever may write to {inode.path} may then remove and rename others' files there"

@@ -27,6 +27,8 @@ _LOOK_WANTED: Final = Want.READ | Want.SEARCH
 def bits_of(inode: Inode, who: Credentials) -> int:
     """What who plainly has of rwx; never too much, though with a POSIX ACL perhaps too little."""
     mode = inode.mode
+    if inode.is_held:
+        return 0
     if who.uid == inode.uid:
         bits = mode >> 6 & 7
     elif inode.acl is not None:
@@ -132,6 +134,6 @@ def _may(paths: Iterable[str], bits: int, who: Credentials, world: World) -> boo
             inode = world.look(path)
         except OSError:
             return False
-        if not stat.S_ISREG(inode.mode) or bits & ~bits_of(inode, who):
+        if not stat.S_ISREG(inode.mode) or inode.is_held or bits & ~bits_of(inode, who):
             return False
     return True

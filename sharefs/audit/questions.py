@@ -16,6 +16,7 @@ from sharefs.audit.mounts import Mount, is_mount_point, mount_of, mounts_of_host
 from sharefs.permissions import access
 from sharefs.permissions.access import Answer, Credentials, Inode, Want
 from sharefs.permissions.explain import Walked, inode_of, protected_hardlinks, walk
+from sharefs.permissions.inode_flags import InodeFlags, inode_flags
 from sharefs.permissions.posix_acl import ACCESS
 
 MAX_REMEMBERED: Final = 20_000  # inodes
@@ -291,7 +292,7 @@ def _put(question: Question, asking: _Asking) -> None:
         case Verb.LOOK:
             asking.look_into(asking.directory(path))
         case Verb.WRITE:
-            asking.check(asking.reach(path), Want.WRITE)
+            asking.add(access.can_overwrite(asking.reach(path), who))
         case Verb.CREATE_IN:
             asking.add(access.can_create(asking.through(path), who))
         case Verb.CREATE:
@@ -340,12 +341,13 @@ def _has_entries(path: str) -> bool:
 
 
 def file_kinds(directory: str, *, limit: int = 100_000) -> list[str]:
-    """One file for each combination of type, mode, owner, group and POSIX ACL in a directory.
+    """One file for each combination of type, mode, owner, group, POSIX ACL and chattr(1)'s flags
+    in a directory.
 
     What holds for these holds for all.  limit: entries looked at.  Empty if the directory cannot
     be read.
     """
-    kinds: dict[tuple[int, int, int, bytes], str] = {}
+    kinds: dict[tuple[int, int, int, bytes, InodeFlags], str] = {}
     try:
         with os.scandir(directory) as entries:
             for number, entry in enumerate(entries):
@@ -360,7 +362,9 @@ def file_kinds(directory: str, *, limit: int = 100_000) -> list[str]:
                 if stat.S_ISDIR(status.st_mode):
                     continue
                 acl = _acl_octets(entry.path)
-                kinds.setdefault((status.st_mode, status.st_uid, status.st_gid, acl), entry.path)
+                flags = inode_flags(entry.path)
+                kind = status.st_mode, status.st_uid, status.st_gid, acl, flags
+                kinds.setdefault(kind, entry.path)
     except OSError:
         return []
     return sorted(kinds.values())

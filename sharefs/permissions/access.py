@@ -42,6 +42,8 @@ class Class(enum.Enum):
     OWNERSHIP = "ownership"
     MEMBERSHIP = "group membership"
     READ_ONLY = "read-only file system"
+    IMMUTABLE = "immutable file"
+    APPEND_ONLY = "append-only file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,8 @@ class Credentials:
 class Inode:
     """What stat(2) and getxattr(2) said.  mode: st_mode whole.  acl None: there is none.
 
-    default_acl: what new names inside get; directories only.
+    default_acl: what new names inside get; directories only.  immutable, append_only: what
+    chattr(1) has set; no mode and no capability overrides these.
     """
 
     path: str
@@ -74,10 +77,17 @@ class Inode:
     acl: PosixAcl | None = None
     default_acl: PosixAcl | None = None
     read_only: bool = False
+    immutable: bool = False
+    append_only: bool = False
 
     @property
     def is_directory(self) -> bool:
         return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether chattr(1) keeps name, owner, mode and ACL as they are."""
+        return self.immutable or self.append_only
 
 
 _NOTHING: Final = Want(0)
@@ -112,6 +122,8 @@ def check(inode: Inode, who: Credentials, want: Want) -> Answer:
     """May who do all of `want` to this inode, given that it can be reached?"""
     if inode.read_only and want & Want.WRITE:
         return Answer(inode, Class.READ_ONLY, Want.WRITE, want=want)
+    if inode.immutable and want & Want.WRITE:
+        return Answer(inode, Class.IMMUTABLE, Want.WRITE, want=want)
     answer = _check_modes(inode, who, want)
     if answer.missing and who.superuser:
         # CAP_DAC_OVERRIDE: everything, but a file must be executable by somebody to be executed.
@@ -190,6 +202,18 @@ def can_follow(directory: Inode, link: Inode, who: Credentials) -> Answer:
     return Answer(link, Class.PROTECTED_SYMLINK, refused=refused)
 
 
+def held(inode: Inode) -> Answer:
+    """The refusal to change what chattr(1) keeps as it is.  inode.is_held must be so."""
+    by = Class.IMMUTABLE if inode.immutable else Class.APPEND_ONLY
+    return Answer(inode, by, refused=True)
+
+
+def can_overwrite(entry: Inode, who: Credentials) -> Answer:
+    """Whether a file may be opened for writing, and not just for appending."""
+    answer = check(entry, who, Want.WRITE)
+    return held(entry) if answer and entry.append_only and not entry.is_directory else answer
+
+
 def can_create(directory: Inode, who: Credentials) -> Answer:
     """Whether a new name may be made in a directory."""
     return check(directory, who, _CREATE)
@@ -203,6 +227,10 @@ def can_remove(directory: Inode, entry: Inode, who: Credentials) -> Answer:
     answer = can_create(directory, who)
     if not answer:
         return answer
+    if directory.append_only:
+        return held(directory)
+    if entry.is_held:
+        return held(entry)
     sticky = directory.mode & stat.S_ISVTX
     if sticky and who.uid not in (entry.uid, directory.uid) and not who.superuser:
         return Answer(directory, Class.STICKY, refused=True)
@@ -232,6 +260,8 @@ def can_link(source: Inode, dest: Inode, who: Credentials, *, protected: bool = 
     regular, not privileged, and readable and writable.
     """
     answer = can_create(dest, who)
+    if answer and source.is_held:
+        return held(source)
     if not answer or not protected or who.superuser or who.uid == source.uid:
         return answer
     privileged = source.mode & stat.S_ISUID or (source.mode & 0o2010) == 0o2010
@@ -247,6 +277,8 @@ def can_chgrp(entry: Inode, gid: int, who: Credentials) -> Answer:
     """Whether the group may be changed: one's own file, to a group one is in."""
     if entry.read_only:
         return Answer(entry, Class.READ_ONLY, Want.WRITE)
+    if entry.is_held:
+        return held(entry)
     if who.superuser:
         return Answer(entry, Class.SUPERUSER)
     if who.uid != entry.uid:
@@ -258,6 +290,8 @@ def can_chmod(entry: Inode, who: Credentials) -> Answer:
     """Whether the mode may be changed: one's own file only."""
     if entry.read_only:
         return Answer(entry, Class.READ_ONLY, Want.WRITE)
+    if entry.is_held:
+        return held(entry)
     if who.superuser:
         return Answer(entry, Class.SUPERUSER)
     return Answer(entry, Class.OWNERSHIP, refused=who.uid != entry.uid)

@@ -23,6 +23,7 @@ from sharefs.permissions.access import (
     check,
 )
 from sharefs.permissions.acting import own_credentials
+from sharefs.permissions.inode_flags import inode_flags
 from sharefs.permissions.posix_acl import (
     ACCESS,
     DEFAULT,
@@ -104,6 +105,12 @@ def describe(answer: Answer, who: Credentials, group_name: GroupName = str) -> s
             )
         case Class.READ_ONLY:
             return f"{inode.path} is on a read-only file system or subvolume"
+        case Class.IMMUTABLE:
+            return f"{inode.path} is immutable (chattr +i): not even root may change it"
+        case Class.APPEND_ONLY:
+            return (
+                f"{inode.path} is append-only (chattr +a): nothing in it may be removed or renamed"
+            )
         case _:
             pass
     text = f"{inode.path} lacks {answer.missing.letters()} for {answer.decided_by.value}"
@@ -190,6 +197,7 @@ def inode_of(path: str) -> Inode:
     status = os.stat(path, follow_symlinks=False)
     if stat.S_ISLNK(status.st_mode):
         return Inode(path, status.st_mode, status.st_uid, status.st_gid)
+    flags = inode_flags(path)
     return Inode(
         path,
         status.st_mode,
@@ -198,6 +206,8 @@ def inode_of(path: str) -> Inode:
         _acl(path, ACCESS),
         _acl(path, DEFAULT) if stat.S_ISDIR(status.st_mode) else None,
         is_read_only(path),
+        flags.immutable,
+        flags.append_only,
     )
 
 

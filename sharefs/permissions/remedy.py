@@ -60,6 +60,10 @@ def remedy_of(answer: Answer, who: Credentials) -> Remedy | None:
             return Remedy(
                 f"mount -o remount,rw the file system of {inode.path}", after, remount=True
             )
+        case Class.IMMUTABLE:
+            return Remedy(f"chattr -i {path}", replace(inode, immutable=False))
+        case Class.APPEND_ONLY:
+            return Remedy(f"chattr -a {path}", replace(inode, append_only=False))
         case Class.PROTECTED_LINK if answer.missing:
             wanted = answer.missing
         case kind if kind in _PERMISSION_CLASSES:
