@@ -266,8 +266,13 @@ class _Asking:
 
     def same_mount(self, one: str, other: str) -> None:
         first, second = (mount_of(path, self.world.mounts) for path in (one, other))
-        if first != second or os.stat(one).st_dev != os.stat(other).st_dev:
+        if first != second:
             raise _Refused(obstacle=f"{one} and {other} are on different mounts")
+
+    def same_subvolume(self, one: str, other: str) -> None:
+        self.same_mount(one, other)
+        if os.stat(one).st_dev != os.stat(other).st_dev:
+            raise _Refused(obstacle=f"{one} and {other} are in different subvolumes")
 
 
 def ask(question: Question, who: Credentials, world: World) -> Told:
@@ -310,7 +315,7 @@ def _put(question: Question, asking: _Asking) -> None:
         case Verb.LINK:
             directory, source = asking.existing(path)
             target = asking.through(question.other)
-            asking.same_mount(directory.path, target.path)
+            asking.same_subvolume(directory.path, target.path)
             asking.add(access.can_link(source, target, who, protected=protected_hardlinks()))
         case Verb.CHMOD:
             asking.add(access.can_chmod(asking.reach(path), who))
@@ -321,10 +326,19 @@ def _put_rename(question: Question, asking: _Asking) -> None:
     target, taken, full = asking.entry(question.other)
     if taken is not None:
         raise _Refused(obstacle=f"{full} exists already")
-    asking.same_mount(source.path, target.path)
+    if _is_subvolume(inode, source):
+        asking.same_mount(source.path, target.path)
+    else:
+        asking.same_subvolume(source.path, target.path)
     if f"{target.path}/".startswith(f"{inode.path}/"):
         raise _Refused(obstacle=f"{full} is below {inode.path} itself")
     asking.add(access.can_rename(source, inode, target, asking.who))
+
+
+def _is_subvolume(inode: Inode, parent: Inode) -> bool:
+    """Whether a directory, which nothing is mounted on, is a Btrfs subvolume: those may move
+    from one to another, unlike what is in them."""
+    return inode.is_directory and os.stat(inode.path).st_dev != os.stat(parent.path).st_dev
 
 
 def _is_plain(path: str) -> bool:

@@ -13,9 +13,10 @@ from sharefs import fsops
 from sharefs.audit.inodes import Inodes
 from sharefs.audit.kernel import ask_kernel
 from sharefs.audit.names import Names
-from sharefs.audit.questions import Question, Verb, World
+from sharefs.audit.questions import Question, Verb, World, ask
 from sharefs.permissions.access import Class, Credentials, Want
 from sharefs.permissions.explain import explain_access
+from tests.audit.random_trees import attempt
 from tests.support.become import Identity
 from tests.support.file_systems import loop_mounted, subvolume
 
@@ -61,6 +62,22 @@ def test_a_walk_keeps_subvolumes_apart(snapshot: Path) -> None:
         with fsops.directory(path) as fd:
             found[path.name] = inodes.of_fd(fd, str(path), read_only=known)[0].read_only
     assert found == {"btrfs": False, "alice": False, "snapshot": True, "cur": True}
+
+
+def test_subvolumes_move_where_what_is_in_them_does_not(snapshot: Path) -> None:
+    disk = snapshot.parent
+    inside = subvolume(disk / "alice" / "inside")
+    there = subvolume(disk / "there")
+    for path in (disk, inside, there):
+        os.chown(path, ALICE.uid, ALICE.gid)
+    (disk / "alice" / "plain").mkdir()
+    os.chown(disk / "alice" / "plain", ALICE.uid, ALICE.gid)
+    who = Identity(ALICE.uid, ALICE.gid)
+    for path, want in ((inside, True), (disk / "alice" / "plain", False)):
+        question = Question(Verb.RENAME, str(path), "rename", str(there / path.name))
+        told = ask(question, ALICE, World())
+        assert told.allowed is want is who.run(attempt, question, 0)
+        assert ("different subvolumes" in told.obstacle) is not want
 
 
 def test_the_command_that_is_named_opens_it(snapshot: Path) -> None:
