@@ -23,6 +23,7 @@ _FOREIGN: Final = frozenset({"vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk
 _LOCAL_LOCKS: Final = frozenset(
     {"nolock", "local_lock=all", "local_lock=posix", "local_lock=flock"}
 )
+_OVERLAYS: Final = frozenset({"overlay", "aufs"})
 _NETWORK: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "glusterfs", "afs"})
 
 
@@ -66,6 +67,11 @@ class Mount:
         return self.kind == "fuse.sharefs" and self.source == "sharefs"
 
     @property
+    def is_overlay(self) -> bool:
+        """Whether what was there before is copied when it is first changed (overlayfs)."""
+        return self.kind in _OVERLAYS
+
+    @property
     def is_foreign(self) -> bool:
         """Whether the file system keeps no owners and modes."""
         return self.kind in _FOREIGN
@@ -84,6 +90,8 @@ class Mount:
         telling = _SPECIAL | _GROUP_OF_DIRECTORY | _LOCAL_LOCKS | {"noacl"}
         shown = sorted(self.options & telling)
         text = self.kind + (f", mounted {','.join(shown)}" if shown else "")
+        if self.is_overlay:
+            text += ", where a directory from below cannot be renamed"
         if idle := sorted(self.options & _IRRELEVANT):
             verb = "does" if len(idle) == 1 else "do"
             text += f"; {' and '.join(idle)} {verb} not matter to mail"

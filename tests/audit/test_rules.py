@@ -538,6 +538,7 @@ def from_mount(*options: str, kind: str = "ext4") -> list[Finding]:
         (("rw", "noacl"), "ext4", "mount-noacl"),
         (("rw",), "nfs4", "mount-network"),
         (("rw",), "fuse.sshfs", "mount-network"),
+        (("rw",), "overlay", "mount-overlay"),
         (("rw", "nolock"), "nfs", "mount-local-locks"),
         (("rw",), "vfat", "mount-no-permissions"),
     ],

@@ -51,6 +51,11 @@ no_view = rule(
     "mount-not-there", Severity.CRITICAL, AREA, "The mount that serves shared mail is not there",
     "Shares are reached through it alone, so nobody reads anybody else's mail.",
 )  # fmt: skip
+overlay = rule(
+    "mount-overlay", Severity.NOTICE, AREA, "Mail is on an overlay",
+    "What lay below it is copied when it is first changed: hard links come apart, every new flag"
+    " writes a whole message, and mailboxes from below cannot be renamed.",
+)  # fmt: skip
 foreign = rule(
     "foreign-entry", Severity.NOTICE, AREA, "Entries in a mail root that no mail program made",
     "Some programs take them for mailboxes, count them for quota, or trip over them.",
@@ -99,6 +104,9 @@ def find_mount(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
         yield group_of_directory(mount.point, evidence, remedy="nothing, if it is meant so")
     if mount.is_network:
         yield network(mount.point, evidence, remedy="try what matters as the user himself")
+    if mount.is_overlay:
+        yield overlay(mount.point, evidence, remedy="keep mail on a file system of its own, a"
+                      " volume in the case of a container")  # fmt: skip
     if mount.locks_alone:
         yield locks_alone(
             mount.point, evidence, remedy="mount it without nolock and local_lock, unless this is"
