@@ -118,14 +118,20 @@ class Indexer:
         """Returns whether there is nothing left to do, for now."""
         async with mailbox.lock:
             try:
-                index = await in_thread(mailbox.index)
-                if index is None or await in_thread(index.catch_up, SLICE):
-                    return True
+                index = await in_thread(_index_some, mailbox)
             except (SharingError, OSError) as error:
                 # The mailbox is gone, or cannot be read: its sessions will hear of it themselves.
                 log.info("Indexing ends: %s", error)
                 return True
+        if index is None:
+            return True
         if index.is_stuck:
             self._stuck[mailbox] = trio.current_time() + STUCK_PAUSE
             return True
         return False
+
+
+def _index_some(mailbox: Indexable) -> MailboxIndex | None:
+    """In a thread, with the lock.  None: nothing is left to do."""
+    index = mailbox.index()
+    return None if index is None or index.catch_up(SLICE) else index

@@ -45,7 +45,7 @@ class OpenMailbox:
         self._index: MailboxIndex | None = None
         self._left: tuple[Path, Highest, int] | None = None  # and the mailbox's generation then
         self._closed = False
-        self.is_asked = False  # since the indexer last heard of it
+        self.is_asked = False  # by a session, since that was last looked at
         self.key = key
         self.order = order  # the order in which two locks are taken, everywhere the same
         self.users = 0
@@ -63,14 +63,16 @@ class OpenMailbox:
         index_is_open = self._places is None or self._index is not None
         return index_is_open and self.pace.is_quick(time.monotonic())
 
-    @property
-    def has_index(self) -> bool:
-        return self._places is not None
-
     def index(self) -> MailboxIndex | None:
         """In a thread, with the lock: opened when first asked for."""
-        self.is_asked = True
         return self._open_index()
+
+    @property
+    def is_indexed(self) -> bool:
+        """Whether the indexer would find nothing to do, as far as memory tells."""
+        if self._places is None:
+            return True
+        return self._index is not None and self._index.looks_complete()
 
     def modseqs(self) -> Modseqs | None:
         """As index(); it need not be built for them."""

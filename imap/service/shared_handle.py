@@ -64,6 +64,7 @@ class SharedHandle(Handle):
             return await self._in_thread(function, *args)
 
     def index(self) -> MailboxIndex | None:
+        self._opened.is_asked = True
         return self._opened.index()
 
     def modseqs(self) -> Modseqs | None:
@@ -89,11 +90,12 @@ class SharedHandle(Handle):
             self._pool.keeper.want(self._opened)
             if self._opened.is_asked:
                 self._opened.is_asked = False
-                self._pool.indexer.want(self._opened)
+                if not self._opened.is_indexed:
+                    self._pool.indexer.want(self._opened)
 
     def announce(self) -> None:
         self._opened.hint()
-        if self._opened.has_index:
+        if not self._opened.is_indexed:
             self._pool.indexer.want(self._opened, at_leisure=True)
 
     @contextlib.contextmanager

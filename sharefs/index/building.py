@@ -40,6 +40,7 @@ class Builder:
 
     def forget(self) -> None:
         """Begin anew to look for what is missing."""
+        self._done: tuple[int, int] | None = None  # extent of the mailbox when nothing was left
         self._queue: list[int] = []  # messages to be indexed, ascending, taken from the end
         self._text_held = 0  # characters of texts that are gathered
         self._has_room = False  # merging has left empty pages
@@ -56,6 +57,7 @@ class Builder:
         Returns whether nothing is left to do.  Raises Damaged, sqlite3.Error.
         """
         at_once = SLICE * BULK if bulk else SLICE
+        self._done = None
         known = self._known
         if known.vanished:
             self._remove_vanished()
@@ -74,8 +76,15 @@ class Builder:
         while self._has_room:
             self._has_room = not self._database.give_back(PAGES_AT_ONCE)
             if deadline is not None and time.monotonic() >= deadline:
-                return not self._has_room
+                break
+        if self._has_room:
+            return False
+        self._done = _extent(self._mailbox)
         return True
+
+    def looks_done(self) -> bool:
+        """Whether build() would do nothing: no message has come or gone since it was done."""
+        return self._done == _extent(self._mailbox)
 
     def missing(self) -> list[int]:
         """Messages that are neither indexed nor gathered but could be, ascending."""
@@ -178,3 +187,9 @@ class Builder:
             ).fetchone()
             self._mail = version, octets, count
         return self._mail[1:]
+
+
+def _extent(mailbox: Mailbox) -> tuple[int, int]:
+    """Number of messages and the highest UID: if these stay, none has come or gone."""
+    uids = mailbox.uids()
+    return len(uids), uids[-1] if uids else 0

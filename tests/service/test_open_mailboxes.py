@@ -5,6 +5,7 @@ import math
 import shutil
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -261,6 +262,35 @@ async def test_few_messages_are_put_in_order_without_a_thread(
         monkeypatch.setattr(shared_handle, "in_thread", no_thread)
         assert await client.ask(command) == before
         monkeypatch.undo()
+
+
+async def test_what_is_indexed_is_not_looked_at_again(
+    home: Path, pool: MailboxPool, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slices: list[float] = []
+    catch_up = MailboxIndex.catch_up
+
+    def counting(index: MailboxIndex, budget: float | None = None) -> bool:
+        slices.append(time.monotonic())
+        return catch_up(index, budget)
+
+    monkeypatch.setattr(MailboxIndex, "catch_up", counting)
+    nursery.start_soon(pool.indexer.run)
+    question = "FETCH 1:5 (ENVELOPE RFC822.SIZE)"
+    flagged = ("STORE 2 +FLAGS (\\Flagged)", "STORE 2 -FLAGS (\\Flagged)")
+    async with connected(pool, home, index="yes") as client:
+        await client.ask("SELECT INBOX")
+        for news in (question, "APPEND INBOX {11+}\r\nSubject: x\n"):
+            before = len(slices)
+            await client.ask(news)
+            while len(slices) == before or not pool.indexer.is_idle:
+                await client.ask("NOOP")
+            before = len(slices)
+            for command in (question, "SEARCH SUBJECT budget", *flagged, question, "NOOP"):
+                await client.ask(command)
+                assert pool.indexer.is_idle, command
+            assert len(slices) == before
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_new_process_selects_without_opening_the_index(
