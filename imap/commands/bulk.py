@@ -27,6 +27,9 @@ Column: TypeAlias = Sequence[Any]
 Show: TypeAlias = Callable[[Column, Sequence[int]], list[Column]]
 
 WINDOW: Final = 500  # messages at a time
+# The same where their values take more: what is rendered of them is sent while the next ones are,
+# and so many fit into the processor's cache, and into memory that was used a moment ago.
+WINDOW_KEPT: Final = 250
 _HEADER: Final = 4096  # octets of a header, roughly
 _DAY: Final = 86400  # seconds
 _EASY: Final = frozenset({Item.UID, Item.FLAGS, Item.SIZE, Item.MODSEQ})
@@ -55,9 +58,9 @@ class Bulk:
         self.usable = len(needing) <= 1 and None not in self._reads.values()
 
     def window(self, uids: Sequence[int], at: int, octets: int) -> int:
-        """Up to which position to render at a time, from at: WINDOW messages, or fewer if their
-        texts would be much more than so many octets together."""
-        until = min(len(uids), at + WINDOW)
+        """Up to which position to render at a time, from at: a window of messages, or fewer if
+        their texts would be much more than so many octets together."""
+        until = min(len(uids), at + (WINDOW_KEPT if self._kept.wanted else WINDOW))
         if not self._reads or not self.usable:
             return until
         if _is_header(next(iter(self._reads))):
@@ -165,18 +168,20 @@ def _texts(item: BodySection, *, is_kept: bool) -> Show:
     """The literal of a section, picked from what was read or kept for it."""
     section, partial = item.section, item.partial
     inverted = section.text == "HEADER.FIELDS.NOT"
-    pick = None
+    pick: Callable[[Column], Column] = list
     if is_kept:
         pick = packed_fields.picker(section.fields)
     elif section.fields:
-        pick = message.field_picker(section.fields, inverted)
+        pick_one = message.field_picker(section.fields, inverted)
+        pick = lambda column: list(map(pick_one, column))  # noqa: E731 -- one of three
     first, end = (0, None) if partial is None else (partial[0], sum(partial))
 
     def show(column: Column, _: Sequence[int]) -> list[Column]:
-        texts = column if pick is None else [pick(fields) for fields in column]
+        texts = pick(column)
         if partial is not None:
             texts = [text[first:end] for text in texts]
-        if b"\0" in b"".join(texts):
+        # Short ones are sooner looked at together, long ones are not copied for it.
+        if b"\0" in b"".join(texts) if is_kept else any(b"\0" in text for text in texts):
             texts = [text.replace(b"\0", b"\x80") for text in texts]  # as wire.literal() does
         return [list(map(len, texts)), texts]
 

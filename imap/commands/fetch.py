@@ -178,7 +178,8 @@ async def _stream(session: Session, renderer: "_Renderer", uids: Sequence[int]) 
             at = await handle.run_short(renderer.render_kept, uids, at)
         else:
             at = await handle.run(renderer.render, uids, at)
-        session.out += renderer.take()
+        for octets in renderer.take():
+            await session.pass_on(octets)
         if at < len(uids):
             await session.flush()
 
@@ -239,7 +240,8 @@ class _Renderer:
         self._changes_flags = request.sets_seen
         self.missing = False
         self.undecodable: Reply | None = None
-        self._out = bytearray()
+        self._out: list[bytes] = []
+        self._size = 0  # octets of that
         self._until = 0  # position of the first message that was not looked at yet
         self._all_rendered = False  # those up to there are in the output
         self._ready: dict[int, bytes] = {}  # responses of some of those up to there
@@ -256,10 +258,14 @@ class _Renderer:
         self._modseqs = self._bulk.modseqs = modseqs
         self.shown = max(self.shown, max(modseqs.values(), default=0))
 
-    def take(self) -> bytes:
-        """What was rendered since the last call."""
-        octets, self._out = bytes(self._out), bytearray()
-        return octets
+    def take(self) -> list[bytes]:
+        """What was rendered since the last call, in pieces."""
+        pieces, self._out, self._size = self._out, [], 0
+        return pieces
+
+    def _put(self, octets: bytes) -> None:
+        self._out.append(octets)
+        self._size += len(octets)
 
     def render(self, uids: Sequence[int], at: int) -> int:
         """Render from position at until there is enough to send.  Returns where to go on.
@@ -269,7 +275,7 @@ class _Renderer:
         if not at:
             self._until, self._ready = 0, {}
         stop = min(len(uids), at + RENDER_BATCH)
-        while at < stop and len(self._out) < CHUNK:
+        while at < stop and self._size < CHUNK:
             if at >= self._until:
                 self._until = self._turn_to(uids, at)
                 if self._all_rendered:
@@ -277,22 +283,22 @@ class _Renderer:
                     continue
             response = self._ready.pop(uids[at], b"")
             if response:
-                self._out += response
+                self._put(response)
             else:
                 self._render_one(uids[at])
             at += 1
         return at
 
     def render_kept(self, uids: Sequence[int], at: int) -> int:
-        """As render(), but only what an index has.  Where it ends, may_be_kept does."""
-        while at < len(uids) and len(self._out) < CHUNK:
-            until = self._turn_to(uids, at)
-            if not self._all_rendered:
-                self.may_be_kept = False
-                self._until, self._ready = at, {}  # render() turns to it again
-                break
-            self._until = at = until
-        return at
+        """As render(), but one window, and only what an index has.  Where it ends, may_be_kept
+        does."""
+        until = self._turn_to(uids, at)
+        if not self._all_rendered:
+            self.may_be_kept = False
+            self._until, self._ready = at, {}  # render() turns to it again
+            return at
+        self._until = until
+        return until
 
     def _turn_to(self, uids: Sequence[int], at: int) -> int:
         """Render what can be rendered many at a time, from at to the position returned."""
@@ -303,7 +309,7 @@ class _Renderer:
             index = self._index()
             if index is None:
                 return until
-            self._kept.load(index, some)
+            self._kept.load(index, some, len(uids))
         if not self._bulk.usable or not self.marked.isdisjoint(some):
             return until
         known, responses = self._bulk.render(some)
@@ -313,7 +319,7 @@ class _Renderer:
                     self.told[uid] = flags
         if len(known) == len(some):
             self._all_rendered = True
-            self._out += b"".join(responses)
+            self._put(b"".join(responses))
         else:
             self._ready = dict(zip(known, responses, strict=True))
         return until
@@ -332,7 +338,7 @@ class _Renderer:
                 raise
             self.missing = True
         else:
-            self._out += b"* %d FETCH (%b)\r\n" % (self._view.seq_of(uid), items)
+            self._put(b"* %d FETCH (%b)\r\n" % (self._view.seq_of(uid), items))
 
     def _values(self, uid: int) -> Iterator[bytes]:
         message_ = _Message(self._mailbox, uid)
@@ -405,7 +411,7 @@ class _Renderer:
             case Item.BODYSTRUCTURE, _:
                 return b"BODYSTRUCTURE " + message.bodystructure(message_.part())
             case BodySection(), bytes():
-                octets = packed_fields.picker(item.section.fields)(kept)
+                octets = packed_fields.picker(item.section.fields)([kept])[0]
                 return item.name + b" " + _literal(octets, item)
             case BodySection(), _:
                 return item.name + b" " + _section(message_, item)

@@ -78,7 +78,7 @@ class Waiter(Protocol):
 class Host(Protocol):
     """One connection's surroundings."""
 
-    async def send(self, octets: bytes) -> None:
+    async def send(self, octets: bytes | bytearray) -> None:
         """Send all of it; waits while the client does not read, within the service's limit."""
         ...
 

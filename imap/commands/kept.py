@@ -58,9 +58,9 @@ class KeptRows:
         self._values: dict[Column, list[Value]] = {}
         self._place_of: dict[int, int] = {}
 
-    def load(self, index: MailboxIndex, uids: Sequence[int]) -> None:
-        """Have the rows of these messages, and of no others."""
-        self.known, values = index.table(uids, self._columns)
+    def load(self, index: MailboxIndex, uids: Sequence[int], of: int) -> None:
+        """Have the rows of these messages, and of no others.  of: how many there are to come."""
+        self.known, values = index.table(uids, self._columns, of)
         self._values = dict(zip(self._columns, values, strict=True))
         self._place_of = {}
 

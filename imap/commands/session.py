@@ -33,6 +33,8 @@ SYSTEM_NAMES: Final = tuple(NAMES.values())
 # Output is handed to the network in pieces of about this size, so that a long answer neither
 # waits for its end nor goes out in thousands of packets.
 CHUNK: Final = 64 * 1024
+# What is sooner handed over by itself than copied behind what is queued.
+PIECE: Final = 16 * 1024
 
 NO_MODSEQS: Final[Mapping[int, int]] = {}
 
@@ -107,7 +109,16 @@ class Session:
 
     async def flush(self) -> None:
         if self.out:
-            octets, self.out = bytes(self.out), bytearray()
+            octets, self.out = self.out, bytearray()
+            await self.host.send(octets)
+
+    async def pass_on(self, octets: bytes) -> None:
+        """Queue octets; where they are many, send them at once with what was queued before."""
+        if len(octets) < PIECE:
+            self.out += octets
+            await self.drain()
+        else:
+            await self.flush()
             await self.host.send(octets)
 
     # -- the selected mailbox ----------------------------------------------------------------

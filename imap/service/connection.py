@@ -80,7 +80,7 @@ class Connection:
 
     # -- the Host of imap.commands ---------------------------------------------------------
 
-    async def send(self, octets: bytes) -> None:
+    async def send(self, octets: bytes | bytearray) -> None:
         await self._stream.send_all(octets)
 
     async def blocking(self, function: Callable[..., T], *args: object) -> T:

@@ -17,6 +17,7 @@ import trio
 from imap.service.deflate import Compressor, Decompressor
 
 _CHUNK: Final = 64 * 1024  # octets; each must leave within the write limit
+_TURN: Final = 2 * _CHUNK  # octets sent, after which other connections have their turn
 _BYE_PATIENCE: Final = 0.5  # seconds a client that does not read gets for its BYE
 _ROUND: Final = 60.0  # seconds between two looks for clients that have been silent for too long
 
@@ -65,6 +66,7 @@ class ClientStream(trio.abc.Stream):
         self.peer_closed = False  # the client hung up, or its connection broke
         self.unresponsive = False  # cut off by write_timeout
         self._between_lines = True  # what went out so far ends with CRLF
+        self._in_a_row = 0  # octets sent since others could run
         self._receiving = False
         self._ending = False
         self._scope: trio.CancelScope | None = None
@@ -137,7 +139,7 @@ class ClientStream(trio.abc.Stream):
                 continue
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Lets others run unless the answer is short and the client took it at once."""
+        """Lets others run now and then, and where the client does not take it at once."""
         size = len(data)
         if not size:
             await trio.lowlevel.checkpoint()
@@ -151,7 +153,9 @@ class ClientStream(trio.abc.Stream):
             view = memoryview(data)
             for start in range(0, size, _CHUNK):
                 await self._send_octets(self._on_wire(view[start : start + _CHUNK]))
-        if size >= _CHUNK:
+        self._in_a_row += size
+        if self._in_a_row >= _TURN:
+            self._in_a_row = 0
             await trio.lowlevel.checkpoint()
         self._between_lines = data[-2:] == b"\r\n"
         self.active = trio.current_time()

@@ -161,23 +161,26 @@ class MailboxIndex:
         return dict(zip(known, zip(*values, strict=True), strict=True))
 
     def table(
-        self, uids: Sequence[int], columns: Sequence[Column]
+        self, uids: Sequence[int], columns: Sequence[Column], of: int = 0
     ) -> tuple[list[int], list[list[Value]]]:
-        """rows() as whole columns, for long lists: the UIDs, and the values of each column."""
+        """rows() as whole columns, for long lists: the UIDs, and the values of each column.
+
+        of: how many messages the caller asks for, some at a time.
+        """
         try:
-            return self._table(uids, columns)
+            return self._table(uids, columns, of)
         except DAMAGE as error:
             self._out_of_order(error, "read")
             return [], [[] for _ in columns]
 
     @_mending
     def _table(
-        self, uids: Sequence[int], columns: Sequence[Column]
+        self, uids: Sequence[int], columns: Sequence[Column], of: int
     ) -> tuple[list[int], list[list[Value]]]:
         if not uids:
             return [], [[] for _ in columns]
         facts = not self._known.checked_facts and not SEALED.issuperset(columns)
-        if (self._known.data_version < 0 or facts) and len(uids) <= FEW:
+        if (self._known.data_version < 0 or facts) and max(len(uids), of) <= FEW:
             # Nobody has asked for much yet: do not compare a whole mailbox for a few messages.
             valid = self._valid_among(uids)
         else:

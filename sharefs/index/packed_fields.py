@@ -8,7 +8,7 @@ Without codes, what follows NUL is plain: a field that has a NUL of its own is a
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Final
@@ -24,7 +24,7 @@ _BORDER: Final = re.compile(rb"(?<=\n)(?![ \t])")
 # Orders of fields that are remembered for one choice; anybody can send more of them.
 _ORDERS: Final = 1024
 
-Pick = Callable[[Sequence[bytes]], Sequence[bytes]]
+Pick = Callable[[Sequence[bytes]], Iterable[bytes]]
 
 
 def pack(header: bytes) -> bytes:
@@ -38,34 +38,40 @@ def pack(header: bytes) -> bytes:
 
 
 @lru_cache(maxsize=64)
-def picker(names: tuple[bytes, ...]) -> Callable[[bytes], bytes]:
-    """What gives HEADER.FIELDS (names) of what pack() returned.
+def picker(names: tuple[bytes, ...]) -> Callable[[Iterable[bytes]], list[bytes]]:
+    """What gives HEADER.FIELDS (names) of each of what pack() returned.
 
     names: in any case, all of them kept.
     """
-    wanted = {name.upper() for name in names}
-    codes_wanted = frozenset(b"".join(map(_CODE_OF.__getitem__, wanted)))
-    pick_plain = message.field_picker(wanted)
-    known: dict[bytes, Pick] = {}
+    takes = _Takes({name.upper() for name in names})
 
-    def pick(packed: bytes) -> bytes:
-        pieces = packed.split(b"\0")
-        codes = pieces[0]
-        take = known.get(codes)
-        if take is None:
-            if not codes:
-                return pick_plain(packed[1:])
-            if len(known) >= _ORDERS:
-                known.clear()
-            take = known[codes] = _taking(codes, codes_wanted)
-        return b"".join(take(pieces))
+    def pick(packed: Iterable[bytes]) -> list[bytes]:
+        return [
+            b"".join(takes[(pieces := each.split(b"\0"))[0]](pieces))  # as few steps as can be
+            for each in packed
+        ]
 
     return pick
 
 
-def _taking(codes: bytes, wanted: frozenset[int]) -> Pick:
-    """From the pieces of a packed header to those wanted, and the empty line."""
-    places = [place for place, code in enumerate(codes, start=1) if code in wanted]
-    if not places:
-        return itemgetter(slice(-1, None))
-    return itemgetter(*places, -1)
+class _Takes(dict[bytes, Pick]):
+    """By the codes of a header: from its pieces to those wanted, and the empty line."""
+
+    def __init__(self, wanted: set[bytes]) -> None:
+        self._codes = frozenset(b"".join(map(_CODE_OF.__getitem__, wanted)))
+        self._pick_plain = message.field_picker(wanted)
+
+    def __missing__(self, codes: bytes) -> Pick:
+        if len(self) >= _ORDERS:
+            self.clear()
+        take = self[codes] = self._taking(codes) if codes else self._take_plain
+        return take
+
+    def _taking(self, codes: bytes) -> Pick:
+        places = [place for place, code in enumerate(codes, start=1) if code in self._codes]
+        if not places:
+            return itemgetter(slice(-1, None))
+        return itemgetter(*places, -1)
+
+    def _take_plain(self, pieces: Sequence[bytes]) -> Iterable[bytes]:
+        return (self._pick_plain(b"\0".join(pieces[1:])),)

@@ -2,7 +2,7 @@
 
 import enum
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sharefs.index import orders, trigrams
@@ -172,6 +172,12 @@ def table_of(
     names: dict[str, list[str]] = {}
     for table, name in (column.value for column in columns):
         names.setdefault(table, []).append(name)
+    found: dict[Column, list[Value]] = {}
+    grouped = [column for table in names for column in columns if column.value[0] == table]
+    if (values := _all_there(database, uids, names)) is not None:
+        for column, each in zip(grouped, values, strict=True):
+            found[column] = _all_unsealed(each, uids, column)
+        return list(uids), [found[column] for column in columns]
     parts = [
         _select(database, f"SELECT uid, {', '.join(names[table])} FROM {table} WHERE uid", uids)
         for table in names
@@ -187,13 +193,32 @@ def table_of(
         known = [row[0] for row in parts[0]]
     if not known:
         return [], [[] for _ in columns]
-    grouped = [column for table in names for column in columns if column.value[0] == table]
     read = [values for part in parts for values in list(zip(*part, strict=True))[1:]]
-    found = {
-        column: _all_unsealed(values, known, column)
-        for column, values in zip(grouped, read, strict=True)
-    }
+    for column, each in zip(grouped, read, strict=True):
+        found[column] = _all_unsealed(each, known, column)
     return known, [found[column] for column in columns]
+
+
+def _all_there(
+    database: sqlite3.Connection, uids: Sequence[int], names: Mapping[str, Sequence[str]]
+) -> list[Sequence[Any]] | None:
+    """Whole columns, table by table, if the UIDs follow each other and all of them have rows.
+
+    Then the number of rows tells that, and no UID need be read.
+    """
+    count = len(uids)
+    if not 0 < count <= READ_AT_ONCE or uids[-1] - uids[0] != count - 1:
+        return None
+    read: list[Sequence[Any]] = []
+    for table, wanted in names.items():
+        rows = database.execute(
+            f"SELECT {', '.join(wanted)} FROM {table} WHERE uid BETWEEN ? AND ? ORDER BY uid",
+            (uids[0], uids[-1]),
+        ).fetchall()
+        if len(rows) != count:
+            return None
+        read += zip(*rows, strict=True)
+    return read
 
 
 def _select(

@@ -6,13 +6,15 @@ can write here.
 """
 
 from binascii import crc32
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
+from typing import Any, Final
 
 # A CRC over a value followed by its own CRC (least significant octet first) is always this,
 # whatever it was started with: so one call verifies.
 _RESIDUE: Final = 0x2144DF1C
 _SPREAD: Final = 0x9E3779B1  # odd, so that different UIDs and columns start differently
+_without_sum: Final = itemgetter(slice(-4))
 
 
 def start_of(uid: int, column: int) -> int:
@@ -32,17 +34,21 @@ def unsealed(octets: bytes, uid: int, column: int) -> bytes | None:
 
 
 def unsealed_all(
-    values: Sequence[object], uids: Sequence[int], column: int
+    values: Sequence[Any], uids: Sequence[int], column: int
 ) -> list[bytes | int | None] | None:
     """unsealed() of a whole column at once; None if one of them is no sealed octets."""
-    sums = [
-        crc32(octets, (uid * _SPREAD + column) & 0xFFFFFFFF)
-        for uid, octets in zip(uids, values, strict=True)
-        if isinstance(octets, bytes)
-    ]
+    starts: Iterable[int]  # of which crc32() takes the lowest 32 bits
+    if uids and uids[-1] - uids[0] == len(uids) - 1:
+        starts = range(uids[0] * _SPREAD + column, (uids[-1] + 1) * _SPREAD + column, _SPREAD)
+    else:
+        starts = [uid * _SPREAD + column for uid in uids]
+    try:
+        sums = list(map(crc32, values, starts))
+    except TypeError:
+        return None
     if sums.count(_RESIDUE) != len(values):
         return None
-    return [octets[:-4] for octets in values if isinstance(octets, bytes)]
+    return list(map(_without_sum, values))
 
 
 def sum_of(*values: object) -> int:

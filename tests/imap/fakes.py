@@ -350,7 +350,7 @@ class MemoryHost:
             raise SharingError(Code.ALREADY_EXISTS, "compressed")
         self.compressed = True
 
-    async def send(self, octets: bytes) -> None:
+    async def send(self, octets: bytes | bytearray) -> None:
         self.sent += octets
 
     async def blocking(self, function: Callable[..., T], *args: object) -> T:

@@ -2,10 +2,11 @@
 
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
+from imap.commands import bulk
 from imap.commands.kept import column_of
 from imap.wire import Command
 from imap.wire.fetch import parse_fetch
@@ -180,3 +181,27 @@ async def test_messages_that_come_and_go(indexes: list[MailboxIndex]) -> None:
 def test_what_is_kept_for_an_item(items: bytes, want: Column | None) -> None:
     request = parse_fetch(Command("1", "FETCH", b"1 " + items))
     assert column_of(request.items[0]) is want
+
+
+async def test_a_long_answer_is_sent_while_the_rest_is_rendered(
+    indexes: list[MailboxIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = MemoryAccount()
+    inbox = account.mailboxes["INBOX"] = MemoryMailbox(uidvalidity=7)
+    for number in range(3 * bulk.WINDOW_KEPT):
+        inbox.add(b"Subject: %s\r\n\r\n" % (b"%d." % number * 30))
+    client = Client(account)
+    await client.say(b"SELECT INBOX")
+    (index,) = indexes
+    assert index.catch_up()
+    rendered: list[int] = []
+    table = MailboxIndex.table
+
+    def noting(self: MailboxIndex, uids: Sequence[int], *more: object) -> object:
+        rendered.append(len(client.host.sent))
+        return table(self, uids, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MailboxIndex, "table", noting)
+    answer = await client.say(b"FETCH 1:* ENVELOPE")
+    assert sum(line.startswith(b"* ") for line in answer) == 3 * bulk.WINDOW_KEPT
+    assert rendered == sorted(set(rendered))  # more had been sent before each window

@@ -63,7 +63,7 @@ def test_kept_fields_answer_for_any_choice_of_them(tmp_path: Path) -> None:
                 if row is None:
                     continue
                 assert isinstance(row[0], bytes)
-                got = packed_fields.picker(names)(row[0])
+                (got,) = packed_fields.picker(names)([row[0]])
                 assert got == message.header_fields(mailbox.read_header(uid), names)
 
 
@@ -75,6 +75,10 @@ def test_rows_of_some_messages(tmp_path: Path, columns: list[Column]) -> None:
             assert sorted(index.rows(uids, columns)) == uids
         assert index.rows([31, 99], columns) == {}
         assert index.rows([], columns) == {}
+        mailbox.expunge([4])
+        assert sorted(index.rows([3, 4, 5], columns)) == [3, 5]
+        assert index.catch_up()  # removes its row
+        assert sorted(index.rows([3, 4, 5], columns)) == [3, 5]
 
 
 def test_it_follows_the_mailbox(tmp_path: Path) -> None:

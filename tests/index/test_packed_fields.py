@@ -32,16 +32,16 @@ def test_any_choice_is_that_of_the_header(lines: list[bytes], names: set[bytes])
     header = b"".join(lines)
     packed = pack(header)
     for some in (tuple(names), (b"subject", b"To", b"date"), NAMES):
-        assert picker(some)(packed) == message.header_fields(header, some)
+        assert picker(some)([packed, packed]) == [message.header_fields(header, some)] * 2
 
 
 @pytest.mark.parametrize("header", [b"", b"\r\n", b"X: y\r\n\r\n"])
 def test_nothing_kept(header: bytes) -> None:
-    assert picker((b"FROM",))(pack(header)) == b"\r\n"
+    assert picker((b"FROM",))([pack(header)]) == [b"\r\n"]
 
 
 def test_more_orders_than_are_remembered() -> None:
     pick = picker((b"CC", b"TO"))
     for some in product((b"To", b"Cc", b"From"), repeat=7):
         header = b"".join(b"%b: %d\r\n" % (name, at) for at, name in enumerate(some)) + b"\r\n"
-        assert pick(pack(header)) == message.header_fields(header, (b"CC", b"TO"))
+        assert pick([pack(header)]) == [message.header_fields(header, (b"CC", b"TO"))]

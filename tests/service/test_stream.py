@@ -54,6 +54,25 @@ async def test_a_slow_client_is_not(ends: Ends, autojump_clock: trio.abc.Clock) 
     assert got == stream.octets_out == 1 << 20
 
 
+async def test_others_have_their_turn_between_many_pieces(ends: Ends) -> None:
+    stream, client = ends
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(take_turns)
+        for _ in range(100):
+            await stream.send_all(bytes(16 * 1024))
+            client.recv(1 << 20, socket.MSG_WAITALL | socket.MSG_DONTWAIT)
+        nursery.cancel_scope.cancel()
+    assert turns > 5
+
+
 async def test_a_session_whose_client_is_silent_for_too_long_ends(
     ends: Ends, autojump_clock: trio.abc.Clock
 ) -> None:
