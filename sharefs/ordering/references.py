@@ -16,7 +16,11 @@ NONE: Final = -1
 # Steps up the tree for each message before loops are looked for in a way that always is fast.
 STEPS: Final = 50
 
-Place = tuple[int, ...]  # date and UID: how siblings are sorted; empty where not known yet
+# How siblings are sorted: a date, and in the lower bits a UID.  One number, because tuples are what
+# the garbage collector looks through again and again while half a million of them are made.
+Place = int
+_UID_BITS: Final = 32
+_UNKNOWN: Final = 0
 
 
 def thread_by_references(messages: Iterable[Relation]) -> Forest:
@@ -133,7 +137,9 @@ class _Families:
         self._children: dict[int, list[int]] = {}
         self._roots: list[int] = []
         # Of each node; a dummy's is that of its first child, once its children are sorted.
-        self._places: list[Place] = [(each[1], each[0]) if each else () for each in self._messages]
+        self._places: list[Place] = [
+            each[1] << _UID_BITS | each[0] if each else _UNKNOWN for each in self._messages
+        ]
         for node, top in enumerate(_nearest(links)):
             if self._messages[node] is None:
                 continue
@@ -166,16 +172,17 @@ class _Families:
         self._roots.sort(key=self._places.__getitem__)
 
     def sort_roots_by_latest(self) -> None:
-        latest = {root: (self._latest(root), self._places[root][1]) for root in self._roots}
+        uids = (1 << _UID_BITS) - 1
+        latest = {root: (self._latest(root), self._places[root] & uids) for root in self._roots}
         self._roots.sort(key=latest.__getitem__)
 
     def _latest(self, root: int) -> int:
         """The date of the latest message in a thread."""
-        latest, pending = self._places[root][0], [root]
+        latest, pending = self._places[root] >> _UID_BITS, [root]
         while pending:
             below = self._children.get(pending.pop())
             if below:
-                latest = max(latest, self._places[below[-1]][0])  # siblings are sorted
+                latest = max(latest, self._places[below[-1]] >> _UID_BITS)  # siblings are sorted
                 pending += below
         return latest
 
@@ -207,7 +214,7 @@ class _Families:
                 children[len(messages)] = [there, node]
                 there = table[subject] = len(messages)
                 messages.append(None)
-                self._places.append(())
+                self._places.append(_UNKNOWN)
                 self._roots.append(there)
             gone.add(node)
             touched.add(there)
