@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from sharefs.index import kept, rows, schema
 from sharefs.index.agreement import Agreement
+from sharefs.index.columns import Columns
 from sharefs.index.damage import Damaged
 from sharefs.index.database import Database
 from sharefs.index.harvest import Harvest
@@ -38,6 +39,7 @@ class Known:
         self.checked_heads = False
         self.checked_texts = False
         self.orders = Orders()
+        self.columns = Columns()
         self.agreed: Agreement | None = None  # as it is written down
 
     def update(self, *, facts: bool = False) -> None:
@@ -89,6 +91,7 @@ class Known:
             del self.gathered[uid]  # another process was faster
         self.checked_facts = self.checked_heads = self.checked_texts = False
         self.orders = Orders()
+        self.columns = Columns()
         self.ahead = False
 
     def _recall(self) -> bool:
@@ -122,8 +125,9 @@ class Known:
 
     def note_removed(self) -> None:
         """The rows of what vanished."""
-        self.vanished, self.agreed = [], None
-        self.orders.note_forgotten()
+        gone, self.vanished, self.agreed = self.vanished, [], None
+        self.orders.note_removed(set(gone))
+        self.columns.note_removed(set(gone))
 
     def note_written(
         self, fresh: Iterable[tuple[int, str, Harvest]], *, with_texts: bool, complete: bool
@@ -132,14 +136,15 @@ class Known:
         written = list(fresh)
         self.gathered.clear()
         self.agreed = None
-        self.orders.note_written([got.facts for _, _, got in written])
+        self.columns.note_written([(uid, got) for uid, _, got in written])
+        self.orders.note_written(self._database.sql, [got.facts for _, _, got in written])
         self.indexed.update(uid for uid, _, _ in written)
         self.textless.update(uid for uid, _, got in written if got.texts is None or not with_texts)
         if not complete:
             self.data_version = -1  # learn what they wrote
 
     def put_away(self) -> None:
-        """Write down which rows are true, if that is certain, and orders and threads."""
+        """Write down which rows are true, if that is certain, and what was worked out of them."""
         database, mailbox = self._database, self._mailbox
         version = self.data_version
         current = version >= 0 and self.generation == mailbox.generation
@@ -148,7 +153,8 @@ class Known:
         memento = mailbox.memento()
         mark = b"" if memento is None else memento.fingerprint()
         same = self.agreed is not None and self.agreed.mark == mark
-        if not mark or (same and not self.orders.has_news()):
+        has_news = self.orders.has_news() or self.columns.has_news()
+        if not mark or (same and not has_news):
             return
         missing = tuple(uid for uid in mailbox.uids() if uid not in self.indexed)
         textless = tuple(sorted(self.textless))
@@ -158,4 +164,5 @@ class Known:
                 return  # another process has written rows that we do not know
             kept.put(sql, schema.KEPT_ROWS, agreed.pack())
             self.orders.put_away(sql)
+            self.columns.put_away(sql)
         self.agreed = agreed

@@ -23,7 +23,7 @@ from sharefs.index.database import DAMAGE, Database, is_damage
 from sharefs.index.helpers import Helpers
 from sharefs.index.known import Known
 from sharefs.index.modseqs import Modseqs
-from sharefs.index.narrow import narrow, needs_facts, needs_heads, needs_texts
+from sharefs.index.narrow import column_of, narrow, needs_facts, needs_heads, needs_texts
 from sharefs.index.query import Leaf, Narrowed, Query
 from sharefs.index.rows import SEALED, Column, Value
 from sharefs.index.search import evaluate
@@ -235,8 +235,11 @@ class MailboxIndex:
 
     @_mending
     def _narrow(self, leaf: Leaf) -> Narrowed:
-        self._ready(facts=needs_facts(leaf))
+        self._ready()
         sql = self._database.sql
+        column = column_of(leaf)
+        if needs_facts(leaf) and not (column and self._known.columns.knows(sql, column)):
+            self._known.update(facts=True)
         if needs_heads(leaf) and not self._known.checked_heads:
             rows.check_heads(sql, self._known.indexed)
             self._known.checked_heads = True
@@ -244,7 +247,8 @@ class MailboxIndex:
             if not trigrams.are_sound(sql):
                 raise Damaged("the text table has a wrong sum")
             self._known.checked_texts = True
-        got = narrow(sql, leaf, self._known.indexed, self._known.textless)
+        known = self._known
+        got = narrow(sql, leaf, known.indexed, known.textless, known.columns)
         possible = got.possible
         if not self._known.indexed.issuperset(self._mailbox.uids()):
             possible |= set(self._mailbox.uids()) - self._known.indexed

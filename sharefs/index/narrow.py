@@ -1,6 +1,5 @@
 """From one search key to the messages that match it, or may.  Reads the index only."""
 
-import json
 import re
 import sqlite3
 import time
@@ -9,6 +8,7 @@ from datetime import date
 from typing import Final
 
 from sharefs.index import trigrams
+from sharefs.index.columns import LEAST, MOST, NOTHING, Columns, listed
 from sharefs.index.query import (
     ArrivedBy,
     ArrivedSince,
@@ -29,6 +29,10 @@ from sharefs.message.decode import fold
 
 NOBODY: Final = frozenset[int]()
 
+_COLUMNS: Final = {
+    DateOf.INTERNAL: "internaldate", DateOf.SAVED: "saved", DateOf.SENT: "sent",
+}  # fmt: skip
+
 _DAY: Final = 86400  # seconds
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 _FIELD_NAME: Final = re.compile(r"[!-9;-~]+")  # RFC 5322 section 3.6.8
@@ -48,33 +52,59 @@ def needs_heads(leaf: Leaf) -> bool:
     return isinstance(leaf, HeaderContains) and not needs_texts(leaf)
 
 
+def column_of(leaf: Leaf) -> str | None:
+    """The column of numbers that decides."""
+    match leaf:
+        case LargerThan() | SmallerThan():
+            return "size"
+        case ArrivedBy() | ArrivedSince():
+            return "internaldate"
+        case DateIs(of, _, _):
+            return _COLUMNS[of]
+    return None
+
+
 def needs_facts(leaf: Leaf) -> bool:
-    """Whether numbers in messages decide, which have no sums but those of their rows."""
-    return not isinstance(leaf, HeaderContains | BodyContains | TextContains)
+    """Whether values in messages decide, which have no sums but those of their rows."""
+    return isinstance(leaf, EmailIdIs) or column_of(leaf) is not None
 
 
 def narrow(
-    database: sqlite3.Connection, leaf: Leaf, indexed: set[int], textless: set[int]
+    database: sqlite3.Connection,
+    leaf: Leaf,
+    indexed: set[int],
+    textless: set[int],
+    columns: Columns,
 ) -> Narrowed:
     """indexed: the messages that have rows.  textless: those of them that are not in texts.
 
-    The result is about indexed messages only.
+    columns: of the rows as they are.  The result is about indexed messages only.
     """
+
+    column = column_of(leaf) or ""
+
+    def within(least: int = LEAST, below: int = MOST) -> Narrowed:
+        return Narrowed(columns.ask(database, column, (least, below))[0], NOBODY)
+
     match leaf:
         case LargerThan(octets):
-            return _certain(database, "size > ?", min(octets, 1 << 62))
+            return within(least=min(octets + 1, MOST))
         case SmallerThan(octets):
-            return _certain(database, "size < ?", min(octets, 1 << 62))
+            return within(below=min(octets, MOST))
         case ArrivedBy(seconds):
-            return _certain(database, "internaldate <= ?", seconds)
+            return within(below=seconds + 1)
         case ArrivedSince(seconds):
-            return _certain(database, "internaldate >= ?", seconds)
+            return within(least=seconds)
         case DateIs(of, when, day):
             if of is not DateOf.SENT:
-                return _on_day(database, _SECONDS[of], when, day)
-            return _certain(database, f"sent {_COMPARED[when]} ?", day.toordinal())
+                return _on_day(database, columns, column, when, day)
+            number = day.toordinal()
+            least = LEAST if when is When.BEFORE else number
+            below = {When.BEFORE: number, When.ON: number + 1, When.SINCE: MOST}[when]
+            return within(least, below)
         case EmailIdIs(octets):
-            return _certain(database, "email = ?", octets)
+            sql = "SELECT group_concat(uid) FROM messages WHERE email = ?"
+            return Narrowed(_uids(*database.execute(sql, (octets,)).fetchone()), NOBODY)
         case HeaderContains(name, text) if name.lower() in HEADS:
             return _in_heads(database, name.lower(), fold(text))
         case HeaderContains(name, text):
@@ -85,20 +115,12 @@ def narrow(
             return _in_texts(database, fold(text), indexed, textless, lambda row: True)
 
 
-def _certain(database: sqlite3.Connection, condition: str, value: int | bytes) -> Narrowed:
-    sql = f"SELECT group_concat(uid) FROM messages WHERE {condition}"
-    return Narrowed(_uids(*database.execute(sql, (value,)).fetchone()), NOBODY)
-
-
 def _uids(joined: str | None) -> frozenset[int]:
-    """Many UIDs come as one row: quicker than a row for each, and other threads run meanwhile."""
-    return frozenset(json.loads(f"[{joined}]")) if joined else NOBODY
+    return frozenset(listed(joined)) if joined else NOBODY
 
 
 # --- dates ---------------------------------------------------------------------------------
 
-_SECONDS: Final = {DateOf.INTERNAL: "internaldate", DateOf.SAVED: "saved"}
-_COMPARED: Final = {When.BEFORE: "<", When.ON: "=", When.SINCE: ">="}
 _TESTS: Final[dict[When, Callable[[int, int], bool]]] = {
     When.BEFORE: int.__lt__,
     When.ON: int.__eq__,
@@ -106,24 +128,18 @@ _TESTS: Final[dict[When, Callable[[int, int], bool]]] = {
 }
 
 
-def _on_day(database: sqlite3.Connection, column: str, when: When, day: date) -> Narrowed:
-    """column: holds seconds.  No zone is more than a day from UTC: only messages of three days need
-    its rules."""
+def _on_day(
+    database: sqlite3.Connection, columns: Columns, name: str, when: When, day: date
+) -> Narrowed:
+    """name: of a column of seconds.  No zone is more than a day from UTC: only messages of three
+    days need its rules."""
     begin = (day.toordinal() - _EPOCH) * _DAY
     first, last = begin - _DAY, begin + 2 * _DAY
-    near = f"{column} >= {first} AND {column} < {last}"
-    sure = {When.BEFORE: f"{column} < {first}", When.SINCE: f"{column} >= {last}"}.get(when, "0")
-    certain, pairs = database.execute(
-        f"""SELECT group_concat(uid) FILTER (WHERE {sure}),
-        group_concat('[' || uid || ',' || {column} || ']') FILTER (WHERE {near})
-        FROM messages WHERE {sure} OR {near}"""
-    ).fetchone()
-    found = set(_uids(certain))
-    test = _TESTS[when]
-    for uid, seconds in json.loads(f"[{pairs or ''}]"):
-        if test(_local_day(seconds), day.toordinal()):
-            found.add(uid)
-    return Narrowed(frozenset(found), NOBODY)
+    sure = {When.BEFORE: (LEAST, first), When.SINCE: (last, MOST)}.get(when, NOTHING)
+    certain, near = columns.ask(database, name, sure, (first, last))
+    test, number = _TESTS[when], day.toordinal()
+    found = (uid for uid, seconds in near if test(_local_day(seconds), number))
+    return Narrowed(certain.union(found), NOBODY)
 
 
 def _local_day(seconds: int) -> int:

@@ -33,6 +33,8 @@ kept        what was worked out from other tables, sealed, by name (kept.py):
     rows          agreement.Agreement; forgotten, as all below, when rows of messages are written
     order ...     UIDs of all rows of orders, in the order of these criteria
     threads ...   by algorithm: a sum over the UIDs they are of, and the threads as they are sent
+    column ...    of messages, by name: all values, ascending, 8 octets each; then the UIDs they
+                  are of, 4 octets each
 texts       FTS5, trigrams without positions.  Row 2 * uid: the headers of all parts;
             row 2 * uid + 1: the text parts; both folded, with END after each text.  Rows of
             messages that are gone stay until the index is built anew: no UID comes back.
@@ -50,6 +52,7 @@ KEPT_NUMBERS: Final = "numbers"
 KEPT_ROWS: Final = "rows"
 KEPT_ORDER: Final = "order "
 KEPT_THREADS: Final = "threads "
+KEPT_COLUMN: Final = "column "
 
 # Names in meta.
 SCHEMA: Final = "schema"  # a sum over the tables' definitions

@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -104,8 +105,14 @@ def test_nothing_is_compared_or_sorted_again(root: Path, place: Path, tmp_path: 
         assert index.kept_threads("REFS", uids) == b"(1)(2)"
         assert index.kept_threads("REFS", uids[1:]) is None
         assert index.kept_threads("REFERENCES", uids) is None
-        told = statements(index, lambda: index.search(q.LargerThan(1), uids))
-        # Numbers have no sums of their own.
+        day = date(1990, 1, 1)
+        for number in (q.LargerThan(1), q.DateIs(q.DateOf.INTERNAL, q.When.SINCE, day)):
+            told = statements(index, partial(index.search, number, uids))
+            assert not [text for text in told if "FROM messages" in text]
+        # Nobody asked for this one before, and numbers have no sums of their own.
+        told = statements(
+            index, lambda: index.search(q.DateIs(q.DateOf.SENT, q.When.SINCE, day), uids)
+        )
         assert [text for text in told if "SELECT sum, uid, identity" in text]
     check(root, place, tmp_path)
 
@@ -169,7 +176,7 @@ def test_nothing_is_put_away_over_what_others_wrote(root: Path, place: Path) -> 
         assert len(list(mailbox.uids())) == 20
 
 
-@pytest.mark.parametrize("name", ["rows", "order subject", "threads REFS"])
+@pytest.mark.parametrize("name", ["rows", "order subject", "threads REFS", "column size"])
 @pytest.mark.parametrize("octet", [0, 1, -1])
 def test_flipped_octets(root: Path, place: Path, tmp_path: Path, name: str, octet: int) -> None:
     rest(root, place)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from sharefs.index import MailboxIndex, building
+from sharefs.index import MailboxIndex, building, orders
 from sharefs.index.orders import SHARE, VALUE_LIMIT, read_facts
 from sharefs.ordering.facts import relation_of
 from sharefs.ordering.sorting import Criterion, SortKey, sort_messages
 from sharefs.store.maildir import MaildirMailbox
-from tests.index.maildirs import fill, indexed, opened
+from tests.index.maildirs import age, fill, indexed, opened
 from tests.index.test_index_search import MESSAGES
 
 NAMES = ["", "Ann", "ann", "Ärger", "A\u0308rger", "_x", "zoë", "ZOE", "会議", "=?utf-8?q?=C3=84?=",
@@ -89,31 +89,47 @@ def test_messages_with_values_beyond_all_bounds_are_read(tmp_path: Path) -> None
         assert index.verify() == []
 
 
-def test_what_comes_and_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("few", [1, orders.FEW])
+def test_what_comes_and_goes(few: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(building, "SLICE", 3)
+    monkeypatch.setattr(orders, "FEW", few)
     root = tmp_path / "Maildir"
     dice = random.Random(3)
     fill(root, [made_up(dice) for _ in range(30)])
-    criteria = [Criterion(SortKey.SUBJECT), Criterion(SortKey.FROM)]
+    all_criteria = [
+        [Criterion(SortKey.SUBJECT), Criterion(SortKey.FROM, reverse=True)],
+        [Criterion(SortKey.DATE, reverse=True)],
+        [Criterion(SortKey.SIZE)],
+    ]
+
+    def is_in_order(index: MailboxIndex, mailbox: MaildirMailbox) -> None:
+        uids = list(mailbox.uids())
+        read = read_facts(mailbox, uids)
+        for criteria in all_criteria:
+            assert index.in_order(uids, criteria) == sort_messages(read, criteria)
+
     with opened(root) as mailbox, indexed(mailbox, tmp_path / "i", complete=False) as index:
         while not index.catch_up(0):
             got = index.facts(mailbox.uids())
             assert set(got) <= set(read_facts(mailbox, mailbox.uids()))
         for round_ in range(6):
+            is_in_order(index, mailbox)
+            mailbox.expunge(dice.sample(list(mailbox.uids()), 4))
+            is_in_order(index, mailbox)
             uids = list(mailbox.uids())
-            assert index.in_order(uids, criteria) == sort_messages(
-                read_facts(mailbox, uids), criteria
-            )
-            mailbox.expunge(dice.sample(uids, 4))
-            uids = list(mailbox.uids())
-            assert index.in_order(uids, criteria) == sort_messages(
-                read_facts(mailbox, uids), criteria
-            )
             assert index.relations(uids) == list(map(relation_of, read_facts(mailbox, uids)))
             fill(root, [made_up(dice) for _ in range(3)], first=100 + 3 * round_)
             mailbox.sync()
-            assert index.in_order(list(mailbox.uids()), criteria) is None
+            assert index.in_order(list(mailbox.uids()), all_criteria[0]) is None
             assert index.catch_up()
+            if round_ % 2:  # one of them has been asked for when all is put away
+                assert index.in_order(list(mailbox.uids()), all_criteria[1]) is not None
+                age(root)
+                mailbox.sync()
+                mailbox.put_away()
+                index.put_away()
+                with indexed(mailbox, tmp_path / "i", complete=False) as next_one:
+                    is_in_order(next_one, mailbox)
 
 
 def test_another_process_writes(tmp_path: Path) -> None:

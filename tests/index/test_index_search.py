@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.mail import make_message
 from sharefs import message
-from sharefs.index import MailboxIndex, building, trigrams
+from sharefs.index import MailboxIndex, building, columns, trigrams
 from sharefs.index.query import (
     Among,
     And,
@@ -34,7 +34,7 @@ from sharefs.index.search import matches
 from sharefs.message.decode import fold
 from sharefs.message.search import body_texts, header_lines
 from sharefs.store.maildir import MaildirMailbox
-from tests.index.maildirs import fill, indexed, opened
+from tests.index.maildirs import age, fill, indexed, opened
 from tests.message import corpus
 
 MESSAGES = [
@@ -181,6 +181,50 @@ def test_days_of_arrival_in_zones(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                     check(DateIs(DateOf.INTERNAL, when, day), mailbox, index)
     monkeypatch.undo()
     time.tzset()
+
+
+@pytest.mark.parametrize("few", [1, columns.FEW])
+def test_numbers_asked_for_again_and_again(
+    few: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in memory then, which must know of what comes and goes; so must what is kept."""
+    monkeypatch.setattr(columns, "FEW", few)
+    root = tmp_path / "Maildir"
+    fill(root, [b"Subject: x\nDate: %d Nov 2023 10:00:00 +0000\n\n" % day for day in (3, 1, 2)])
+    with opened(root) as mailbox, indexed(mailbox, tmp_path / "i") as index:
+
+        def ask() -> None:
+            for number in range(1, 6):
+                size = mailbox.size(mailbox.uids()[0]) + number - 3
+                arrived = mailbox.info(mailbox.uids()[0]).internaldate + number - 3
+                for when in When:
+                    check(DateIs(DateOf.SENT, when, date(2023, 11, number)), mailbox, index)
+                check(LargerThan(size), mailbox, index)
+                check(SmallerThan(size), mailbox, index)
+                check(ArrivedBy(arrived), mailbox, index)
+                check(ArrivedSince(arrived), mailbox, index)
+
+        for round_ in range(3):
+            ask()
+            texts = b"x" * round_, b"x" * 2 * round_
+            fill(
+                root,
+                [b"Date: %d Nov 2023 10:00:00 +0000\n\n%b" % (4 - round_, text) for text in texts],
+                first=10 * (round_ + 1),
+            )
+            mailbox.sync()
+            ask()  # some of them are not indexed
+            assert index.catch_up()
+            ask()
+            mailbox.expunge([mailbox.uids()[round_]])
+            ask()
+            assert index.catch_up()
+            age(root)
+            mailbox.sync()
+            index.put_away()
+            with indexed(mailbox, tmp_path / "i") as next_one:
+                check(DateIs(DateOf.SENT, When.SINCE, date(2023, 11, 2)), mailbox, next_one)
+                check(LargerThan(1), mailbox, next_one)
 
 
 def test_combinations(mailbox: MaildirMailbox, index: MailboxIndex) -> None:
