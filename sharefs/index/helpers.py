@@ -8,7 +8,9 @@ import contextlib
 import logging
 import marshal
 import os
+import queue
 import socket
+import threading
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -24,7 +26,9 @@ from sharefs.store.interface import Mailbox
 log = logging.getLogger(__name__)
 
 BATCH: Final = 64  # messages in one question
-AHEAD: Final = 3  # questions that each has before it
+# Questions that each has before it: what comes of them, 8 KB a message, must last while the caller
+# writes a large transaction, or he waits for the helpers as long as they have waited for him.
+AHEAD: Final = 16
 _LENGTH: Final = 8  # octets before a question or an answer that say how long it is
 
 Got = tuple[str, Harvest]  # and the message's identity
@@ -130,9 +134,22 @@ def _serve(mailbox: Mailbox, connection: socket.socket) -> NoReturn:
     """Answer until the other end is closed.  Never returns into the caller's code."""
     try:
         channel = connection.makefile("rwb")
+        answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=_send_all, args=(connection, answers), daemon=True).start()
         while (uids := _receive(channel)) is not None:
-            _send(channel, list(_harvested(mailbox, reversed(uids))))
+            answers.put(_packed(list(_harvested(mailbox, reversed(uids)))))
     except BaseException as error:  # the caller does without
+        log.debug("helping to index ends: %s", error)
+    finally:
+        os._exit(0)
+
+
+def _send_all(connection: socket.socket, answers: "queue.SimpleQueue[bytes]") -> NoReturn:
+    """In a thread: an answer is larger than a socket's buffer, and the caller may be writing."""
+    try:
+        while True:
+            connection.sendall(answers.get())
+    except OSError as error:
         log.debug("helping to index ends: %s", error)
     finally:
         os._exit(0)
@@ -156,9 +173,13 @@ def _harvested(
 
 
 def _send(channel: BufferedRWPair, message: list[Any]) -> None:
-    octets = marshal.dumps(message)
-    channel.write(len(octets).to_bytes(_LENGTH, "little") + octets)
+    channel.write(_packed(message))
     channel.flush()
+
+
+def _packed(message: list[Any]) -> bytes:
+    octets = marshal.dumps(message)
+    return len(octets).to_bytes(_LENGTH, "little") + octets
 
 
 def _receive(channel: BufferedRWPair) -> list[Any] | None:

@@ -2,18 +2,24 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sharefs.index import MailboxIndex
 from sharefs.index import helpers as module
+from sharefs.index.harvest import Harvest, harvest
 from sharefs.index.helpers import Helpers, helpers
 from sharefs.index.schema import PER_MESSAGE
 from sharefs.index.trigrams import are_sound
+from sharefs.store.interface import MessageInfo
 from tests.index.maildirs import age, fill, indexed, opened
 from tests.index.test_index_search import MESSAGES
+
+PATIENCE = 60  # seconds; no test that passes takes them
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +105,30 @@ def test_they_work_ahead(root: Path, tmp_path: Path) -> None:
         with indexed(mailbox, tmp_path / "i", complete=False) as index:
             assert index.catch_up(helpers=taken)
         assert taken.missed == [mailbox.uids()[-1]]
+
+
+def test_they_go_on_while_the_caller_writes(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody takes their answers, which are larger than what the system keeps for a reader."""
+    notes = tmp_path / "notes"
+
+    def noted(octets: bytes, info: MessageInfo) -> Harvest:
+        with notes.open("a") as file:
+            file.write(f"{info.uid}\n")
+        return replace(harvest(octets, info), preview=b"x" * (1 << 20))
+
+    monkeypatch.setattr(module, "harvest", noted)
+    monkeypatch.setattr(module, "BATCH", 1)
+    with opened(root) as mailbox, helpers(mailbox, 1) as others:
+        uids = list(mailbox.uids())
+        assert others.take(uids[-1], uids[:-1]) is None
+        want = [*reversed(uids[:-1])][: module.AHEAD]
+        deadline = time.monotonic() + PATIENCE
+        while not notes.exists() or len(notes.read_text().split()) < len(want):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert [*map(int, notes.read_text().split())] == want
 
 
 class Taken(Helpers):
