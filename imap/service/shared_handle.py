@@ -4,13 +4,14 @@ A trio.Lock serialises the work, for a Mailbox is not thread safe.
 """
 
 import contextlib
+import resource
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from imap.commands.host import Handle
 from imap.service.opened import OpenMailbox
-from imap.service.pace import Pace
+from imap.service.pace import QUICK, Pace, counted
 from imap.service.threads import in_thread
 from sharefs.errors import Code, SharingError
 from sharefs.index import MailboxIndex, Modseqs
@@ -123,9 +124,14 @@ class SharedHandle(Handle):
 
 
 def _timed(pace: Pace, function: Callable[..., T], *args: object) -> T:
-    began = time.monotonic()
+    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_THREAD)
     try:
         return function(*args)
     finally:
         ended = time.monotonic()
-        pace.note(ended - began, ended)
+        seconds = ended - began
+        if seconds > QUICK:
+            after = resource.getrusage(resource.RUSAGE_THREAD)
+            used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            seconds = counted(seconds, used, waited=after.ru_nvcsw != before.ru_nvcsw)
+        pace.note(seconds, ended)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from imap.service import shared_handle
 from imap.service.mailboxes import MailboxPool
-from imap.service.pace import ENOUGH, QUICK, REST, SLOW, Pace
+from imap.service.pace import ENOUGH, QUICK, REST, SLOW, Pace, counted
 from imap.service.shared_handle import SharedHandle
 from imap.service.threads import LIMIT, in_thread
 from imap.service.watcher import Watcher
@@ -79,6 +80,35 @@ async def test_once_slow_it_goes_to_a_thread(handle: SharedHandle) -> None:
     await until_in_line(handle)
     await handle.run_short(time.sleep, 2 * SLOW)
     assert await handle.run_short(threading.get_ident) != threading.get_ident()
+
+
+@pytest.mark.parametrize(
+    ("used", "waited", "want"),
+    [(0.001, True, 0.1), (0.001, False, 0.001), (0.1, False, 0.1), (0.104, False, 0.1)],
+    ids=["for-a-disk", "for-the-processor", "not-at-all", "coarse-clock"],
+)
+def test_waiting_for_the_processor_does_not_count(used: float, waited: bool, want: float) -> None:
+    assert counted(0.1, used, waited=waited) == want
+
+
+async def test_others_who_have_the_processor_make_nobody_slow(
+    handle: SharedHandle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock:
+        late = 0.0
+
+        def monotonic(self) -> float:
+            return time.monotonic() + self.late
+
+        def let_others_run(self) -> int:
+            self.late += 2 * SLOW
+            return threading.get_ident()
+
+    clock = Clock()
+    monkeypatch.setattr(shared_handle, "time", clock)
+    await until_in_line(handle)
+    for _ in range(3):
+        assert await handle.run_short(clock.let_others_run) == threading.get_ident()
 
 
 async def test_nothing_is_done_in_line_while_others_work_on_the_mailbox(
