@@ -111,6 +111,10 @@ class Channel:
     def close(self) -> None:
         self._sock.close()
 
+    def detach(self) -> int:
+        """The descriptor, which is the caller's from now on."""
+        return self._sock.detach()
+
     def send(self, body: Mapping[str, Any], fds: Iterable[int] = ()) -> None:
         """Send now.  Raises BlockingIOError when the other end does not keep up, OSError when gone.
 

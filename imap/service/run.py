@@ -57,6 +57,7 @@ def program_of(
 
     def run_spawner(control_fd: int) -> int:
         from imap.service import worker
+        from imap.service.rehearsal import Rehearsal
 
         serve_session = session()
         plain = config.settings(protocol="imap")
@@ -73,7 +74,12 @@ def program_of(
                 name=name,
             )
 
-        return spawner.main(control_fd, settings, run_worker)
+        rehearsal = Rehearsal.of(serve_session, settings.base_dir)
+
+        def rehearse() -> None:
+            rehearsal.perform()
+
+        return spawner.main(control_fd, settings, run_worker, rehearse)
 
     return Program(settings, run_auth, run_spawner, tuple(warnings))
 

@@ -24,6 +24,7 @@ from imap.service.placement import NEW, Identity, Placement
 from imap.service.processes import describe_exit, fork_child, settle_memory
 from imap.service.settings import ServiceSettings
 from imap.service.sleep import Sleep
+from imap.service.spare import RunWorker, Spare, no_rehearsal
 from imap.service.tickets import TicketBook
 from sharefs.identity.model import MailUser
 from sharefs.identity.privileges import become
@@ -47,20 +48,25 @@ class Grant:
 
 
 class Spawner:
-    """run_worker(control_fd, name) runs in the child, after it has become its user."""
+    """run_worker(control_fd, name) runs in the child, after it has become its user.
+
+    rehearse: what one that waits for its user does before.
+    """
 
     def __init__(
         self,
         control: Channel,
         settings: ServiceSettings,
-        run_worker: Callable[[int, str], int],
+        run_worker: RunWorker,
         *,
+        rehearse: Callable[[], None] = no_rehearsal,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._control = control
         self._settings = settings
         self._run_worker = run_worker
         self._clock = clock
+        self._spare = Spare(run_worker, rehearse, clock=clock)
         self._auth: Channel | None = None
         self._logins: dict[int, Channel] = {}
         self._workers: dict[int, Channel] = {}  # pid: channel, of workers that take connections
@@ -100,6 +106,7 @@ class Spawner:
                 self._dormitory.do_due()
                 if self._stop_at is None:
                     self._sleep.wake()
+                    self._spare.make_if_due()
 
     def _watch(self, fd: int, action: Callable[[], None]) -> None:
         self._actions[fd] = action
@@ -117,7 +124,8 @@ class Spawner:
             times = [self._stop_at]
         else:
             idle = self._placement.next_idle(limit=self._idle_limit)
-            times = [each for each in (idle, self._sleep.next_due()) if each is not None]
+            due = (idle, self._sleep.next_due(), self._spare.next_due())
+            times = [each for each in due if each is not None]
         if not times:
             return None
         return max(0.0, min(times) - self._clock() + 0.001)
@@ -128,13 +136,14 @@ class Spawner:
 
     def _finished(self) -> bool:
         if self._stop_at is not None:
-            if self._names and self._clock() >= self._stop_at:
+            if self._clock() >= self._stop_at:
                 for pid in self._names:
                     log.warning("%s does not end; killed", self._names[pid])
                     os.kill(pid, signal.SIGKILL)
+                self._spare.kill()
                 return True
-            return not self._names
-        left = self._names or len(self._dormitory)
+            return not self._names and self._spare.is_gone
+        left = self._names or len(self._dormitory) or not self._spare.is_gone
         return self._retired and self._auth is None and not left
 
     # -- the master ------------------------------------------------------------------------
@@ -152,6 +161,7 @@ class Spawner:
             self._stop()
         elif order == "retire":
             self._retired = True
+            self._spare.give_up()
         elif order == "report":
             self._control.send({"ready": True})
         else:
@@ -181,6 +191,7 @@ class Spawner:
         self._logins.clear()
         self._workers.clear()
         self._sleep.stop()
+        self._spare.give_up()
         self._stop_at = self._clock() + _END_PATIENCE
 
     # -- tickets ---------------------------------------------------------------------------
@@ -311,12 +322,18 @@ class Spawner:
             )  # fmt: skip
             return None
         try:
-            return self._fork(identity, user.name)
+            pid, channel = self._spare.take(identity, user.name) or self._fork(identity, user.name)
         except OSError as exc:
             log.error("No worker for %s: %s", user.name, exc)
             return None
+        self._workers[pid] = channel
+        self._names[pid] = f"The worker of {user.name} (pid {pid}, uid {identity.uid})"
+        self._placement.add_worker(pid, identity, now=self._clock())
+        self._sleep.add_worker(pid)
+        self._watch(channel.fileno(), lambda: self._hear_worker(pid, channel))
+        return pid
 
-    def _fork(self, identity: Identity, user: str) -> int:
+    def _fork(self, identity: Identity, user: str) -> tuple[int, Channel]:
         ours, theirs = pair()
         with theirs:
             name = f"imap({user})"
@@ -332,13 +349,7 @@ class Spawner:
             except OSError:
                 ours.close()
                 raise
-        channel = Channel(ours)
-        self._workers[pid] = channel
-        self._names[pid] = f"The worker of {user} (pid {pid}, uid {identity.uid})"
-        self._placement.add_worker(pid, identity, now=self._clock())
-        self._sleep.add_worker(pid)
-        self._watch(channel.fileno(), lambda: self._hear_worker(pid, channel))
-        return pid
+        return pid, Channel(ours)
 
     def _hear_worker(self, pid: int, channel: Channel) -> None:
         sleep = self._sleep
@@ -393,6 +404,8 @@ class Spawner:
                 return
             if not pid:
                 return
+            if self._spare.reaped(pid, status):
+                continue
             name = self._names.pop(pid, str(pid))
             self._forget(pid)
             lost = self._lost.pop(pid, 0)
@@ -409,14 +422,20 @@ def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def main(control_fd: int, settings: ServiceSettings, run_worker: Callable[[int, str], int]) -> int:
+def main(
+    control_fd: int,
+    settings: ServiceSettings,
+    run_worker: RunWorker,
+    rehearse: Callable[[], None] = no_rehearsal,
+) -> int:
     """Serve until told to end.  The caller has imported what workers need.  Exit status."""
     start_logging("spawner", debug=settings.debug)
     load_charsets()
     this_boot()  # for those who come after, too
     settle_memory()
     try:
-        Spawner(Channel(socket.socket(fileno=control_fd)), settings, run_worker).run()
+        control = Channel(socket.socket(fileno=control_fd))
+        Spawner(control, settings, run_worker, rehearse=rehearse).run()
     except Exception:
         log.critical("Our bug; this process ends", exc_info=True)
         return os.EX_SOFTWARE

@@ -6,7 +6,8 @@ into trio: more than half of the processor time of a short call.
 
 import contextlib
 import contextvars
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Final, TypeVar
 
 import outcome
@@ -17,6 +18,17 @@ T = TypeVar("T")
 LIMIT: Final = 40  # threads at once, as in trio
 
 _limiter: trio.lowlevel.RunVar[trio.Semaphore] = trio.lowlevel.RunVar("imap.service.threads")
+_in_line: Final = ContextVar("imap.service.threads.in_line", default=False)
+
+
+@contextlib.contextmanager
+def in_line() -> Iterator[None]:
+    """For the length of a `with`, and for what trio runs there, nothing goes to a thread."""
+    token = _in_line.set(True)
+    try:
+        yield
+    finally:
+        _in_line.reset(token)
 
 
 def _places() -> trio.Semaphore:
@@ -34,6 +46,8 @@ async def in_thread(function: Callable[..., T], *args: object) -> T:
     A cancellation comes before the call or after it: what has begun is waited for.
     """
     await trio.lowlevel.checkpoint_if_cancelled()
+    if _in_line.get():
+        return function(*args)
     places = _places()
     try:
         places.acquire_nowait()

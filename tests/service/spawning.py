@@ -12,6 +12,7 @@ from imap.service.channel import pair
 from imap.service.handover import encode_user
 from imap.service.processes import fork_child
 from imap.service.settings import ServiceSettings
+from imap.service.spare import no_rehearsal
 from imap.service.spawner import main
 from sharefs.identity.model import MailUser
 from tests.support.server import PATIENCE
@@ -67,14 +68,18 @@ class Surroundings:
 
 @contextlib.contextmanager
 def spawner(
-    settings: ServiceSettings, run_worker: Callable[[int, str], int]
+    settings: ServiceSettings,
+    run_worker: Callable[[int, str], int],
+    rehearse: Callable[[], None] = no_rehearsal,
 ) -> Iterator[Surroundings]:
-    """run_worker: what its workers do.  At the end it must have ended well."""
+    """run_worker, rehearse: what its workers do.  At the end it must have ended well."""
     control, its_control = pair()
     auth, its_auth = pair()
     login, its_login = pair()
     fd = its_control.fileno()
-    pid = fork_child(lambda: main(fd, settings, run_worker), name="spawner", keep=[fd], log_fd=2)
+    pid = fork_child(
+        lambda: main(fd, settings, run_worker, rehearse), name="spawner", keep=[fd], log_fd=2
+    )
     its_control.close()
     for sock in (control, auth, login):
         sock.settimeout(PATIENCE)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from imap.service.spare import NAME
 from tests.service.clients import Talk, logged_in, talk
 from tests.support.dovecot import MailUser
 from tests.support.server import Process, Server, private_server, wait_until
@@ -228,6 +229,7 @@ def test_who_hangs_up_asleep_is_gone(server: Server, user: MailUser) -> None:
     with logged_in(server, user.name) as client:
         client.ask(b"a SELECT INBOX")
         wait_asleep(server, user.name)
+        server.process(NAME)  # to which the spawner has a channel
         before = len(server.process("sharefs-spawner").descriptors())
     server.wait_for_log(
         rf"imap\({user.name}\)<\d+><.*>: Info: Disconnected: Connection closed in=\d+ out=\d+"

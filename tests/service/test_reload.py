@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from imap.service.spare import NAME
 from tests.service.clients import Talk, logged_in, talk
 from tests.service.conftest import double_server
 from tests.support.server import Server, free_ports, wait_until
@@ -50,6 +51,7 @@ def test_new_connections_get_the_new_configuration_and_old_ones_go_on() -> None:
 
 def test_a_configuration_with_errors_changes_nothing() -> None:
     with double_server("login_greeting = old\n") as server:
+        server.process(NAME)  # or it would be made meanwhile
         before = {process.pid for process in server.processes()}
         for broken in (
             "login_greeting = new\nno_such_setting = 1\n",

@@ -234,9 +234,18 @@ class Server:
         )
 
     def process(self, name: str) -> Process:
-        """The one process of that name."""
-        (found,) = self.processes(name)
-        return found
+        """The one process of that name, once there is just one.
+
+        A forked one has the name of its parent for a moment.
+        """
+        found: list[Process] = []
+
+        def is_one() -> bool:
+            found[:] = self.processes(name)
+            return len(found) == 1
+
+        wait_until(is_one, explain=self.log_text)
+        return found[0]
 
     # -- clients ---------------------------------------------------------------------------
 
