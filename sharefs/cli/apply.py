@@ -10,7 +10,8 @@ from pathlib import Path
 import click
 
 from sharefs import fsops
-from sharefs.cli._common.output import counted, printable
+from sharefs.audit.words import counted
+from sharefs.cli._common.output import printable
 from sharefs.errors import Code, SharingError
 from sharefs.repair import carry_out
 from sharefs.repair.carry_out import Report

@@ -16,9 +16,10 @@ import click
 from sharefs import fsops
 from sharefs.account import Account
 from sharefs.audit.people import login_accounts
+from sharefs.audit.words import counted
 from sharefs.cli._common.acting import run_as
 from sharefs.cli._common.mail import Host, Who, user_options
-from sharefs.cli._common.output import counted, printable
+from sharefs.cli._common.output import printable
 from sharefs.errors import Code, SharingError
 from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser

@@ -24,12 +24,12 @@ from sharefs.audit.report.model import (
     Directory,
     Problem,
     ReportModel,
-    counted_noun,
     headline,
     in_order,
     summary_of,
 )
 from sharefs.audit.report.shown import shortened, shown
+from sharefs.audit.words import counted
 
 SCRIPTS: Final = (
     "codec.js", "page.js", "access.js", "grid.js", "panel.js", "findings.js", "tree.js",
@@ -131,8 +131,8 @@ def _directory(directory: Directory) -> dict[str, Any]:
 
 def _facts(model: ReportModel) -> str:
     summary = summary_of(model)
-    mailboxes = counted_noun(summary.mailboxes, "mailbox")
-    text = f"{counted_noun(summary.users, 'user')} and {mailboxes}"
+    mailboxes = counted(summary.mailboxes, "mailbox")
+    text = f"{counted(summary.users, 'user')} and {mailboxes}"
     text += f" as {shown(model.config)} has them. " if model.config else ". "
     text += f"Checked {model.made:%-d %B %Y, %H:%M} UTC"
     if not model.seconds:

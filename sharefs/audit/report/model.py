@@ -7,6 +7,7 @@ from datetime import datetime
 
 from sharefs.audit.findings import Severity
 from sharefs.audit.report.matrix import Matrix, MatrixBuilder
+from sharefs.audit.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +95,9 @@ def headline(summary: Summary) -> str:
     """
     parts = []
     if summary.leaked:
-        parts.append(counted_noun(summary.leaked, "leak"))
+        parts.append(counted(summary.leaked, "leak"))
     if summary.blocked:
-        parts.append(counted_noun(summary.blocked, "grant") + " that cannot work")
+        parts.append(counted(summary.blocked, "grant") + " that cannot work")
     if parts:
         return " and ".join(parts)
     worst = next((s for s in Severity if summary.by_severity[s]), None)
@@ -107,18 +108,12 @@ def headline(summary: Summary) -> str:
             Severity.WARNING: "warning",
             Severity.NOTICE: "notice",
         }[worst]
-        return counted_noun(number, noun)
+        return counted(number, noun)
     if not summary.mailboxes:
         return "No mailboxes were found"
     if summary.unknown:
         return f"Nothing wrong found; {summary.unknown:,} answers unknown"
     return "Everything agrees"
-
-
-def counted_noun(number: int, noun: str) -> str:
-    """ "1 leak", "1,200 leaks", "2 mailboxes"."""
-    plural = "es" if noun.endswith("x") else "s"
-    return f"{number:,} {noun}" + ("" if number == 1 else plural)
 
 
 def in_order(problems: Sequence[Problem]) -> tuple[Problem, ...]:

@@ -12,12 +12,12 @@ from sharefs.audit.report.matrix import Cell, Matrix, letters_of
 from sharefs.audit.report.model import (
     Problem,
     ReportModel,
-    counted_noun,
     headline,
     in_order,
     summary_of,
 )
 from sharefs.audit.report.shown import shortened, shown
+from sharefs.audit.words import counted
 
 MAX_COLUMNS: Final = 12  # users side by side; more than that nobody reads
 _NAME: Final = 40  # columns for a mailbox's name
@@ -32,8 +32,8 @@ def report_lines(model: ReportModel, *, width: int = 80) -> Iterator[str]:
     summary = summary_of(model)
     yield f"{headline(summary)}."
     yield (
-        f"{shown(model.host)}: {counted_noun(summary.users, 'user')},"
-        f" {counted_noun(summary.mailboxes, 'mailbox')},"
+        f"{shown(model.host)}: {counted(summary.users, 'user')},"
+        f" {counted(summary.mailboxes, 'mailbox')},"
         f" {model.made:%Y-%m-%d %H:%M} UTC"
     )
     for note in model.notes:

@@ -8,6 +8,7 @@ from sharefs.audit.commands import line
 from sharefs.audit.facts import BoxFacts, FileKind, HostFacts, RootFacts
 from sharefs.audit.findings import Finding, Severity, rule
 from sharefs.audit.rules.access import people
+from sharefs.audit.words import counted
 from sharefs.permissions.access import Inode
 from sharefs.rights import INSERT
 
@@ -192,7 +193,7 @@ def find_wrong_owner(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterat
         if inode.uid not in allowed
     ]
     evidence += [
-        f"{_kind(kind)} belong to uid {kind.uid}" for kind in box.kinds if kind.uid not in allowed
+        f"{_kind(kind)} of uid {kind.uid}" for kind in box.kinds if kind.uid not in allowed
     ]
     if evidence:
         yield wrong_owner(
@@ -230,7 +231,8 @@ def _facts(inode: Inode) -> str:
 
 def _kind(kind: FileKind) -> str:
     mode = stat.S_IMODE(kind.mode)
-    return f"{kind.count} files like {kind.sample} (mode {mode:04o}, group {kind.gid})"
+    files = counted(kind.count, "file")
+    return f"{files} like {kind.sample} (mode {mode:04o}, group {kind.gid})"
 
 
 BOX_RULES: Final = (

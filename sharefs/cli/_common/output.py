@@ -40,11 +40,6 @@ def printable(value: object) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(value))
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 change`, `2 changes`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def render(columns: Sequence[str], records: Sequence[Record], form: str) -> str:
     """The whole output, without a final newline if there is nothing to print."""
     if form == "json":
