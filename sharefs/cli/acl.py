@@ -58,7 +58,7 @@ def acl() -> None:
       sharefs acl get -u alice Work
       sharefs acl set -u alice Work user=bob lookup read
       sharefs acl add -u alice Work group=staff reader
-      sharefs acl set -u alice Work -user=carl read
+      sharefs acl set -u alice Work -user=carol read
       sharefs acl rights -u bob shared/alice/Work
       sharefs acl debug -u bob shared/alice/Work
       sharefs acl lint -A

@@ -86,8 +86,8 @@ def _replace(
 
 def _differences(old: Acl, new: Acl) -> Iterator[str]:
     before, after = ([*_lines(acl)] for acl in (old, new))
-    yield from (f"-{line}" for line in before if line not in after)
-    yield from (f"+{line}" for line in after if line not in before)
+    yield from (f"- {line}" for line in before if line not in after)
+    yield from (f"+ {line}" for line in after if line not in before)
 
 
 def _lines(acl: Acl) -> Iterator[str]:

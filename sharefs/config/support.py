@@ -34,7 +34,10 @@ def _driver(checked: Checked, what: str, name: str, table: dict[str, bool], plac
     elif not implemented:
         works = ", ".join(each for each, works in table.items() if works)
         checked.problems.unimplemented(
-            f"{what} {name} {place}", place, f"{what} {name} is not implemented", f"works: {works}"
+            f"{what} {name} {place}",
+            place,
+            f"{what} {name} is not implemented",
+            f"use one that works: {works}",
         )
 
 

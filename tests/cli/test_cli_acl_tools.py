@@ -36,7 +36,7 @@ def test_bringing_an_acl_down(shell: Shell, host: World) -> None:
     shell.ok("acl set -u alice Work/Sub user=carol lookup")
     dry = shell.ok("acl apply -u alice --recursive Work")
     assert dry.lines == [
-        "Work/Sub: -user=carol l", "Work/Sub: +user=bob lr", "Work/Sub/Deep: +user=bob lr",
+        "Work/Sub: - user=carol l", "Work/Sub: + user=bob lr", "Work/Sub/Deep: + user=bob lr",
     ]  # fmt: skip
     assert acl_file(host, ".Work.Sub").read_text() == "user=carol l\n"
     shell.ok("acl apply -u alice Work --yes")
@@ -116,7 +116,7 @@ def test_there_and_back(shell: Shell, host: World, tmp_path: Path, dialect: str)
     shell.ok("acl set -u alice Work user=bob all")
     shell.ok("acl delete -u alice Work/Sub user=carol")
     dry = shell.ok(f"acl import -u alice --format {dialect} {file}")
-    assert "Work/Sub: +user=carol l" in dry.lines
+    assert "Work/Sub: + user=carol l" in dry.lines
     assert b"carol" not in acl_file(host, ".Work.Sub").read_bytes()
     shell.ok(f"acl import -u alice --format {dialect} --yes {file}")
     assert shell.ok("acl rights -u bob shared/alice/Work").out == wanted
