@@ -14,7 +14,7 @@ from sharefs.audit import layers
 from sharefs.audit.viewing import ViewerContext
 from sharefs.config import Form
 from sharefs.identifiers import OWNER, Identifier, Kind, user
-from sharefs.rights import NONE, Rights
+from sharefs.rights import LOOKUP, NONE, POST, Rights
 from sharefs.sharing.acl_text import format_acl
 
 
@@ -61,6 +61,8 @@ def acl_remedy(acl: Acl, viewer: AclViewer, defaults: Rights, missing: Rights) -
     defaults: what the viewer has if no entry speaks of him.
     """
     before = effective(acl, viewer, defaults).rights
+    if missing - POST:
+        missing |= LOOKUP - before  # without it the mailbox stays hidden
     wanted = before | missing
     for update in _candidates(acl, viewer, before, missing):
         after = effective(acl.apply(update), viewer, defaults).rights

@@ -37,6 +37,7 @@ from sharefs.permissions.explain import inode_of
 from sharefs.permissions.inherit import rename_decision
 from sharefs.permissions.predict import predict_dir
 from sharefs.rights import CREATE, NONE, READ, Rights
+from sharefs.sharing.files import Condition
 from sharefs.sharing.policy import who_text
 from sharefs.store.interface import Existence
 
@@ -108,9 +109,9 @@ def explain_mailbox(
     layers += _view_layers(context, target)
     layers += group_layers(context.user)
     files += kernel_questions(context, asked.operation, target, other)
-    answer = ask_kernel(
-        files, context.who, names=names, people=people,
-    )  # fmt: skip
+    own = target.namespace.type == "private" and target.mailbox.true_owner is None
+    home = os.path.realpath(target.namespace.location.path) if own else ""
+    answer = ask_kernel(files, context.who, names=names, people=people, home=home)
     if mendings:  # what those files grant is known only then; the rest might open for nothing
         return Explained(
             context.user.name, asked.words, target.name, (*layers, *answer.layers),
@@ -149,7 +150,9 @@ def _target(context: ViewerContext, name: str, layers: list[Layer]) -> Target | 
     layers.append(Layer(Kind.NAMESPACE, Verdict.YES, "", text))
     target = context.target_of(found)
     if target.mailbox.true_owner is not None:
-        text = f"it is a symbolic link to a mailbox of {target.mailbox.true_owner or 'nobody'}"
+        text = (
+            f"it is a symbolic link to a mailbox of {target.mailbox.true_owner or 'nobody known'}"
+        )
         place = str(target.storage.mailbox_path(target.levels))
         layers.append(Layer(Kind.NAMESPACE, Verdict.NOTE, place, text))
     return target
@@ -247,8 +250,10 @@ def acl_layers(context: ViewerContext, target: Target, needed: Rights) -> Iterat
     file = context.policy.file_of(target.mailbox)
     if target.mailbox.acl_dir is not None:
         yield Layer(Kind.ACL, Verdict.NOTE, str(file.path), f"ACL file: {file.condition.value}")
+    unread = file.condition is Condition.NO_ACCESS and needed - target.rights
     for problem in file.problems:
-        yield Layer(Kind.ACL, Verdict.NOTE, str(problem.place), problem.text)
+        verdict = Verdict.NO if unread else Verdict.NOTE
+        yield Layer(Kind.ACL, verdict, str(problem.place), problem.text)
     decided = {
         id(reason)
         for right in needed.each()
@@ -266,7 +271,7 @@ def acl_layers(context: ViewerContext, target: Target, needed: Rights) -> Iterat
     who = who_text(context.viewer)
     have = target.rights.letters or "nothing"
     missing = needed - target.rights
-    text = f"{who} has {have} on {target.name}, needed: {needed}"
+    text = f"{who} has {have} on {target.name or 'the top level'}, needed: {needed}"
     if missing:
         text += f"; missing: {' '.join(missing.long_names())}"
     place = str(file.path) if file.mtime else ""

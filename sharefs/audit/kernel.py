@@ -10,7 +10,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from sharefs.audit.layers import Change, Kind, Layer, Verdict
@@ -19,7 +19,7 @@ from sharefs.audit.names import Names
 from sharefs.audit.questions import Question, Told, World, ask
 from sharefs.permissions.access import Answer, Class, Credentials, Inode, Want, check, held
 from sharefs.permissions.explain import describe
-from sharefs.permissions.remedy import Remedy, remedy_of
+from sharefs.permissions.remedy import PERMISSION_CLASSES, Remedy, remedy_of
 
 MAX_CHANGES: Final = 40  # more refusals than a path has components mean that nothing helps
 MAX_NAMED: Final = 5  # people named one by one in one line
@@ -44,10 +44,12 @@ def ask_kernel(
     names: Names,
     people: People = (),
     world: World | None = None,
+    home: str = "",
 ) -> KernelAnswer:
     """Put all questions, and find out what has to change if one is answered with no.
 
-    people: everybody whose access is compared before and after a change.
+    people: everybody whose access is compared before and after a change.  home: a mail root of
+    who's own; what belongs to others there is given back, which makes the rest good as well.
     """
     world = world or World()
     told = [ask(question, who, world) for question in questions]
@@ -62,7 +64,7 @@ def ask_kernel(
         if answer is not None and answer.inode.read_only:
             # Nothing there can be changed before that.
             answer = Answer(answer.inode, Class.READ_ONLY, Want.WRITE)
-        remedy = None if answer is None else remedy_of(answer, viewer)
+        remedy = None if answer is None else _remedy(answer, viewer, home)
         if remedy is not None and answer is not None and _is_held_against(answer, remedy):
             answer = held(answer.inode)
             remedy = remedy_of(answer, viewer)
@@ -75,6 +77,15 @@ def ask_kernel(
         told = [ask(question, viewer, world) for question in questions]
         complete = all(one.allowed for one in told)
     return KernelAnswer(layers, tuple(changes), complete, allowed)
+
+
+def _remedy(answer: Answer, who: Credentials, home: str) -> Remedy | None:
+    inode = answer.inode
+    inside = home and (inode.path == home or inode.path.startswith(f"{home}/"))
+    if inside and inode.uid != who.uid and answer.decided_by in PERMISSION_CLASSES:
+        command = f"chown -h {who.uid} {shlex.quote(inode.path)}"
+        return Remedy(command, replace(inode, uid=who.uid))
+    return remedy_of(answer, who)
 
 
 def _is_held_against(answer: Answer, remedy: Remedy) -> bool:
@@ -187,6 +198,9 @@ def opened(
         return
     if answer.decided_by is Class.OWNERSHIP:
         yield f"{names.user(who.uid)} may then change every permission of {inode.path}"
+        return
+    if after.uid != inode.uid:
+        yield f"{names.user(after.uid)} owns it then, and {names.user(inode.uid)} no longer does"
         return
     if after.mode & 0o007 & ~inode.mode:
         yield "everybody on this host gains the same"

@@ -13,7 +13,7 @@ from typing import Final
 from sharefs.permissions.access import Answer, Class, Credentials, Inode, Want, check
 from sharefs.permissions.posix_acl import AclEntry, PosixAcl, Tag, rwx
 
-_PERMISSION_CLASSES: Final = frozenset(
+PERMISSION_CLASSES: Final = frozenset(
     {Class.OWNER, Class.GROUP, Class.OTHER, Class.ACL_USER, Class.ACL_GROUP, Class.MASK}
 )
 
@@ -66,7 +66,7 @@ def remedy_of(answer: Answer, who: Credentials) -> Remedy | None:
             return Remedy(f"chattr -a {path}", replace(inode, append_only=False))
         case Class.PROTECTED_LINK if answer.missing:
             wanted = answer.missing
-        case kind if kind in _PERMISSION_CLASSES:
+        case kind if kind in PERMISSION_CLASSES:
             wanted = answer.missing
         case _:
             return None
@@ -93,7 +93,8 @@ def _candidates(answer: Answer, who: Credentials, wanted: Want, needed: Want) ->
         case Class.MASK:
             bits = (0 if answer.entry is None else answer.entry.bits) | wanted
             yield Remedy(f"setfacl -m m::{rwx(bits)} {path}", _with_mask(inode, bits))
-        case Class.OTHER if inode.acl is None and inode.mode >> 3 & wanted == wanted:
+        # Nobody is put into root's group for a mailbox's sake.
+        case Class.OTHER if inode.acl is None and inode.gid and inode.mode >> 3 & wanted == wanted:
             text = f"add group {inode.gid} to mail_access_groups, or uid {who.uid} to the group"
             yield Remedy(text, inode, join=inode.gid)
         case _:

@@ -388,3 +388,32 @@ def test_who_is_not_root_is_told_of_his_own_mail(host: World, shell: Shell) -> N
     assert {(found["id"], found["subject"]) for found in findings} == {
         ("unreadable", str(host.map_path)), ("unreadable", str(host.public)),
     }  # fmt: skip
+
+
+def test_what_a_restore_gave_to_others_is_given_back(host: World, shell: Shell) -> None:
+    """Not by putting its owner into a group that the restore left it with, root's least of all."""
+    append_to = host.maildir("alice", ".Work")
+    share(host)
+    for path in (append_to, append_to / "cur"):
+        os.chown(path, 0, 0)
+        path.chmod(0o770)
+    got = explained(shell, "alice Work read", 1)
+    assert got["denied"]["layer"] == "ACL"
+    assert "no access to the ACL file" in got["denied"]["text"]
+    changes = [change["change"] for change in got["changes"]]
+    assert changes[0] == f"chown -h {UIDS['alice']} {append_to}"
+    assert all(change.startswith("chown -h ") for change in changes)
+    for change in changes:
+        assert os.system(change) == 0
+    assert explained(shell, "alice Work read", 0)["allowed"]
+    append_to.chmod(0o770)
+    os.chown(append_to, UIDS["alice"], 0)
+    told = json.dumps(explained(shell, "bob shared/alice/Work read", 1)["changes"])
+    assert "setfacl" in told
+    assert "mail_access_groups" not in told
+
+
+def test_what_is_granted_first_is_seen_as_well(host: World, shell: Shell) -> None:
+    share(host, "carol")
+    (change,) = explained(shell, "bob shared/alice/Work read", 1)["changes"]
+    assert change["change"] == "sharefs acl set -u alice Work user=bob lookup read"

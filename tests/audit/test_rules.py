@@ -625,3 +625,11 @@ def test_places_are_whole_paths() -> None:
         places = {finding.rule: finding.place for finding in audited(host)}
         assert places["acl-malformed"] == f"{directory}/dovecot-acl:1:12"
         assert places["setgid-lost"] == f"{directory}/cur"
+
+
+def test_a_malformed_acl_is_not_cured_by_adding_to_it() -> None:
+    with world_in_tmp() as host:
+        share(host)
+        malformed(host)
+        found = [each for each in audited(host) if each.rule == "owner-locked-out"]
+        assert [each.commands for each in found] == [()]

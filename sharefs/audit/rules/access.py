@@ -124,7 +124,8 @@ def find_owner_locked_out(box: BoxFacts, root: RootFacts, facts: HostFacts) -> I
                 f"look at {path}, and at the owner and mode of {box.path};"
                 f" sharefs explain {box.owner} '{box.name}' read tells each step"
             )
-            commands = on_acl("add", box, "owner", *missing.long_names()) if missing else ()
+            mendable = missing and not (box.acl is not None and box.acl.malformed)
+            commands = on_acl("add", box, "owner", *missing.long_names()) if mendable else ()
             commands += tuple(_given_back(box, facts.uids.get(box.owner)))
             yield owner_locked_out(
                 box.subject, *evidence, remedy=remedy, commands=commands, mailbox=box.name
