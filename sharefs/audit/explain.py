@@ -6,7 +6,7 @@ component of the paths, each asked with the functions that the doors ask.
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sharefs.account.changes import parent_of
 from sharefs.account.context import Target
@@ -106,12 +106,17 @@ def explain_mailbox(
     if layer := _rule(context, asked.operation, target, other):
         layers.append(layer)
         complete = complete and layer.verdict is not Verdict.NO
-    layers += _view_layers(context, target)
+    view = _view_for(context, target)
+    if view:
+        layers.append(_view_layer(view))
     layers += group_layers(context.user)
     files += kernel_questions(context, asked.operation, target, other)
     own = target.namespace.type == "private" and target.mailbox.true_owner is None
     home = os.path.realpath(target.namespace.location.path) if own else ""
     answer = ask_kernel(files, context.who, names=names, people=people, home=home)
+    if view and not answer.allowed:  # nothing is opened beside it
+        change = Change(f"go through {view}, where the ACL alone decides", ("nothing",))
+        answer = replace(answer, changes=(change,), complete=True)
     if mendings:  # what those files grant is known only then; the rest might open for nothing
         return Explained(
             context.user.name, asked.words, target.name, (*layers, *answer.layers),
@@ -224,14 +229,18 @@ def kernel_questions(
     return questions_for(operation, files_of(context, target), other=second)
 
 
-def _view_layers(context: ViewerContext, target: Target) -> Iterator[Layer]:
-    point = context.settings.sharefs_mount_point
-    if point and not context.policy.acl_viewer(context.viewer, target.mailbox).is_owner:
-        text = (
-            "serves what is shared, and there the ACL alone decides; below stands what the kernel"
-            " says to programs that go round it"
-        )
-        yield Layer(Kind.MOUNT, Verdict.NOTE, point, text)
+def _view_for(context: ViewerContext, target: Target) -> str:
+    """The mount point that serves the mailbox to this viewer; "" if none does, or it is his own."""
+    own = context.policy.acl_viewer(context.viewer, target.mailbox).is_owner
+    return "" if own else context.settings.sharefs_mount_point
+
+
+def _view_layer(point: str) -> Layer:
+    text = (
+        "serves what is shared, and there the ACL alone decides; below stands what the kernel says"
+        " to programs that go round it"
+    )
+    return Layer(Kind.MOUNT, Verdict.NOTE, point, text)
 
 
 # --- layers ---------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ def plan(
             changes = chain(changes, planning.of_public(owners))
     if strategy == Name.MOUNT and not host.config.settings().sharefs_mount_point:
         text = "set sharefs_mount_point, so that sharefs audit knows of the mount"
-        notes.append(Note(str(host.config.root), text, False))
+        notes.append(Note(host.config.root.place.file, text, False))
     count = 0
 
     def each_counted() -> Iterator[Change]:

@@ -142,7 +142,10 @@ def test_what_a_mount_serves_need_not_be_open_beside_it(
     shared: World, shell: Shell, plans: Path
 ) -> None:
     """All is closed, and the configuration says how people get in nevertheless."""
-    assert "set sharefs_mount_point" in shell.run("plan -u alice mount").err
+    told = "set sharefs_mount_point, so that sharefs audit knows of the mount"
+    assert f"sharefs: {shared.config_path}: {told}" in shell.run("plan -u alice mount").err.split(
+        "\n"
+    )
     plan_and_apply(shell, plans, "-u alice mount")
     assert Finding.DENIED in found(shell)
     mounted = ["-o", f"sharefs_mount_point={shared.top}/mail"]
@@ -153,6 +156,10 @@ def test_what_a_mount_serves_need_not_be_open_beside_it(
     why = shell.run([*mounted, "explain", "bob", "shared/alice/Work"])
     assert why.status == 1
     assert f"{shared.top}/mail: serves what is shared" in why.out
+    assert why.out.endswith(
+        f"What would allow it:\n  1. go through {shared.top}/mail, where the ACL alone decides\n"
+        "     opens: nothing\n"
+    )
     shared.maildir("alice", ".Work").chmod(0)
     got = json.loads(shell.run([*mounted, "audit", "--format", "json"]).out)["findings"]
     assert "owner-locked-out" in {one["id"] for one in got}
