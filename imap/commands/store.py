@@ -71,7 +71,7 @@ async def _store(session: Session, command: Command, *, by_uid: bool) -> Reply:
     await session.tell_updates(may_expunge=False)
     if session.selected is None:
         return LOST
-    named = [uid for uid in uids if not view.is_held(uid)]
+    named = [uid for uid in uids if not view.is_held(uid)] if view.holds_back else uids
     modified: list[int] = []
     for at in range(0, len(named), BATCH):
         batch = named[at : at + BATCH]
@@ -83,14 +83,14 @@ async def _store(session: Session, command: Command, *, by_uid: bool) -> Reply:
         await session.tell_updates(may_expunge=False, silent=done.quiet if request.silent else told)
         if session.selected is None:
             return LOST
-        left = [uid for uid in batch if uid in told and not view.is_held(uid)]
-        if not request.silent:
-            session.queue_flags(left, with_uid=by_uid, modseqs=done.modseqs)
-        elif done.modseqs:
-            quiet = done.quiet if conditional else done.quiet & done.changed
-            session.queue_modseqs(
-                [uid for uid in left if uid in quiet], with_uid=by_uid, modseqs=done.modseqs
-            )
+        if done.modseqs or not request.silent:
+            left = [uid for uid in batch if uid in told and not view.is_held(uid)]
+            if not request.silent:
+                session.queue_flags(left, with_uid=by_uid, modseqs=done.modseqs)
+            else:
+                quiet = done.quiet if conditional else done.quiet & done.changed
+                quiet_left = [uid for uid in left if uid in quiet]
+                session.queue_modseqs(quiet_left, with_uid=by_uid, modseqs=done.modseqs)
         await session.drain()
     gone = len(named) < len(uids) and not by_uid
     if modified:

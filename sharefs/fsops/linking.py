@@ -3,8 +3,7 @@
 import enum
 import errno
 import os
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sharefs.fsops.base import Name
 from sharefs.fsops.creating import create_file
@@ -24,8 +23,7 @@ _RANGE_REFUSED: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A name in a directory.  dir_fd None: the name is a path."""
 
     dir_fd: int | None

@@ -8,7 +8,7 @@ from typing import Final
 
 from sharefs import fsops
 from sharefs.errors import Code, SharingError
-from sharefs.flags import NO_FLAGS, FlagSet
+from sharefs.flags import NO_FLAGS
 from sharefs.store.maildir.flag_writer import FlagWriter
 from sharefs.store.maildir.picture import Picture
 from sharefs.store.maildir.saver import Pending
@@ -70,13 +70,14 @@ class Adder:
     def _place(self, pending: Sequence[Pending], placed: dict[str, str]) -> None:
         """placed: info by base, of what was moved; filled as it happens, for undoing it."""
         site = self._picture.site
-        infos: dict[FlagSet, str] = {NO_FLAGS: NO_INFO}
+        infos = {id(NO_FLAGS): NO_INFO}  # many have the very same set
         taken = self._bases_taken() if any(item.base for item in pending) else set()
         with self._picture.folders.all_opened() as (new_fd, cur_fd, tmp_fd):
             for item in pending:
-                info = infos.get(item.flags)
+                info = infos.get(id(item.flags))
                 if info is None:
-                    info = infos[item.flags] = self._flags.info_for(item.flags)
+                    info = self._flags.info_for(item.flags) if item.flags else NO_INFO
+                    infos[id(item.flags)] = info
                 base = item.place(tmp_fd, cur_fd if info else new_fd, info, taken)
                 placed[base] = info
                 taken.add(base)

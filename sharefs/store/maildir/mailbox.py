@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from sharefs import fsops
 from sharefs.errors import Code, SharingError
-from sharefs.flags import EVERY_FLAG, FlagChange, FlagFilter, FlagSet, System
+from sharefs.flags import EVERY_FLAG, NO_FLAGS, FlagChange, FlagFilter, FlagSet, System
 from sharefs.fsops import Entry
 from sharefs.permissions.access import Want
 from sharefs.permissions.explain import explain_refusal
@@ -24,7 +24,6 @@ from sharefs.store.maildir.config import Fsync, Site
 from sharefs.store.maildir.filename import (
     NO_FLAGS_INFO,
     Sizes,
-    sizes_of,
     virtual_size_in,
     virtual_sizes_in,
 )
@@ -373,12 +372,12 @@ class MaildirMailbox(Mailbox):
 
         def add(path: str) -> bool:
             base = self.picture.base_of[uid]
-            name = os.path.basename(path)
+            name = path.rpartition("/")[2]
             fd = folders[base in self.picture.folders.cur.files]
-            sizes = sizes_of(base)
+            sizes = None
             # Both sizes or neither: Dovecot 2.3, copying a file whose name has S= alone, takes that
             # for the virtual size too, and then sends the message with bare LF.
-            if sizes.virtual is None and (virtual := self._sizes.get(uid)) is not None:
+            if virtual_size_in(base) is None and (virtual := self._sizes.get(uid)) is not None:
                 sizes = Sizes(os.lstat(name, dir_fd=fd).st_size, virtual)
             return saver.add_file(Entry(fd, name), flags, base, sizes, alike=alike)
 
@@ -395,15 +394,12 @@ def _flags_of_all(
     source: Mailbox, uids: Sequence[int], allowed: FlagFilter
 ) -> Iterator[tuple[int, FlagSet]]:
     """Raises SharingError(EXPUNGED)."""
-    filtered: dict[FlagSet, FlagSet] = {}
-    for uid in uids:
-        try:
-            flags = source.flags_of(uid)
-        except KeyError:
-            raise SharingError(Code.EXPUNGED, f"message {uid} of the source is gone") from None
-        if flags not in filtered:
-            filtered[flags] = allowed.apply(flags)
-        yield uid, filtered[flags]
+    found = source.flags_of_each(uids)
+    filtered = {id(flags): flags and allowed.apply(flags) for flags in found}
+    for uid, flags in zip(uids, found, strict=True):
+        if flags is None:
+            raise SharingError(Code.EXPUNGED, f"message {uid} of the source is gone")
+        yield uid, filtered[id(flags)] or NO_FLAGS
 
 
 def _read_header(path: str) -> bytes:

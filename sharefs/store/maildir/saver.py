@@ -10,8 +10,7 @@ import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from sharefs import fsops
 from sharefs.errors import SharingError
@@ -19,7 +18,7 @@ from sharefs.flags import FlagSet
 from sharefs.fsops import Entry
 from sharefs.store.interface import Saver
 from sharefs.store.maildir.config import Site
-from sharefs.store.maildir.filename import Sizes, unique_names, with_sizes
+from sharefs.store.maildir.filename import Sizes, sizes_of, unique_names, with_sizes
 from sharefs.store.maildir.folders import Folders
 from sharefs.store.maildir.line_ends import LineEnds
 
@@ -34,13 +33,15 @@ SYNC_BATCH: Final = 16  # messages, and open descriptors
 SYNC_THREADS: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A finished message in tmp/.  base: the base name to keep if it is free (copies)."""
+class Pending(NamedTuple):
+    """A finished message in tmp/.  base: the base name to keep if it is free (copies).
+
+    sizes: for a new name; None: those that base tells.
+    """
 
     temp: str
     flags: FlagSet
-    sizes: Sizes
+    sizes: Sizes | None
     base: str | None = None
 
     def place(self, tmp_fd: int, fd: int, info: str, taken: Collection[str]) -> str:
@@ -50,13 +51,17 @@ class Pending:
         """
         base = self.base if self.base is not None and self.base not in taken else None
         while True:
-            name = with_sizes(unique_names.next(), self.sizes) if base is None else base
+            name = self._new_name() if base is None else base
             try:
                 fsops.rename_new(Entry(tmp_fd, self.temp), Entry(fd, name + info))
             except FileExistsError:
                 base = None
             else:
                 return name
+
+    def _new_name(self) -> str:
+        sizes = sizes_of(self.base or "") if self.sizes is None else self.sizes
+        return with_sizes(unique_names.next(), sizes)
 
 
 class MaildirSaver(Saver):
@@ -140,9 +145,11 @@ class MaildirSaver(Saver):
             os.close(self._unsynced.pop())
 
     def add_file(
-        self, source: Entry, flags: FlagSet, base: str, sizes: Sizes, *, alike: bool
+        self, source: Entry, flags: FlagSet, base: str, sizes: Sizes | None, *, alike: bool
     ) -> bool:
         """Link or copy a message file.  Returns whether it was linked.
+
+        base: the name to keep if it is free.  sizes: for another name, if base does not tell them.
 
         Raises FileNotFoundError if the source is gone, with nothing added.
         """
