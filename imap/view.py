@@ -112,7 +112,7 @@ class View:
         if last - first == len(self._uids) - 1:  # nothing was ever expunged in between
             if min(uids) < first or max(uids) > last:
                 raise KeyError(uids)
-            return [uid - first + 1 for uid in uids]
+            return uids if first == 1 else [uid - first + 1 for uid in uids]
         places = dict(zip(self._uids, range(1, len(self._uids) + 1), strict=True))
         return [*map(places.__getitem__, uids)]
 

@@ -40,8 +40,10 @@ async def find(session: Session, tree: SearchKey) -> list[int] | None:
     if needs.modseqs:
         known = {**known, **await _numbered(session, needs.modseqs)}
     plan = compile_key(tree, selected, now, known)
-    held = view.held if view.holds_back else ()
-    uids = [uid for uid in view.uids if uid not in held] if held else list(view.uids)
+    uids = view.uids
+    if view.holds_back:
+        held = view.held
+        uids = [uid for uid in uids if uid not in held]
     if not plan.cost:
         return plan.pick(uids)
     found: list[int] = []

@@ -245,7 +245,8 @@ def _flagged(mailbox: Mailbox, test: Callable[[FlagSet], bool]) -> Plan:
         if not groups:
             return []
         found = sorted(chain.from_iterable(groups)) if len(groups) > 1 else [*groups[0]]
-        return found if uids == mailbox.uids() else _both(found, uids)
+        all_uids = mailbox.uids()
+        return found if uids is all_uids or uids == all_uids else _both(found, uids)
 
     return Plan(0, pick)
 

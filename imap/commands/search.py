@@ -30,18 +30,32 @@ async def uid_search(session: Session, command: Command) -> Reply:
 
 async def _search(session: Session, command: Command, *, by_uid: bool) -> Reply:
     understood = _recent.get(command.arguments)
-    cursor = Cursor(command)
-    returning = parse_returning(cursor) if understood is None else understood[0]
-    with saving(session, returning):
-        if understood is None:
+    if understood is None:
+        cursor = Cursor(command)
+        returning = parse_returning(cursor)
+        with saving(session, returning):
             understood = _recent.keep(command.arguments, (returning, parse_search(cursor)))
-        _, tree = understood
-        session.demand(r.READ)
-        found = await find(session, tree)
-        if found is None:
-            return LOST
-        modseq = await modseq_of(session, tree, found, returning)
-        tell_found(session, command, b"SEARCH", found, returning, by_uid=by_uid, modseq=modseq)
+    returning, tree = understood
+    if returning is None:
+        return await _answer(session, command, tree, None, by_uid=by_uid)
+    with saving(session, returning):
+        return await _answer(session, command, tree, returning, by_uid=by_uid)
+
+
+async def _answer(
+    session: Session,
+    command: Command,
+    tree: SearchKey,
+    returning: Returning | None,
+    *,
+    by_uid: bool,
+) -> Reply:
+    session.demand(r.READ)
+    found = await find(session, tree)
+    if found is None:
+        return LOST
+    modseq = await modseq_of(session, tree, found, returning) if wants_modseqs(tree) else None
+    tell_found(session, command, b"SEARCH", found, returning, by_uid=by_uid, modseq=modseq)
     return _SEARCH_DONE
 
 
