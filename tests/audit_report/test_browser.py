@@ -137,6 +137,20 @@ def test_the_grid_by_keyboard(show: Show) -> None:
     assert page.ask("document.activeElement.id") == "grid"
 
 
+def test_the_panel_does_not_push_its_cell_out_of_sight(show: Show) -> None:
+    page = show(large(200, 20))
+    page.press("2")
+    page.press(*["ArrowRight"] * 48)
+    page.press("Enter")
+    page.settle()
+    room = page.ask(
+        "(g => g.clientWidth + g.scrollLeft"
+        " - document.getElementById('active-cell').getAttribute('aria-colindex') * 22)"
+        "(document.getElementById('grid'))"
+    )
+    assert room >= 90, "the names at the left take that much"
+
+
 def test_everything_can_be_reached_with_tab(show: Show) -> None:
     page = show(office())
     # A click of the test before may still be on its way when this page opens, and Tab would go on
@@ -292,6 +306,12 @@ def test_on_a_phone(show: Show) -> None:
         "(document.getElementById('panel').getBoundingClientRect())"
     )
     assert box == [0, 700, 360]
+    row = page.ask(
+        "document.getElementById('active-row').getAttribute('aria-rowindex') * 22"
+        " + (g => g.getBoundingClientRect().top - g.scrollTop)(document.getElementById('grid'))"
+    )
+    top = page.ask("document.getElementById('panel').getBoundingClientRect().top")
+    assert row + 54 < top, "the panel covers what it is about"
     sizes = page.ask(
         "[...document.querySelectorAll('.chips button, .tabs button')]"
         ".filter(b => b.checkVisibility()).map(b => b.getBoundingClientRect().height)"

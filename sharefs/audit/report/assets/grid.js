@@ -315,8 +315,18 @@ class Grid {
   reveal(mailbox, user) {
     const row = this.rows.indexOf(mailbox), column = user < 0 ? this.active.column : this.columns.indexOf(user);
     if (row < 0 || column < 0) return false;
+    this.measure(); // the panel may just have taken some of the width
     this.moveTo(row, column);
+    this.uncover(row);
     return true;
+  }
+
+  // On a phone the panel lies over the matrix: move the page until the row stands above it.
+  uncover(row) {
+    const panel = $("panel");
+    if (panel.hidden || getComputedStyle(panel).position !== "fixed") return;
+    const below = this.box.getBoundingClientRect().top + this.top + (row + 1) * CELL - this.box.scrollTop;
+    scrollBy(0, Math.max(0, below + CELL - panel.getBoundingClientRect().top));
   }
 }
 
