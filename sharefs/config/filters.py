@@ -7,7 +7,7 @@ may be followed by one that writes them out (hex, base64); left alone they are w
 import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -140,7 +140,14 @@ def parse_filters(text: str) -> tuple[Filter, ...]:
 
 def _split(text: str) -> list[str]:
     """Cut at each | outside quotes."""
-    pieces, quote, start, at = [], "", 0, 0
+    ends = [*unquoted(text, "|"), len(text)]
+    starts = [0, *(end + 1 for end in ends)]
+    return [text[start:end] for start, end in zip(starts, ends, strict=False)]
+
+
+def unquoted(text: str, wanted: str, at: int = 0) -> Iterator[int]:
+    """Positions of a letter, from at on, that is in no quotes."""
+    quote = ""
     while at < len(text):
         letter = text[at]
         if quote:
@@ -150,11 +157,9 @@ def _split(text: str) -> list[str]:
                 quote = ""
         elif letter in "'\"":
             quote = letter
-        elif letter == "|":
-            pieces.append(text[start:at])
-            start = at + 1
+        elif letter == wanted:
+            yield at
         at += 1
-    return [*pieces, text[start:]]
 
 
 def _arguments(text: str) -> tuple[str, ...]:

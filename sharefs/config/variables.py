@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
-from sharefs.config.filters import BadTemplate, Filter, apply_filters, parse_filters
+from sharefs.config.filters import BadTemplate, Filter, apply_filters, parse_filters, unquoted
 from sharefs.errors import Code, SharingError
 
 __all__ = ["BadTemplate", "Form", "Template", "Variable", "Variables"]
@@ -207,19 +207,8 @@ def _parse_24(text: str) -> list[str | Variable]:
 
 def _closing(text: str, at: int) -> int:
     """Position of the } that ends a variable; quotes may hide one."""
-    quote = ""
-    while at < len(text):
-        letter = text[at]
-        if quote:
-            if letter == "\\":
-                at += 1
-            elif letter == quote:
-                quote = ""
-        elif letter in "'\"":
-            quote = letter
-        elif letter == "}":
-            return at
-        at += 1
+    for end in unquoted(text, "}", at):
+        return end
     raise BadTemplate("a variable lacks its closing brace", "write it like %{user}")
 
 

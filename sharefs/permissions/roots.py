@@ -104,28 +104,10 @@ def plan_root(
         if template.case is not RootCase.NOTHING:
             reason = f"{ancestor.path} has no setgid bit, so nothing is copied from it"
     elif template.case is RootCase.HOME:
-        own = Creation(
-            file_mode=ancestor.mode & 0o666,
-            dir_mode=stat.S_IMODE(ancestor.mode),
-            gid=None,
-            reason=GidReason.PARENT,
-            origin=ancestor.path,
-            owner_uid=ancestor.uid,
-            owner_gid=ancestor.gid,
-            group=ancestor.gid,
-        )
+        own = _copied(ancestor, GidReason.PARENT)
         reason = f"home below {ancestor.path}, which has setgid: its permissions are copied"
     else:
-        below = Creation(
-            file_mode=ancestor.mode & 0o666,
-            dir_mode=stat.S_IMODE(ancestor.mode),
-            gid=None,
-            reason=GidReason.SETGID,
-            origin=ancestor.path,
-            owner_uid=ancestor.uid,
-            owner_gid=ancestor.gid,
-            group=ancestor.gid,
-        )
+        below = _copied(ancestor, GidReason.SETGID)
         shared = [
             DirStep(path, below) for path in missing if _is_at_or_above(path, template.prefix)
         ]
@@ -134,6 +116,20 @@ def plan_root(
             own = _own_group(creation, egid)
     rest = [DirStep(path, own) for path in missing[len(shared) :]]
     return RootPlan((*shared, *rest), own, reason)
+
+
+def _copied(ancestor: Facts, reason: GidReason) -> Creation:
+    """All bits of a setgid directory, whose group the kernel hands down."""
+    return Creation(
+        file_mode=ancestor.mode & 0o666,
+        dir_mode=stat.S_IMODE(ancestor.mode),
+        gid=None,
+        reason=reason,
+        origin=ancestor.path,
+        owner_uid=ancestor.uid,
+        owner_gid=ancestor.gid,
+        group=ancestor.gid,
+    )
 
 
 def _own_group(creation: Creation, egid: int) -> Creation:
