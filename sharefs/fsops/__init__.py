@@ -48,7 +48,7 @@ from sharefs.fsops.linking import (
     link_or_copy,
     write_all,
 )
-from sharefs.fsops.moving import fsync_dir, put_file, rename, rename_new, replace_file
+from sharefs.fsops.moving import fsync_dir, put_file, rename, rename_new, renamer, replace_file
 from sharefs.fsops.opening import (
     DIRECTORY_ONLY,
     directory,
@@ -113,6 +113,7 @@ __all__ = [
     "rename",
     "rename_flags",
     "rename_new",
+    "renamer",
     "replace_dressed",
     "replace_file",
     "rmdir",

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import functools
 import os
 import stat
 from collections.abc import Callable
@@ -21,6 +22,11 @@ _RENAME_NOREPLACE: Final = 1  # linux/fs.h
 def rename(source: Entry, dest: Entry) -> None:
     """rename(2): atomically replaces a file of that name.  Mailboxes use rename_new()."""
     os.rename(source.name, dest.name, src_dir_fd=source.dir_fd, dst_dir_fd=dest.dir_fd)
+
+
+def renamer(from_fd: int, to_fd: int) -> Callable[[str, str], None]:
+    """rename() for many names of the same two directories."""
+    return functools.partial(os.rename, src_dir_fd=from_fd, dst_dir_fd=to_fd)
 
 
 def rename_new(source: Entry, dest: Entry) -> None:

@@ -6,7 +6,6 @@ from typing import Final
 from sharefs import fsops
 from sharefs.errors import Code, SharingError
 from sharefs.flags import FlagChange, FlagOp, FlagSet
-from sharefs.fsops import Entry
 from sharefs.store.maildir.config import Fsync
 from sharefs.store.maildir.filename import format_info
 from sharefs.store.maildir.picture import Picture
@@ -36,7 +35,9 @@ class FlagWriter:
         renamed: dict[str, str | None] = {}  # new info by old one; None: stays as it is
 
         def renaming(info: str) -> str | None:
-            if info not in renamed:
+            try:
+                return renamed[info]
+            except KeyError:
                 old = picture.flags_of_info(info)
                 new = change.apply(old)
                 renamed[info] = None if new == old else self.info_for(new, info)
@@ -78,23 +79,25 @@ class FlagWriter:
         new, cur = folders.new.files, folders.cur.files
         missed: list[int] = []
         with folders.own_changes(), folders.opened() as (new_fd, cur_fd):
+            in_cur, out_of_new = fsops.renamer(cur_fd, cur_fd), fsops.renamer(new_fd, cur_fd)
             for uid in uids:
                 base = base_of.get(uid)
                 if base is None:
                     continue
-                old, fd = cur.get(base), cur_fd
+                old = cur.get(base)
+                is_new = old is None
                 if old is None:
-                    old, fd = new[base], new_fd
+                    old = new[base]
                 after = renaming(old)
                 if after is None:
                     continue
                 try:
-                    fsops.rename(Entry(fd, base + old), Entry(cur_fd, base + after))
+                    (out_of_new if is_new else in_cur)(base + old, base + after)
                 except FileNotFoundError:
                     missed.append(uid)
                     continue
                 cur[base] = after  # before it leaves new: other threads may be looking
-                if fd is new_fd:
+                if is_new:
                     del new[base]
                 changed.append(uid)
             if missed:
