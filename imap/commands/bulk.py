@@ -27,9 +27,10 @@ Column: TypeAlias = Sequence[Any]
 Show: TypeAlias = Callable[[Column, Sequence[int]], list[Column]]
 
 WINDOW: Final = 500  # messages at a time
-# The same where their values take more: what is rendered of them is sent while the next ones are,
-# and so many fit into the processor's cache, and into memory that was used a moment ago.
+# The first of those whose values take more.  What is rendered of them is sent while the next ones
+# are, and fits into the processor's cache, and into memory that was used a moment ago.
 WINDOW_KEPT: Final = 250
+PIECE: Final = 80 * 1024  # octets of responses, roughly, rendered at a time from then on
 _HEADER: Final = 4096  # octets of a header, roughly
 _DAY: Final = 86400  # seconds
 _EASY: Final = frozenset({Item.UID, Item.FLAGS, Item.SIZE, Item.MODSEQ})
@@ -49,6 +50,7 @@ class Bulk:
         self._mailbox = mailbox
         self._view = view
         self._kept = kept
+        self._window = WINDOW_KEPT if kept.wanted else WINDOW
         self.modseqs: Mapping[int, int] = {}
         self._shows = [self._show(item) for item in items]
         names = [_name_of(item).replace(b"%", b"%%") + b" " + _place_of(item) for item in items]
@@ -60,7 +62,7 @@ class Bulk:
     def window(self, uids: Sequence[int], at: int, octets: int) -> int:
         """Up to which position to render at a time, from at: a window of messages, or fewer if
         their texts would be much more than so many octets together."""
-        until = min(len(uids), at + (WINDOW_KEPT if self._kept.wanted else WINDOW))
+        until = min(len(uids), at + self._window)
         if not self._reads or not self.usable:
             return until
         if _is_header(next(iter(self._reads))):
@@ -86,7 +88,10 @@ class Bulk:
         rows = zip(*shown, strict=True)
         if len(known) < len(uids):
             return known, [self._form % row for row in rows]
-        return known, [(self._form * len(known)) % tuple(chain.from_iterable(rows))]
+        octets = (self._form * len(known)) % tuple(chain.from_iterable(rows))
+        if self._kept.wanted:
+            self._window = min(WINDOW, max(1, PIECE * len(known) // len(octets)))
+        return known, [octets]
 
     def _known(self, uids: Sequence[int]) -> tuple[Sequence[int], list[Column]]:
         """Messages of which there is a value for each item, and for each item the values."""
