@@ -5,13 +5,14 @@ refusal costs nobody a transfer.  Of several messages in one command all are add
 """
 
 import enum
+import time
 from dataclasses import dataclass, field
 from typing import Final
 
 from imap.commands.host import Handle
 from imap.commands.naming import decode
 from imap.commands.replies import Reply, bad, no, ok, refusal, try_create
-from imap.commands.session import Session, allowed_flags
+from imap.commands.session import LOOK_LASTS, Session, allowed_flags
 from imap.commands.store import flag_set
 from imap.wire import Command, Cursor, LiteralData, LiteralWanted, ProtocolError
 from imap.wire.misc import parse_append_head, parse_append_next
@@ -61,6 +62,7 @@ HELD: Final = 64 << 10  # octets
 class Appending:
     """One APPEND under way.  Its functions are for the target's run().
 
+    opened: time.monotonic() when the target was.
     saver, rights: from the first message that is begun.  rights: the viewer's on the target then.
     start: of the message that is coming; None: it was begun before it came.  binary: it is sent as
     literal8.  held: what came of it so far, if it is written when it is whole.
@@ -70,6 +72,7 @@ class Appending:
     account: Account
     name: str
     target: Handle
+    opened: float = field(default_factory=time.monotonic)
     saver: Saver | None = None
     rights: Rights = r.NONE
     start: _Start | None = None
@@ -85,7 +88,8 @@ class Appending:
 
     def _begin(self, start: _Start) -> None:
         if self.saver is None:
-            self.rights = self.account.rights(self.name).rights
+            at_once = self.target.at_once if time.monotonic() - self.opened < LOOK_LASTS else None
+            self.rights = at_once or self.account.rights(self.name).rights
             self.saver = self.target.mailbox.saver()
         allowed = allowed_flags(self.rights).apply(start.flags)
         self.saver.begin(allowed, start.internaldate)

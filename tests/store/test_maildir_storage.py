@@ -417,3 +417,21 @@ def test_who_may_only_read_changes_nothing(shared: Path) -> None:
     assert (control / ".Work" / "dovecot-uidlist").stat().st_uid == EVE.uid
     assert mode(control / ".Work" / "dovecot-uidlist") == 0o600
     assert _tree(shared) == before
+
+
+def test_one_write_of_a_journal_is_enough_for_the_list_and_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+
+    def note(fd: int) -> None:
+        flushed.append(os.path.relpath(os.readlink(f"/proc/self/fd/{fd}"), tmp_path / "Maildir"))
+
+    with contextlib.closing(MaildirStorage(MaildirConfig(tmp_path / "Maildir")).open(INBOX)) as box:
+        add(box, HELLO)  # makes the list
+        monkeypatch.setattr(os, "fsync", note)
+        monkeypatch.setattr(os, "fdatasync", note)
+        add(box, HELLO)
+    message, *rest = flushed
+    assert message.startswith("tmp/")  # before it is seen
+    assert rest == ["dovecot-uidlist", "new"]

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from sharefs.flags import System
@@ -58,6 +59,7 @@ def parse_info(info: str) -> Info:
     return Info(system, keywords, frozenset(letters) - _KNOWN)
 
 
+@lru_cache(maxsize=1024)
 def format_info(system: System, letters: frozenset[str], old: str = "") -> str:
     """The info for these flags, keeping what other programs put into `old`."""
     mine = {letter for letter, flag in FLAG_LETTERS.items() if system & flag} | letters

@@ -41,6 +41,7 @@ class Folders:
         self._first = True
         self._directory = os.fspath(directory)
         self._identity = _identity_of(self._directory)
+        self._top: int | None = None  # while mailbox() is entered
 
     # --- asking ----------------------------------------------------------------------------
 
@@ -144,17 +145,6 @@ class Folders:
             yield new_fd, cur_fd
 
     @contextlib.contextmanager
-    def all_opened(self) -> Iterator[tuple[int, int, int]]:
-        """Descriptors of new/, cur/ and tmp/.  Raises as mailbox() does."""
-        with (
-            self.mailbox() as top,
-            fsops.directory("new", dir_fd=top, search_only=True) as new_fd,
-            fsops.directory("cur", dir_fd=top, search_only=True) as cur_fd,
-            fsops.directory("tmp", dir_fd=top, search_only=True) as tmp_fd,
-        ):
-            yield new_fd, cur_fd, tmp_fd
-
-    @contextlib.contextmanager
     def tmp(self) -> Iterator[int]:
         """A descriptor of tmp/.  Raises as mailbox() does."""
         with self.mailbox() as top, fsops.directory("tmp", dir_fd=top, search_only=True) as fd:
@@ -163,12 +153,20 @@ class Folders:
     @contextlib.contextmanager
     def mailbox(self) -> Iterator[int]:
         """A descriptor of the mailbox's directory, which may itself be a link (symlink shares).
+        Within another `with` of it, as while the list is locked, the same one.
 
         Raises SharingError(NONEXISTENT) if it is no longer the directory that was opened; OSError.
         """
+        if self._top is not None:
+            yield self._top
+            return
         with fsops.directory(self._directory, follow=True, search_only=True) as top:
             self._demand_same(os.fstat(top))
-            yield top
+            self._top = top
+            try:
+                yield top
+            finally:
+                self._top = None
 
     def demand_same(self) -> None:
         """Raises SharingError(NONEXISTENT), FileNotFoundError."""

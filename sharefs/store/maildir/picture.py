@@ -438,10 +438,13 @@ class Picture:
         """Under the lock: whether nobody but us has listed or moved anything since we looked."""
         return self.loaded and self.list.version == self.looked_with and self.folders.is_current()
 
-    def publish_added(self, files: dict[str, str], *, was_current: bool) -> None:
+    def publish_added(
+        self, files: dict[str, str], records: list[tuple[int, str]], *, was_current: bool
+    ) -> None:
         """We moved these files in place and listed them, under the lock.
 
-        files: info by base.  was_current: what is_current() said before.
+        files: info by base.  records: as they were listed.  was_current: what is_current() said
+        before.
         """
         folders = self.folders
         if was_current:
@@ -450,8 +453,13 @@ class Picture:
             self.looked_with = self.list.version
         folders.new.end_own(was_current)
         folders.cur.end_own(was_current)
-        if was_current:
+        if not was_current:
+            return
+        if self.strays or self.list.reads != self._list_reads:
             self._publish(dict.fromkeys(files), frozenset())
+            return
+        self.high = self.list.next_uid - 1  # nothing else is new
+        self._commit(records, (), ())
 
     def refresh_keywords(self) -> None:
         if self.keywords.refresh():

@@ -65,10 +65,11 @@ class Pending(NamedTuple):
 
 
 class MaildirSaver(Saver):
-    """commit: takes the finished messages, in order, and returns their UIDs."""
+    """commit: takes the finished messages, in order, and a descriptor of the tmp/ that they are in;
+    returns their UIDs."""
 
     def __init__(
-        self, site: Site, folders: Folders, commit: Callable[[Sequence[Pending]], list[int]]
+        self, site: Site, folders: Folders, commit: Callable[[Sequence[Pending], int], list[int]]
     ) -> None:
         self._site = site
         self._folders = folders
@@ -168,7 +169,7 @@ class MaildirSaver(Saver):
         if self._temp is not None:
             raise RuntimeError("commit() before finish()")
         self._sync()
-        uids = self._commit(self._done)
+        uids = self._commit(self._done, self._tmp_fd)
         self._done = []
         self._close_tmp()
         return uids
