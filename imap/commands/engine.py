@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from imap.commands import append
-from imap.commands.replies import Reply, bad, no, refusal
+from imap.commands.replies import LOST, Reply, bad, no, refusal
 from imap.commands.session import Session, State
 from imap.commands.table import BEFORE_LOGIN, COMMANDS, Spec
 from imap.wire import Command, LiteralData, LiteralWanted, ProtocolError
@@ -17,6 +17,8 @@ log = logging.getLogger("imap.engine")
 # A client that sends nothing but nonsense is none: Dovecot hangs up after 20 as well.
 MAX_BAD_COMMANDS: Final = 20
 
+# They leave the selected mailbox, whatever became of it.
+_LEAVING: Final = frozenset({"EXAMINE", "LOGOUT", "SELECT"})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -56,11 +58,20 @@ async def _dispatch(session: Session, command: Command, spec: Spec | None) -> Re
         if command.name in BEFORE_LOGIN:
             return bad("You are logged in already.")
         return bad("Unknown command.")
+    if session.lost and command.name not in _LEAVING:
+        return _part(session)
+    session.lost = b""
     if session.state not in spec.states:
         return bad("No mailbox is selected.")
     if session.appending is not None and command.name != "APPEND":
         await append.abandon(session)
     return await spec.handler(session, command)
+
+
+def _part(session: Session) -> Reply:
+    """From a client whose mailbox was lost before its command came."""
+    session.part(session.lost)
+    return LOST
 
 
 def refused(error: SharingError | OSError, what: str) -> Reply:
@@ -93,6 +104,8 @@ async def literal_wanted(session: Session, wanted: LiteralWanted) -> append.Answ
         if wanted.binary:  # RFC 3516 section 7 has literal8 in APPEND alone
             return bad("A literal8 can only be a message.")
         return append.Answer.ACCEPT
+    if session.lost:
+        return _part(session)
     try:
         return await append.begin(session, wanted)
     except ProtocolError as error:

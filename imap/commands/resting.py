@@ -44,6 +44,7 @@ def pack(session: Session) -> dict[str, Any] | None:
         "enabled": sorted(session.enabled),
         "bad_commands": session.bad_commands,
         "idle_tag": session.idle_tag,
+        "lost": session.lost.decode("ascii"),
         "selected": selected,
     }
 
@@ -86,10 +87,13 @@ def _pack_selected(selected: Selected, *, idling: bool) -> dict[str, Any] | None
 
 
 async def unpack(session: Session, packed: dict[str, Any]) -> None:
-    """Undo pack().  If the mailbox cannot be had any more, the session ends with BYE."""
+    """Undo pack().  If the mailbox cannot be had any more, IDLE and the session end with BYE;
+    else the client hears of it with its next command, for each command has an answer.
+    """
     session.enabled = set(packed["enabled"])
     session.bad_commands = packed["bad_commands"]
     session.idle_tag = packed["idle_tag"]
+    session.lost = packed["lost"].encode("ascii")
     kept = packed["selected"]
     if kept is None:
         return
@@ -99,10 +103,11 @@ async def unpack(session: Session, packed: dict[str, Any]) -> None:
         log.info("Mailbox lost while the connection slept: %s", error)
         gone = error.code is Code.NONEXISTENT if isinstance(error, SharingError) else False
         why = b"was deleted or replaced" if gone else b"cannot be read any more"
-        session.untagged(b"BYE The selected mailbox ", why)
-        session.state = State.LOGOUT
         if session.idle_tag:
+            session.part(why)
             session.out += ok("Idle completed.").line(session.idle_tag.encode("ascii"))
+        else:
+            session.lost = why
     else:
         session.state = State.SELECTED
 

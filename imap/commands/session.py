@@ -78,6 +78,8 @@ class Session:
 
     looked: time.monotonic() at which the running command has found the selected mailbox to be as
     it was last seen; 0: it has not, or has waited for the client since.
+    lost: what became of the selected mailbox while the connection slept; the client hears of it
+    with its next command, unless that leaves the mailbox anyway.
     """
 
     account: Account
@@ -92,6 +94,7 @@ class Session:
     idle_tag: str = ""  # of the IDLE that is going on
     out: bytearray = field(default_factory=bytearray)
     looked: float = 0.0
+    lost: bytes = b""
 
     # -- output ------------------------------------------------------------------------------
 
@@ -284,8 +287,12 @@ class Session:
     async def lose_mailbox(self, error: SharingError) -> None:
         """The selected mailbox was deleted or replaced: nothing to do but part (RFC 2180 3.3)."""
         log.info("Mailbox lost: %s", error.detail)
-        self.untagged(b"BYE The selected mailbox was deleted or replaced")
         self.unselect()
+        self.part(b"was deleted or replaced")
+
+    def part(self, why: bytes) -> None:
+        """Queue BYE for what became of the selected mailbox: the session is over."""
+        self.untagged(b"BYE The selected mailbox ", why)
         self.state = State.LOGOUT
 
     def _recent(self, selected: Selected) -> frozenset[int]:

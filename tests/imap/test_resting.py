@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from imap.commands import engine, resting
+from imap.commands.replies import LOST
 from imap.commands.session import State
-from imap.wire import Command
+from imap.wire import Command, LiteralWanted
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
 from sharefs.rights import LOOKUP
 from tests.imap.fakes import Client, MemoryAccount, MemoryMailbox
@@ -123,7 +124,18 @@ async def test_idle_goes_on_without_a_second_plus(client: Client) -> None:
 async def test_a_mailbox_that_is_lost_ends_the_session(
     client: Client, change: str, why: bytes
 ) -> None:
+    """With an answer to the command that woke it, like one whose mailbox goes while it is awake."""
+    bye = b"* BYE The selected mailbox " + why
+    awake = await slept(await lost(client, change))  # and it may have slept again meanwhile
+    assert not awake.session.out
+    assert await awake.say(b"NOOP") == [bye, b"NO [NONEXISTENT] The mailbox is gone"]
+    assert awake.session.state is State.LOGOUT
+
+
+async def lost(client: Client, change: str, *, idling: bool = False) -> Client:
+    """The client awake again, after it slept while its mailbox was lost."""
     await client.say(b"SELECT INBOX")
+    client.session.idle_tag = "t9" if idling else ""
     account, mailbox = client.account, client.account.mailboxes["INBOX"]
     packed = resting.pack(client.session)
     assert packed is not None
@@ -136,9 +148,29 @@ async def test_a_mailbox_that_is_lost_ends_the_session(
             account.rights_on["INBOX"] = LOOKUP
     awake = Client(account)
     await resting.unpack(awake.session, packed)
-    assert awake.session.state is State.LOGOUT
-    assert bytes(awake.session.out) == b"* BYE The selected mailbox " + why + b"\r\n"
     assert all(handle.released for handle in awake.host.handles)
+    return awake
+
+
+async def test_a_mailbox_that_is_lost_ends_idle(client: Client) -> None:
+    awake = await lost(client, "deleted", idling=True)
+    assert awake.session.state is State.LOGOUT
+    assert bytes(awake.session.out) == (
+        b"* BYE The selected mailbox was deleted or replaced\r\nt9 OK Idle completed.\r\n"
+    )
+
+
+async def test_a_mailbox_that_is_lost_may_be_left_for_another(client: Client) -> None:
+    awake = await lost(client, "replaced")
+    assert (await awake.say(b"SELECT INBOX"))[-1].startswith(b"OK ")
+    assert await awake.say(b"NOOP") == [b"OK NOOP completed."]
+
+
+async def test_a_message_is_not_taken_by_a_session_that_ends(client: Client) -> None:
+    awake = await lost(client, "deleted")
+    wanted = LiteralWanted(5, synchronising=True, so_far=Command("t2", "APPEND", b"INBOX "))
+    assert await engine.literal_wanted(awake.session, wanted) == LOST
+    assert awake.session.state is State.LOGOUT
 
 
 async def test_nothing_is_packed_in_the_middle_of_something(client: Client) -> None:

@@ -331,15 +331,20 @@ def test_without_a_superuser(users: list[MailUser]) -> None:
         assert client.until(b"* 4 EXISTS\r\n")
 
 
-def test_a_mailbox_that_goes_away_meanwhile(server: Server, user: MailUser) -> None:
+@pytest.mark.parametrize("idling", [True, False], ids=["idling", "silent"])
+def test_a_mailbox_that_goes_away_meanwhile(server: Server, user: MailUser, idling: bool) -> None:
     with logged_in(server, user.name) as client:
         client.ask(b"a CREATE Work")
         client.ask(b"b SELECT Work")
-        client.send(b"c IDLE\r\n")
-        client.line()
+        if idling:
+            client.send(b"c IDLE\r\n")
+            client.line()
         wait_asleep(server, user.name)
         mailbox = user.home / "Maildir" / ".Work"
         mailbox.rename(mailbox.with_name("gone"))
         shutil.rmtree(mailbox.with_name("gone"))
+        if not idling:
+            client.send(b"c NOOP\r\n")
         assert client.until(b"* BYE The selected mailbox was deleted")
-        assert client.rest() == b"c OK Idle completed.\r\n"
+        answer = b"OK Idle completed." if idling else b"NO [NONEXISTENT] The mailbox is gone"
+        assert client.rest() == b"c " + answer + b"\r\n"
