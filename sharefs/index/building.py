@@ -1,7 +1,6 @@
 """Building an index: taking messages apart and writing rows about them, a slice at a time."""
 
 import logging
-import sqlite3
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -27,6 +26,8 @@ BASE_OCTETS: Final = 512 * 1024  # for the file: every table begins with a page
 WORTH_MERGING: Final = 8  # segments of texts, to make room
 DEAD_LIMIT: Final = 1000  # dead rows in texts, besides one for each living message
 PAGES_AT_ONCE: Final = 4096  # given back in one transaction
+# Written by one step of a merge, about 0.1 ms each: sessions wait for the mailbox as long.
+MERGED_AT_ONCE: Final = 256
 
 
 class Builder:
@@ -43,6 +44,8 @@ class Builder:
         self._done: tuple[int, int] | None = None  # extent of the mailbox when nothing was left
         self._queue: list[int] = []  # messages to be indexed, ascending, taken from the end
         self._text_held = 0  # characters of texts that are gathered
+        self._is_merging = False  # there are too many segments of texts
+        self._is_merged = False  # and there is nothing to merge since texts were written last
         self._has_room = False  # merging has left empty pages
         self._mail: tuple[int, int, int] | None = None  # as _mail_so_far()
 
@@ -61,6 +64,9 @@ class Builder:
         known = self._known
         if known.vanished:
             self._remove_vanished()
+        pages = MERGED_AT_ONCE * (BULK if bulk else 1)
+        if not self._merge(deadline, pages):
+            return False
         while True:
             self._queue = self._queue or self.missing()
             if not self._queue:
@@ -68,11 +74,13 @@ class Builder:
             while self._queue:
                 uid = self._queue.pop()
                 self._gather(uid, helpers.take(uid, self._queue) if helpers else None)
-                if len(known.gathered) >= at_once or self._text_held >= TEXT_AT_ONCE:
-                    self._write()
+                enough = len(known.gathered) >= at_once or self._text_held >= TEXT_AT_ONCE
+                if enough and not self._store(deadline, pages):
+                    return False
                 if deadline is not None and time.monotonic() >= deadline and self._queue:
                     return False
-        self._write()
+        if not self._store(deadline, pages):
+            return False
         while self._has_room:
             self._has_room = not self._database.give_back(PAGES_AT_ONCE)
             if deadline is not None and time.monotonic() >= deadline:
@@ -118,33 +126,57 @@ class Builder:
             known.gathered[uid] = got
             self._text_held += sum(map(len, got[1].texts or ()))
 
-    def _write(self) -> None:
-        """One transaction for all that was gathered: FTS5 makes a segment for each."""
+    def _store(self, deadline: float | None, pages: int) -> bool:
+        """Write what was gathered, and merge if need be.  Returns False if the time was too short
+        for all of it."""
+        while not self._write():
+            self._is_merging = True
+            if not self._merge(deadline, pages):
+                return False
+        return self._merge(deadline, pages)
+
+    def _write(self) -> bool:
+        """One transaction for all that was gathered: FTS5 makes a segment for each.
+
+        Returns False, with nothing written, if there would be room for texts after a merge: many
+        small segments take more than few large ones.
+        """
         known = self._known
         taken = [(uid, *known.gathered[uid]) for uid in sorted(known.gathered)]
         if not taken:
-            return
+            return True
         with self._database.writing() as sql:
-            kept.forget_rows(sql)
             there = self._rows_of_others(taken)
             fresh = [each for each in taken if each[0] not in there]
             with_texts = self._may_grow(fresh)
-            if not with_texts and len(trigrams.segments(sql)) > WORTH_MERGING:
-                self._merge(sql)  # many small segments take more room than few large ones
-                with_texts = self._may_grow(fresh)
+            if not (with_texts or self._is_merged) and len(trigrams.segments(sql)) > WORTH_MERGING:
+                return False
+            kept.forget_rows(sql)
             rows.write(sql, fresh, with_texts=with_texts)
-            if with_texts and len(trigrams.segments(sql)) > trigrams.SEGMENTS_LIMIT:
-                self._merge(sql)
+            if with_texts:
+                self._is_merged = False
+                self._is_merging = len(trigrams.segments(sql)) > trigrams.SEGMENTS_LIMIT
         self._text_held = 0
         if self._mail is not None:
             version, octets, count = self._mail
             octets += sum(got.size for _, _, got in fresh)
             self._mail = version, octets, count + len(fresh)
         known.note_written(fresh, with_texts=with_texts, complete=not there)
+        return True
 
-    def _merge(self, sql: sqlite3.Connection) -> None:
-        trigrams.merge(sql)
-        self._has_room = True  # which what comes next will fill; what is left is given back at last
+    def _merge(self, deadline: float | None, pages: int) -> bool:
+        """Each step is a transaction: others have the file between two of them, and, where there
+        is a deadline, the mailbox.  Returns whether there is nothing left to merge."""
+        while self._is_merging:
+            with self._database.writing() as sql:
+                self._is_merging = trigrams.merge(sql, pages)
+            if not self._is_merging:
+                self._is_merged = True
+                return True
+            self._has_room = True  # which what comes next will fill; what is left is given back
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+        return True
 
     def _harvest(self, uid: int) -> tuple[str, Harvest] | None:
         """None: the message is gone, or cannot be read by this process."""

@@ -6,7 +6,7 @@ every message found has still to be looked at.  It never leaves out one that con
 
 import sqlite3
 from binascii import crc32
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from sharefs.index.damage import Damaged
@@ -18,8 +18,9 @@ TERMS_LIMIT: Final = 32
 # A search asks each segment.  Merging leaves three of each size at most.
 SEGMENTS_LIMIT: Final = 32
 
-_ALL_PAGES: Final = 1 << 30
-_SEGMENT_SHIFT: Final = 37  # of a block's id: FTS5_DATA_PAGE_B + HEIGHT_B + DLI_B in its source
+# Of a block's id, in the source of FTS5: FTS5_DATA_PAGE_B + HEIGHT_B + DLI_B; FTS5_DATA_PAGE_B.
+_SEGMENT_SHIFT: Final = 37
+_LEAF_SHIFT: Final = 31
 
 
 def configure(database: sqlite3.Connection) -> None:
@@ -73,31 +74,76 @@ def _after(character: str) -> str:
 
 
 def note_sums(database: sqlite3.Connection, *, merged: bool = False) -> None:
-    """Bring text_sums up to date after a change.  merged: segments became others."""
+    """Bring text_sums up to date after a change.  merged: segments became others, or shrank, or
+    grew; else there are only new ones."""
     # FTS5 writes what it has gathered when a savepoint is made, else not before the commit.
     database.execute("SAVEPOINT gathered")
     database.execute("RELEASE gathered")
-    known = dict(database.execute("SELECT -id, sum FROM text_sums WHERE id < 0").fetchall())
+    known = {-number for (number,) in database.execute("SELECT id FROM text_sums WHERE id < 0")}
     there = segments(database)
-    if merged:
-        # A new segment may have the number of one that went: its index tells them apart.
-        kept = {each for each in there if _index_sum(database, each) == known.get(each)}
-    else:
-        kept = known.keys() & there
-    for segment in known.keys() - kept:
-        database.execute("DELETE FROM text_sums WHERE id = ?", (-segment,))
-        database.execute("DELETE FROM text_sums WHERE id BETWEEN ? AND ?", _blocks_of(segment))
     # Segment 0 is FTS5's averages and its list of segments: they change every time.
-    database.execute("DELETE FROM text_sums WHERE id BETWEEN ? AND ?", _blocks_of(0))
+    for segment in [0, *known.difference(there)]:
+        _drop_sums(database, segment)
     for segment in [0, *there]:
-        if segment not in kept:
+        if segment not in known:
             _add_sums(database, segment)
+        elif merged:
+            _renew_sums(database, segment)
+
+
+def _drop_sums(database: sqlite3.Connection, segment: int) -> None:
+    database.execute("DELETE FROM text_sums WHERE id = ?", (-segment,))
+    database.execute("DELETE FROM text_sums WHERE id BETWEEN ? AND ?", _blocks_of(segment))
+
+
+def _renew_sums(database: sqlite3.Connection, segment: int) -> None:
+    """Of what a merge did to a segment: nothing, or its first leaves are in another one now, or
+    leaves were added to it.  Or it went, and a new one has its number.  Its ends tell which."""
+    before, now = (_span(database, table, segment) for table in ("text_sums", "texts_data"))
+    first, last = (before[end] == now[end] and _has_sum(database, now[end]) for end in range(2))
+    if first and last:
+        return
+    if last and now[0] < now[1]:
+        database.execute("DELETE FROM text_sums WHERE id BETWEEN ? AND ?", (before[0], now[0]))
+        _write_sums(database, _block_sums(database, now[0], now[0]))
+    elif first and before[1] < now[1]:
+        # What belongs to several leaves comes behind them.
+        rest = before[1], _blocks_of(segment)[1]
+        database.execute("DELETE FROM text_sums WHERE id BETWEEN ? AND ?", rest)
+        database.execute("DELETE FROM text_sums WHERE id = ?", (-segment,))
+        _write_sums(database, _block_sums(database, *rest))
+        _write_sums(database, {-segment: _index_sum(database, segment)})
+    else:
+        _drop_sums(database, segment)
+        _add_sums(database, segment)
+
+
+def _span(database: sqlite3.Connection, table: str, segment: int) -> tuple[int, int]:
+    """The first and the last leaf that a table has of a segment."""
+    first = segment << _SEGMENT_SHIFT
+    leaves = first, first + (1 << _LEAF_SHIFT) - 1
+    ends = []
+    for end in ("min", "max"):  # both in one query would look at each of them
+        query = f"SELECT {end}(id) FROM {table} WHERE id BETWEEN ? AND ?"
+        (found,) = database.execute(query, leaves).fetchone()
+        ends.append(found or 0)
+    return ends[0], ends[1]
+
+
+def _has_sum(database: sqlite3.Connection, block: int) -> bool:
+    """Whether a block is as it was."""
+    known = database.execute("SELECT sum FROM text_sums WHERE id = ?", (block,)).fetchone()
+    return known is not None and _block_sums(database, block, block).get(block) == known[0]
 
 
 def _add_sums(database: sqlite3.Connection, segment: int) -> None:
     sums = _block_sums(database, *_blocks_of(segment))
     if segment:
         sums[-segment] = _index_sum(database, segment)
+    _write_sums(database, sums)
+
+
+def _write_sums(database: sqlite3.Connection, sums: Mapping[int, int]) -> None:
     database.executemany("INSERT INTO text_sums VALUES (?, ?)", sums.items())
 
 
@@ -153,7 +199,15 @@ def _index_sum(database: sqlite3.Connection, segment: int) -> int:
 # --- tidying -------------------------------------------------------------------------------
 
 
-def merge(database: sqlite3.Connection) -> None:
-    """Merge segments of like size, where there are several: each text is merged few times."""
-    database.execute("INSERT INTO texts (texts, rank) VALUES ('merge', ?)", (_ALL_PAGES,))
+def merge(database: sqlite3.Connection, pages: int) -> bool:
+    """Merge segments of like size, where there are several: each text is merged few times.
+
+    As far as about so many pages are written: the next call goes on, and meanwhile everything is
+    found.  Returns False if there was nothing to do.
+    """
+    before = database.total_changes
+    database.execute("INSERT INTO texts (texts, rank) VALUES ('merge', ?)", (pages,))
+    if database.total_changes - before < 2:  # as FTS5's documentation tells it
+        return False
     note_sums(database, merged=True)
+    return True

@@ -1,7 +1,9 @@
 """A search through the index finds exactly what a scan of all messages finds."""
 
+import contextlib
 import os
 import random
+import sqlite3
 import time
 from collections.abc import Iterator
 from datetime import date, timedelta
@@ -34,7 +36,7 @@ from sharefs.index.search import matches
 from sharefs.message.decode import fold
 from sharefs.message.search import body_texts, header_lines
 from sharefs.store.maildir import MaildirMailbox
-from tests.index.maildirs import age, fill, indexed, opened
+from tests.index.maildirs import age, file_of, fill, indexed, opened
 from tests.message import corpus
 
 MESSAGES = [
@@ -290,6 +292,31 @@ def test_merging_leaves_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         status = index.status()
         assert status.texts == status.indexed == 900
         assert not index.narrow(BodyContains("qqqq never there")).possible
+
+
+def test_a_merge_lets_others_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is made in steps: between two of them all is found, all sums are right, and whoever wants
+    the mailbox or the file gets it."""
+    monkeypatch.setattr(building, "SLICE", 5)
+    monkeypatch.setattr(building, "MERGED_AT_ONCE", 3)
+    monkeypatch.setattr(trigrams, "SEGMENTS_LIMIT", 6)
+    root = tmp_path / "Maildir"
+    fill(root, (make_message(number, random.Random(number)) for number in range(150)))
+    with opened(root) as mailbox, indexed(mailbox, tmp_path / "i", complete=False) as index:
+        sql, missing, steps = index._database.sql, -1, 0
+        while not index.catch_up(0):
+            left = index.missing()
+            if left == missing:
+                steps += 1
+                assert trigrams.are_sound(sql)
+                check(BodyContains("the"), mailbox, index)
+                with contextlib.closing(sqlite3.connect(file_of(tmp_path / "i"))) as other:
+                    other.execute("BEGIN IMMEDIATE")
+            missing = left
+        assert steps > 5
+        assert trigrams.are_sound(sql)
+        assert len(trigrams.segments(sql)) <= trigrams.SEGMENTS_LIMIT
+        assert index.verify() == []
 
 
 def test_merged_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
