@@ -28,7 +28,8 @@ from sharefs.audit.viewing import ViewerContext
 from sharefs.errors import SharingError
 from sharefs.names import Layout, Levels, levels_of
 from sharefs.namespaces.namespace import INBOX_LEVELS, Found, Namespace
-from sharefs.permissions.access import Credentials, Inode
+from sharefs.permissions.access import Credentials, Inode, can_create
+from sharefs.permissions.explain import describe
 from sharefs.permissions.inherit import Creation, Facts
 from sharefs.sharing import list_cache
 from sharefs.sharing.files import MAX_SIZE, acl_path
@@ -102,6 +103,22 @@ class Boxes:
             self._remember(box)
             yield self._box(box, levels, above)
             self._world.forget()
+
+    def bare(self, scanned: list[ScannedBox]) -> Iterator[tuple[str, str, str]]:
+        """Name, path, and why the owner cannot make cur, new and tmp in a mailbox without them.
+
+        In a Maildir++ such a directory is listed, and made whole when it is first opened.
+        """
+        if self._namespace.naming.layout is not Layout.MAILDIRPP or not self._namespace.owner:
+            return
+        for box in scanned:
+            levels = None if box.selectable or box.is_link else self._levels(box)
+            if levels is None or box.inode is None:
+                continue
+            answer = can_create(box.inode, self._user.who)
+            if not answer:
+                name = self._namespace.full_name(levels)
+                yield name, box.path, describe(answer, self._user.who)
 
     def _levels(self, box: ScannedBox) -> Levels | None:
         if not box.stored:

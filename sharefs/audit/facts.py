@@ -159,6 +159,7 @@ class RootFacts:
     cached: names in its list cache; None: there is none.  cache_flaw: why it cannot be used.
     share_map: the owner's keys against his ACLs; None: not compared.  keeps_acls: whether its file
     system keeps POSIX ACLs; None: it was not asked.  driver: the format; only Maildirs are read.
+    bare: (name, path, why) of mailboxes without cur, new and tmp, which the owner cannot make.
     """
 
     owner: str
@@ -184,6 +185,7 @@ class RootFacts:
     marker: bool = False
     driver: str = "maildir"
     keeps_acls: bool | None = None
+    bare: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

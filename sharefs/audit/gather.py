@@ -202,6 +202,7 @@ class Gatherer:
             base,
             inode=inode,
             boxes=tuple(facts.of(found)),
+            bare=tuple(facts.bare(found)),
             foreign=tuple(_foreign_of_root(scanned, namespace, context)),
             locks=tuple(scanned.own.locks),
             troubles=tuple(scanned.troubles),

@@ -633,3 +633,17 @@ def test_a_malformed_acl_is_not_cured_by_adding_to_it() -> None:
         malformed(host)
         found = [each for each in audited(host) if each.rule == "owner-locked-out"]
         assert [each.commands for each in found] == [()]
+
+
+def test_a_bare_directory_of_somebody_else_cannot_become_a_mailbox() -> None:
+    """In a Maildir++ it is listed; a bare one of the owner's is made whole when it is opened."""
+    with world_in_tmp() as host:
+        share(host)
+        for name, uid in ((".Restored", 0), (".Own", UIDS["alice"])):
+            host.maildir("alice", name).mkdir(0o755)
+            os.chown(host.maildir("alice", name), uid, uid)
+        found = one(audited(host), "mailbox-cannot-be-made-whole")
+        assert found.subject == "alice: Restored"
+        assert found.place == str(host.maildir("alice", ".Restored"))
+        assert os.system(found.commands[0]) == 0
+        assert "mailbox-cannot-be-made-whole" not in rules(audited(host))

@@ -19,6 +19,11 @@ chgrp_fails = rule(
     "chgrp-will-fail", Severity.WARNING, AREA, "New mailboxes cannot be given their group",
     "Creating a mailbox fails, and so may opening one; new messages get the wrong group.",
 )  # fmt: skip
+bare = rule(
+    "mailbox-cannot-be-made-whole", Severity.WARNING, AREA,
+    "A mailbox has no cur, new and tmp, and its owner cannot make them",
+    "It is listed, and cannot be opened. A restore or a script made the directory alone.",
+)  # fmt: skip
 setgid_missing = rule(
     "setgid-missing", Severity.WARNING, AREA, "Several users create here, and setgid is missing",
     "Each user's new files get his own group, so that the others cannot read them.",
@@ -81,6 +86,17 @@ def _made_root(root: RootFacts, facts: HostFacts) -> tuple[str, ...]:
     if who is None:
         return ()
     return (line("install", "-d", "-m", "0700", "-o", who.uid, "-g", who.gid, root.path),)
+
+
+def find_bare(root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
+    for name, path, why in root.bare:
+        yield bare(
+            f"{root.owner}: {name}", why,
+            remedy="give it to the owner, or remove it if it is a leftover",
+            commands=(line("chown", "-h", facts.uids[root.owner], path),)
+            if root.owner in facts.uids else (),
+            mailbox=name, user=root.owner, place=path,
+        )  # fmt: skip
 
 
 def find_setgid_missing(box: BoxFacts, root: RootFacts, facts: HostFacts) -> Iterator[Finding]:
@@ -242,5 +258,5 @@ BOX_RULES: Final = (
     find_files_differ,
     find_wrong_owner,
 )
-ROOT_RULES: Final = (find_chgrp_fails, find_cannot_make)
+ROOT_RULES: Final = (find_bare, find_chgrp_fails, find_cannot_make)
 HOST_RULES: Final = (find_umask_of_processes, find_hard_links)
