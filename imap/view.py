@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sharefs.store.interface import Changes, Mailbox
+from sharefs.store.late import LateUids
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +47,26 @@ class View:
     def __init__(self, uids: Sequence[int], generation: int, recent: Iterable[int] = ()) -> None:
         # The mailbox's own list, which is never mutated, nor is it here: a thousand connections to
         # one mailbox have one list.
-        self._uids = uids
+        self._told = uids
         self._held: set[int] = set()  # expunged, but the client has not been told
         self.generation = generation
         self.recent = set(recent)
         self.missed = Changes()  # what happened while the session was put away; not told yet
 
     def __len__(self) -> int:
-        return len(self._uids)
+        return len(self._told)
 
     @property
     def uids(self) -> Sequence[int]:
         """UIDs by position; includes held ones.  Do not mutate."""
-        return self._uids
+        if isinstance(self._told, LateUids):
+            self._told = self._told.all()
+        return self._told
 
     @property
     def uidmax(self) -> int:
         """The highest UID here, 0 in an empty mailbox: what `*` means in a UID set."""
-        return self._uids[-1] if self._uids else 0
+        return self._told[-1] if self._told else 0
 
     def is_held(self, uid: int) -> bool:
         """Whether the message is gone but still has its number here."""
@@ -94,8 +97,9 @@ class View:
 
     def seq_of(self, uid: int) -> int:
         """Raises KeyError for a UID that this view has never shown."""
-        at = bisect_left(self._uids, uid)
-        if at == len(self._uids) or self._uids[at] != uid:
+        told = self._told
+        at = bisect_left(told, uid)
+        if at == len(told) or told[at] != uid:
             raise KeyError(uid)
         return at + 1
 
@@ -104,29 +108,29 @@ class View:
         if not uids:
             return ()
         first = self.seq_of(uids[0])
-        if self._uids[first - 1 : first - 1 + len(uids)] == uids:
+        if self.uids[first - 1 : first - 1 + len(uids)] == uids:
             return range(first, first + len(uids))
-        if not uids or len(uids) < len(self._uids) // 16:
+        if not uids or len(uids) < len(self.uids) // 16:
             return [self.seq_of(uid) for uid in uids]
-        first, last = self._uids[0], self._uids[-1]
-        if last - first == len(self._uids) - 1:  # nothing was ever expunged in between
+        first, last = self.uids[0], self.uids[-1]
+        if last - first == len(self.uids) - 1:  # nothing was ever expunged in between
             if min(uids) < first or max(uids) > last:
                 raise KeyError(uids)
             return uids if first == 1 else [uid - first + 1 for uid in uids]
-        places = dict(zip(self._uids, range(1, len(self._uids) + 1), strict=True))
+        places = dict(zip(self.uids, range(1, len(self.uids) + 1), strict=True))
         return [*map(places.__getitem__, uids)]
 
     def uid_of(self, seq: int) -> int:
         """Raises IndexError outside 1..len."""
-        if not 1 <= seq <= len(self._uids):
+        if not 1 <= seq <= len(self.uids):
             raise IndexError(seq)
-        return self._uids[seq - 1]
+        return self.uids[seq - 1]
 
     def between(self, low_uid: int, high_uid: int) -> list[tuple[int, int]]:
         """(seq, uid) of every message with low_uid <= uid <= high_uid."""
-        first = bisect_left(self._uids, low_uid)
-        last = bisect_left(self._uids, high_uid + 1)
-        return list(enumerate(self._uids[first:last], first + 1))
+        first = bisect_left(self.uids, low_uid)
+        last = bisect_left(self.uids, high_uid + 1)
+        return list(enumerate(self.uids[first:last], first + 1))
 
     def hear(
         self,
@@ -144,14 +148,14 @@ class View:
         """
         self.generation = generation
         self.missed = Changes()
-        size_before, recent_before = len(self._uids), len(self.recent)
+        size_before, recent_before = len(self.uids), len(self.recent)
         self._held.update(uid for uid in expunged if self._knows(uid))
         gone: tuple[int, ...] = ()
         vanished: tuple[int, ...] = ()
         if may_expunge and self._held:
             vanished = tuple(sorted(self._held))
             gone = tuple(sorted((self.seq_of(uid) for uid in self._held), reverse=True))
-            self._uids = [uid for uid in self._uids if uid not in self._held]
+            self._told = [uid for uid in self.uids if uid not in self._held]
             self.recent -= self._held
             self._held.clear()
             # EXPUNGE itself tells the new counts: RFC 3501 section 7.4.1.
@@ -161,16 +165,16 @@ class View:
         # A UID below the highest known one cannot be new: UIDs only grow.
         fresh = [uid for uid in sorted(added) if uid > known_to]
         if fresh:
-            self._uids = [*self._uids, *fresh]
+            self._told = [*self.uids, *fresh]
         self.recent.update(uid for uid in recent if self._knows(uid))
         return Updates(
             expunged=gone,
             vanished=vanished,
-            exists=len(self._uids) if len(self._uids) != size_before else None,
+            exists=len(self.uids) if len(self.uids) != size_before else None,
             recent=len(self.recent) if len(self.recent) != recent_before else None,
             flags=tuple(uid for uid in sorted(flags) if self._knows(uid) and uid not in self._held),
         )
 
     def _knows(self, uid: int) -> bool:
-        at = bisect_left(self._uids, uid)
-        return at < len(self._uids) and self._uids[at] == uid
+        at = bisect_left(self.uids, uid)
+        return at < len(self.uids) and self.uids[at] == uid

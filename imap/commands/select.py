@@ -108,7 +108,7 @@ def _at_once(handle: Handle) -> Entered | None:
         return None
     if handle.at_once is None and not mailbox.looks_unchanged():
         return None
-    return Entered(mailbox.uids(), mailbox.generation, frozenset(), highest)
+    return Entered(mailbox.late_uids(), mailbox.generation, frozenset(), highest)
 
 
 def _can_change(mailbox: Mailbox, rights: Rights) -> bool:
@@ -121,9 +121,13 @@ def _can_change(mailbox: Mailbox, rights: Rights) -> bool:
 
 def _first_unseen(selected: Selected) -> int:
     """Sequence number of the first message without \\Seen, 0 if there is none."""
-    for uid in selected.handle.mailbox.unseen():
-        with contextlib.suppress(KeyError):  # one that came while the others were looked at
-            return selected.view.seq_of(uid)
+    mailbox, view = selected.handle.mailbox, selected.view
+    first = mailbox.first_unseen()
+    with contextlib.suppress(KeyError):
+        return view.seq_of(first) if first else 0
+    for uid in mailbox.unseen():  # it came while the others were looked at
+        with contextlib.suppress(KeyError):
+            return view.seq_of(uid)
     return 0
 
 

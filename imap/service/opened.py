@@ -91,7 +91,7 @@ class OpenMailbox:
     def prepare(self) -> None:
         """In a thread, before anybody uses it: have it listed, and HIGHESTMODSEQ known if it was
         left beside the index.  Raises as Mailbox.sync()."""
-        self.mailbox.uids()
+        self.mailbox.late_uids()
         if self._places is not None:
             left = recall(self._places, self.mailbox)
             self._left = None if left is None else (*left, self.mailbox.generation)

@@ -213,6 +213,10 @@ class Mailbox(abc.ABC):
     def uids(self) -> Sequence[int]:
         """All message UIDs, ascending.  The object is replaced, never mutated, on change."""
 
+    def late_uids(self) -> Sequence[int]:
+        """As uids(), perhaps LateUids, for who may not look at them at all."""
+        return self.uids()
+
     @abc.abstractmethod
     def flags_of(self, uid: int) -> FlagSet:
         """Raises KeyError for a UID that is not in uids()."""
@@ -252,6 +256,10 @@ class Mailbox(abc.ABC):
             unseen = [uids for flags, uids in groups if not flags.system & System.SEEN]
             self._unseen = self.generation, sorted(chain.from_iterable(unseen))
         return self._unseen[1]
+
+    def first_unseen(self) -> int:
+        """The first of unseen(), 0 if there is none."""
+        return next(iter(self.unseen()), 0)
 
     def by_flags(self) -> "FlagGroups":
         """All messages, those with the same flags together.  Remembered until something changes.

@@ -1,10 +1,13 @@
 """A connection's view: sequence numbers never change their meaning under the client's feet."""
 
+from array import array
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from imap.view import Updates, View
+from sharefs.store.late import LateUids
 
 CASES = [  # id, uids before, what is heard, want
     ("nothing", [1, 2], {}, Updates()),
@@ -26,6 +29,24 @@ CASES = [  # id, uids before, what is heard, want
 )
 def test_hear(uids: list[int], heard: dict[str, object], want: Updates) -> None:
     assert View(uids, 0).hear(1, **heard) == want  # type: ignore[arg-type]  # table of kwargs
+    late = View(LateUids(tuple(uids), lambda: uids), 0)
+    assert late.hear(1, **heard) == want  # type: ignore[arg-type]
+
+
+def test_who_only_selects_needs_no_list_of_uids() -> None:
+    made = []
+
+    def make() -> list[int]:
+        made.append(True)
+        return [3, 5, 9]
+
+    view = View(LateUids(array("I", [3, 5, 9]), make), 0)
+    assert (len(view), view.uidmax, view.seq_of(5)) == (3, 9, 2)
+    with pytest.raises(KeyError):
+        view.seq_of(4)
+    assert not made
+    assert view.between(4, 9) == [(2, 5), (3, 9)]
+    assert (view.uids, made) == ([3, 5, 9], [True])
 
 
 def test_a_held_message_keeps_its_number_until_the_client_may_know() -> None:

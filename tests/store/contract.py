@@ -222,11 +222,14 @@ class StorageContract:
         add(inbox, HELLO, flags=SEEN.add(FLAGGED))
         inbox.sync()
         assert list(inbox.unseen()) == [1, 2]
+        assert inbox.first_unseen() == 1
         inbox.store_flags([1], FlagChange(FlagOp.ADD, FLAGGED))
         inbox.store_flags([2], FlagChange(FlagOp.ADD, SEEN))
         assert list(inbox.unseen()) == [1]
+        assert inbox.first_unseen() == 1
         inbox.expunge([1])
         assert list(inbox.unseen()) == []
+        assert inbox.first_unseen() == 0
 
     # --- generations -----------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from sharefs.flags import FlagChange, FlagOp, FlagSet, System
 from sharefs.index import Shelf
+from sharefs.store.late import LateUids
 from sharefs.store.maildir import Fsync, MaildirConfig, MaildirMailbox, MaildirStorage, keeping
 from sharefs.store.maildir.kept import FILE_NAME, Listing, Marks, unpack
 from sharefs.store.maildir.uidlist_format import ListMark
@@ -89,6 +90,7 @@ def answers(mailbox: MaildirMailbox, *, names_first: bool = False) -> Answers:
         [mailbox.flags_of(uid) for uid in uids],
         {flags: list(found) for flags, found in mailbox.by_flags()},
         list(mailbox.unseen()),
+        mailbox.first_unseen(),
         sorted(mailbox.keywords()),
         mailbox.can_add_keywords(),
         (mailbox.uidvalidity, mailbox.uidnext, mailbox.guid()),
@@ -138,6 +140,18 @@ def test_an_unchanged_mailbox_is_not_listed_again(root: Path, place: Path) -> No
         assert not LISTS.during(lambda: answers(mailbox))
         assert LISTS.during(lambda: answers(other))
     check(root, place)
+
+
+def test_a_list_is_made_when_it_is_looked_into(root: Path, place: Path) -> None:
+    keep(root, place)
+    with opened(root, place) as mailbox:
+        late = mailbox.late_uids()
+        assert isinstance(late, LateUids)
+        first, last, several = late[0], late[-1], [*late]
+        assert mailbox.first_unseen() in several
+        uids = mailbox.uids()
+        assert (first, last, several, len(late)) == (uids[0], uids[-1], uids, len(uids))
+        assert late.all() is uids is mailbox.late_uids()
 
 
 # --- what others do between two processes ----------------------------------------------------

@@ -48,6 +48,7 @@ class Client:
         assert self.uids == list(self.mailbox.uids())
         assert self.flags == {uid: self.mailbox.flags_of(uid) for uid in self.uids}
         unseen = [uid for uid in self.uids if not self.flags[uid].system & System.SEEN]
+        assert self.mailbox.first_unseen() == (unseen[0] if unseen else 0)
         assert list(self.mailbox.unseen()) == unseen
 
 

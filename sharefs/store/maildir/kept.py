@@ -17,6 +17,7 @@ from itertools import compress
 from typing import Any, Final
 from zlib import crc32
 
+from sharefs.store.late import LateUids
 from sharefs.store.maildir.directory import Trace
 from sharefs.store.maildir.uidlist_format import ListMark
 
@@ -44,10 +45,11 @@ class Listing:
     """Messages by ascending UID, and where each is.  Never changed."""
 
     def __init__(
-        self, marks: Marks, uids: list[int], codes: bytes, places: Sequence[Place]
+        self, marks: Marks, uids: Sequence[int], codes: bytes, places: Sequence[Place]
     ) -> None:
         self.marks = marks
-        self.uids = uids
+        self._numbers = uids  # as they were read, until somebody wants the list
+        self._uids: list[int] | None = None
         self._codes = codes
         self._places = tuple(places)
 
@@ -62,6 +64,16 @@ class Listing:
 
     # --- asking ----------------------------------------------------------------------------
 
+    @property
+    def uids(self) -> list[int]:
+        if self._uids is None:
+            self._numbers = self._uids = [*self._numbers]
+        return self._uids
+
+    def late_uids(self) -> Sequence[int]:
+        """As uids, without making a list."""
+        return LateUids(self._numbers, lambda: self.uids) if self._uids is None else self._uids
+
     def infos(self) -> set[str]:
         return {info for _, info in self._places}
 
@@ -74,8 +86,8 @@ class Listing:
         return [*map(self._places.__getitem__, self._codes)]
 
     def place_of(self, uid: int) -> Place | None:
-        at = bisect_left(self.uids, uid)
-        if at == len(self.uids) or self.uids[at] != uid:
+        at = bisect_left(self._numbers, uid)
+        if at == len(self._numbers) or self._numbers[at] != uid:
             return None
         return self._places[self._codes[at]]
 
@@ -96,8 +108,17 @@ class Listing:
 
     def uids_with(self, infos: Container[str]) -> list[int]:
         """Messages that have one of these infos."""
+        return [*compress(self._numbers, self._which(infos))]
+
+    def first_with(self, infos: Container[str]) -> int:
+        """The first message that has one of these infos; 0: none has."""
+        at = self._which(infos).find(1)
+        return 0 if at < 0 else self._numbers[at]
+
+    def _which(self, infos: Container[str]) -> bytes:
+        """1 for each message that has one of these infos, 0 for others."""
         wanted = bytes(info in infos for _, info in self._places)
-        return [*compress(self.uids, self._codes.translate(wanted.ljust(256, b"\0")))]
+        return self._codes.translate(wanted.ljust(256, b"\0"))
 
     # --- octets ----------------------------------------------------------------------------
 
@@ -122,12 +143,11 @@ def unpack(octets: bytes) -> Listing | None:
     codes_at = uids_at + 4 * count
     if codes_at + count != end:
         return None
-    uids = array("I")
-    uids.frombytes(view[uids_at:codes_at])
     try:
         told, places = json.loads(octets[text_at:uids_at])
         places = [(bool(in_new), str(info)) for in_new, info in places]
-        return Listing(_marks_of(told), uids.tolist(), octets[codes_at:end], places)
+        uids = view[uids_at:codes_at].cast("I")
+        return Listing(_marks_of(told), uids, octets[codes_at:end], places)
     except (TypeError, ValueError, KeyError):
         return None
 

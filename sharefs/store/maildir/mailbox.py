@@ -56,6 +56,7 @@ class MaildirMailbox(Mailbox):
         self.readonly = readonly or not os.access(site.directory / "cur", os.W_OK | os.X_OK)
         self._flags = FlagWriter(self.picture)
         self._letters: tuple[int, frozenset[str]] = (0, frozenset())  # and their generation
+        self._first_unseen = (0, 0)  # and its generation
         self._sizes: dict[int, int] = {}  # computed by reading, where no name tells them
 
     # --- the picture -----------------------------------------------------------------------
@@ -101,6 +102,10 @@ class MaildirMailbox(Mailbox):
         self.picture.load()
         return self.picture.uids
 
+    def late_uids(self) -> Sequence[int]:
+        self.picture.load()
+        return self.picture.late_uids()
+
     def flags_of(self, uid: int) -> FlagSet:
         self.picture.load()
         return self.picture.flags_of(uid)
@@ -116,6 +121,17 @@ class MaildirMailbox(Mailbox):
         if self._unseen is None or self._unseen[0] != picture.generation:
             self._unseen = picture.generation, picture.uids_without(System.SEEN)
         return self._unseen[1]
+
+    def first_unseen(self) -> int:
+        picture = self.picture
+        picture.load()
+        generation = picture.generation
+        if self._first_unseen[0] != generation:
+            first = picture.first_without(System.SEEN)
+            if first is None:
+                first = super().first_unseen()
+            self._first_unseen = generation, first
+        return self._first_unseen[1]
 
     def changes_since(self, generation: int) -> Changes:
         return self.picture.changes.since(generation)

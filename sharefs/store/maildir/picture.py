@@ -54,7 +54,7 @@ class Picture:
         self.folders = Folders(site.directory)
         self.generation = 1
         self.changes = ChangeLog()
-        self.uids: list[int] = []
+        self._uids: list[int] | None = []  # None: as in what was kept
         self.loaded = False
         self.high = 0
         self.looked_with = -1
@@ -75,6 +75,19 @@ class Picture:
         if self._kept is not None:
             self._unfold()
         return self._base_of
+
+    @property
+    def uids(self) -> list[int]:
+        kept = self._kept  # before: another thread may put it into dictionaries meanwhile
+        if self._uids is None:
+            assert kept is not None
+            self._uids = kept.uids
+        return self._uids
+
+    def late_uids(self) -> Sequence[int]:
+        """As uids; the list may be made when it is looked into."""
+        kept = self._kept
+        return kept.late_uids() if self._uids is None and kept is not None else self.uids
 
     @property
     def uidvalidity(self) -> int:
@@ -131,6 +144,11 @@ class Picture:
                 if base_of.get(uid) == base:  # not one that waits for its UID
                     found.append(uid)
         return sorted(found)
+
+    def first_without(self, flag: System) -> int | None:
+        """The first of uids_without(), 0 if there is none.  None: all must be looked for."""
+        kept = self._kept
+        return None if kept is None else kept.first_with(self._meanings.lacking(kept.infos(), flag))
 
     def used_letters(self) -> frozenset[str]:
         """Keyword letters that stand in some file name."""
@@ -278,7 +296,7 @@ class Picture:
         if kept is None:
             return False
         self._kept, self._kept_marks = kept, kept.marks
-        self.uids = kept.uids
+        self._uids = None
         self.high = self.list.next_uid - 1
         self.looked_with, self._list_reads = self.list.version, self.list.reads
         self.folders.resume(kept.marks.new, kept.marks.cur, self._unfold)
@@ -291,6 +309,7 @@ class Picture:
         """Put names in their dictionaries: those that the list has for the kept UIDs."""
         kept = self._kept
         assert kept is not None
+        self._uids = kept.uids
         bases = self.list.bases_of(kept.uids)
         cur: dict[str, str] = {}
         new: dict[str, str] = {}
@@ -340,7 +359,7 @@ class Picture:
         if not complete or not self.list.is_plain or folders.doubles:
             self._numbering.number(folders.bases() - self.list.uid_of.keys(), {})
             self._match()
-        self.uids = sorted(self.base_of)
+        self._uids = sorted(self.base_of)
         self.high = self.list.next_uid - 1
         self._list_reads = self.list.reads
         self._same.uidvalidity = self.uidvalidity or NO_UIDVALIDITY
@@ -418,7 +437,7 @@ class Picture:
         self.base_of.update(added)
         kept = [uid for uid in self.uids if uid in self.base_of] if expunged else self.uids
         if added or expunged:
-            self.uids = [*kept, *(uid for uid, _ in added)]
+            self._uids = [*kept, *(uid for uid, _ in added)]
         self.generation += 1
         uids = tuple(uid for uid, _ in added)
         self.changes.record(self.generation, Changes(tuple(expunged), uids, tuple(flags)))
