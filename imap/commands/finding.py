@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from imap.commands.host import Handle
-from imap.commands.kept import NOTHING_KNOWN, Known, narrow_all, needs_of
+from imap.commands.kept import NOTHING_KNOWN, Known, Needs, narrow_all, needs_of
 from imap.commands.numbered import demand_numbered, demand_numbers
 from imap.commands.plans import compile_key
 from imap.commands.session import Session
@@ -20,12 +20,14 @@ BATCH: Final = 500
 FEW: Final = 1000
 
 
-async def find(session: Session, tree: SearchKey) -> list[int] | None:
+async def find(session: Session, tree: SearchKey, needs: Needs | None = None) -> list[int] | None:
     """The UIDs of the messages that match, ascending; None if the mailbox went meanwhile.
+
+    needs: needs_of(tree), where that is known.
 
     Messages that are gone match nothing, even where the client still has a number for them.
     """
-    needs = needs_of(tree)
+    needs = needs or needs_of(tree)
     if needs.modseqs:
         demand_numbered(session.current().numbered)
         await session.enable_condstore()

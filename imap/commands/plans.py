@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from itertools import chain
 from typing import Final
 
 from imap.commands.kept import NOTHING_KNOWN, Known
@@ -19,9 +18,9 @@ from imap.wire import search_keys as key
 from imap.wire.search_keys import SearchKey
 from sharefs import message
 from sharefs.errors import Code, SharingError
-from sharefs.flags import NAMES, FlagSet
+from sharefs.flags import NAMES
 from sharefs.index.query import Narrowed
-from sharefs.store.interface import Mailbox, MessageInfo
+from sharefs.store.interface import FlagTest, Mailbox, MessageInfo
 
 _SYSTEM: Final = {name: flag for flag, name in NAMES.items()}
 
@@ -86,7 +85,7 @@ def compile_key(
 
     def compiled(tree: SearchKey) -> Plan:
         plan = from_scratch(tree)
-        narrowed = known.get(tree)
+        narrowed = known.get(tree) if known else None
         return plan if narrowed is None else _looked_up(plan, narrowed)
 
     def from_scratch(tree: SearchKey) -> Plan:
@@ -207,7 +206,7 @@ def _none_of(plan: Plan) -> Plan:
 
 
 @lru_cache(maxsize=16)
-def _flag_test(tree: SearchKey) -> Callable[[FlagSet], bool] | None:
+def _flag_test(tree: SearchKey) -> FlagTest | None:
     """What tree asks of a message's flags, if it asks for nothing else.  \\Recent is no flag."""
     match tree:
         case key.HasKeyword(keyword):
@@ -232,21 +231,20 @@ def _flag_test(tree: SearchKey) -> Callable[[FlagSet], bool] | None:
     return None
 
 
-def _flagged(mailbox: Mailbox, test: Callable[[FlagSet], bool]) -> Plan:
+def _flagged(mailbox: Mailbox, test: FlagTest) -> Plan:
     """Asks each different set of flags once; a mailbox has few."""
 
     def pick(uids: Uids) -> list[int]:
+        all_uids = mailbox.uids()
+        if uids is all_uids:
+            return [*mailbox.with_flags(test)]
         if len(uids) < FEW:
             each = mailbox.flags_of_each(uids)
             different = {id(flags): flags for flags in each if flags is not None}
             passing = {key for key, flags in different.items() if test(flags)}
             return [uid for uid, flags in zip(uids, each, strict=True) if id(flags) in passing]
-        groups = [group for flags, group in mailbox.by_flags() if test(flags)]
-        if not groups:
-            return []
-        found = sorted(chain.from_iterable(groups)) if len(groups) > 1 else [*groups[0]]
-        all_uids = mailbox.uids()
-        return found if uids is all_uids or uids == all_uids else _both(found, uids)
+        found = mailbox.with_flags(test)
+        return [*found] if uids == all_uids else _both(found, uids)
 
     return Plan(0, pick)
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from imap.commands.finding import find, highest_of, wants_modseqs
+from imap.commands.kept import Needs, needs_of
 from imap.commands.replies import LOST, Reply, ok
 from imap.commands.session import Session
 from imap.wire import Command, Cursor, ProtocolError
@@ -16,7 +17,7 @@ from imap.wire.search_keys import SearchKey
 from sharefs import rights as r
 from sharefs.errors import SharingError
 
-_recent: Final = Recent[tuple[Returning | None, SearchKey]]()
+_recent: Final = Recent[tuple[Returning | None, SearchKey, Needs]]()
 _SEARCH_DONE: Final = ok("Search completed.")
 
 
@@ -34,27 +35,29 @@ async def _search(session: Session, command: Command, *, by_uid: bool) -> Reply:
         cursor = Cursor(command)
         returning = parse_returning(cursor)
         with saving(session, returning):
-            understood = _recent.keep(command.arguments, (returning, parse_search(cursor)))
-    returning, tree = understood
+            tree = parse_search(cursor)
+            understood = _recent.keep(command.arguments, (returning, tree, needs_of(tree)))
+    returning, tree, needs = understood
     if returning is None:
-        return await _answer(session, command, tree, None, by_uid=by_uid)
+        return await _answer(session, command, tree, needs, None, by_uid=by_uid)
     with saving(session, returning):
-        return await _answer(session, command, tree, returning, by_uid=by_uid)
+        return await _answer(session, command, tree, needs, returning, by_uid=by_uid)
 
 
 async def _answer(
     session: Session,
     command: Command,
     tree: SearchKey,
+    needs: Needs,
     returning: Returning | None,
     *,
     by_uid: bool,
 ) -> Reply:
     session.demand(r.READ)
-    found = await find(session, tree)
+    found = await find(session, tree, needs)
     if found is None:
         return LOST
-    modseq = await modseq_of(session, tree, found, returning) if wants_modseqs(tree) else None
+    modseq = await modseq_of(session, tree, found, returning) if needs.modseqs else None
     tell_found(session, command, b"SEARCH", found, returning, by_uid=by_uid, modseq=modseq)
     return _SEARCH_DONE
 

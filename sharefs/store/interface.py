@@ -10,12 +10,12 @@ caller serialises the calls on one object (imap.service does, with one lock for 
 import abc
 import enum
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, TypeAlias
+from typing import Final, NamedTuple, Self, TypeAlias
 
 from sharefs.errors import Code, SharingError
 from sharefs.flags import EVERY_FLAG, NO_FLAG, FlagChange, FlagFilter, FlagSet, System
@@ -102,6 +102,8 @@ class Memento(abc.ABC):
 
 # Sets of flags, none twice but by chance, and the UIDs of the messages that have them, ascending.
 FlagGroups: TypeAlias = Sequence[tuple[FlagSet, Sequence[int]]]
+FlagTest: TypeAlias = Callable[[FlagSet], bool]
+TESTS: Final = 4  # whose answers a mailbox remembers
 
 
 class Saver(abc.ABC):
@@ -159,6 +161,7 @@ class Mailbox(abc.ABC):
     _unseen: tuple[int, Sequence[int]] | None = None  # generation and unseen()
     _total: tuple[Sequence[int], int] | None = None  # uids() and total_size()
     _by_flags: "tuple[int, FlagGroups] | None" = None  # generation and by_flags()
+    _passing: "tuple[FlagGroups, dict[FlagTest, Sequence[int]]] | None" = None  # with_flags()
     shelf: Shelf | None = None  # where put_away() may keep something
 
     def backing(self) -> "Mailbox":
@@ -276,6 +279,21 @@ class Mailbox(abc.ABC):
             told = [(flags, groups[which]) for which, flags in sets.items() if flags is not None]
             self._by_flags = self.generation, told
         return self._by_flags[1]
+
+    def with_flags(self, test: "FlagTest") -> Sequence[int]:
+        """Messages whose flags pass, ascending.  Remembered until something changes, by test."""
+        groups = self.by_flags()
+        if self._passing is None or self._passing[0] is not groups:
+            self._passing = groups, {}
+        known = self._passing[1]
+        found = known.get(test)
+        if found is None:
+            if len(known) >= TESTS:
+                known.clear()
+            passing = [uids for flags, uids in groups if test(flags)]
+            found = passing[0] if len(passing) == 1 else sorted(chain.from_iterable(passing))
+            known[test] = found
+        return found
 
     @abc.abstractmethod
     def recent(self, *, claim: bool) -> frozenset[int]:

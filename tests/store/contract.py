@@ -13,7 +13,7 @@ import pytest
 
 from sharefs.errors import Code, SharingError
 from sharefs.flags import NO_FLAGS, FlagChange, FlagFilter, FlagOp, FlagSet, System
-from sharefs.store.interface import Changes, Existence, Mailbox, Storage
+from sharefs.store.interface import Changes, Existence, FlagTest, Mailbox, Storage
 
 INBOX = ("INBOX",)
 SEEN = FlagSet(System.SEEN)
@@ -216,6 +216,30 @@ class StorageContract:
         assert [uid for _, uids in inbox.by_flags() for uid in uids] in ([1, 2], [2, 1])
         assert inbox.flags_of_each([1, 2, 3]) == [inbox.flags_of(1), inbox.flags_of(2), None]
         told()
+
+    def test_messages_whose_flags_pass(self, inbox: Mailbox) -> None:
+        tests: list[FlagTest] = [
+            lambda flags: bool(flags.system & System.FLAGGED),
+            lambda flags: not flags.system & System.FLAGGED,
+            lambda flags: True,
+            lambda flags: False,
+            lambda flags: bool(flags.system & System.SEEN),  # more than are remembered
+        ]
+
+        def demand_right() -> None:
+            for test in tests * 2:
+                want = [uid for uid in inbox.uids() if test(inbox.flags_of(uid))]
+                assert list(inbox.with_flags(test)) == want
+
+        demand_right()
+        add(inbox, HELLO, HELLO, HELLO, HELLO)
+        inbox.sync()
+        demand_right()
+        inbox.store_flags([1, 3], FlagChange(FlagOp.ADD, FlagSet(System.FLAGGED)))
+        inbox.store_flags([2, 3], FlagChange(FlagOp.ADD, FlagSet(System.SEEN)))
+        demand_right()
+        inbox.expunge([3])
+        demand_right()
 
     def test_unseen(self, inbox: Mailbox) -> None:
         add(inbox, HELLO, HELLO)
