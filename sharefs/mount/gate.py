@@ -67,9 +67,9 @@ class Gate:
 
     def drop(self, node: Node) -> None:
         """Close what a node keeps open."""
-        self._open.pop(node, None)
-        self._lost.pop(node, None)
-        if node.fd >= 0:
+        if node.fd >= 0:  # or it is in neither
+            self._open.pop(node, None)
+            self._lost.pop(node, None)
             os.close(node.fd)
             node.fd = -1
 

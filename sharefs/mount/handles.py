@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -49,8 +48,8 @@ class Handles:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.by_number: dict[int, Handle] = {}
-        self._count: Counter[int] = Counter()
-        self._names: Counter[int] = Counter()
+        self._count: dict[int, int] = {}  # by uid; a Counter's methods are Python
+        self._names: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self.by_number)
@@ -65,14 +64,16 @@ class Handles:
         """Raises OSError(EMFILE) if the caller has his share, (ENFILE) if there is no more."""
         if len(self.by_number) >= self._limit:
             raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
-        if not caller.is_superuser and self._count[caller.uid] >= self._limit // SHARE:
+        uid = caller.uid
+        if uid and self._count.get(uid, 0) >= self._limit // SHARE:
             raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     def add(self, handle: Handle) -> int:
         """Takes the descriptor over: close() closes it."""
         self.by_number[handle.fd] = handle
-        self._count[handle.caller.uid] += 1
-        handle.node.handles |= {handle.fd}
+        uid, node = handle.caller.uid, handle.node
+        self._count[uid] = self._count.get(uid, 0) + 1
+        node.handles = node.handles | {handle.fd} if node.handles else frozenset((handle.fd,))
         return handle.fd
 
     def hold_names(self, handle: Handle, names: list[str]) -> None:
@@ -81,21 +82,23 @@ class Handles:
         Raises OSError(ENOMEM) if the opener holds too many others: that is memory of the daemon's.
         """
         uid = handle.caller.uid
-        held = self._names[uid] - len(handle.names or ())
+        held = self._names.get(uid, 0) - len(handle.names or ())
         if held and names and uid and held + len(names) > MAX_NAMES:
             raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         handle.names = names or None
         self._names[uid] = held + len(names)
         if not self._names[uid]:
-            del self._names[uid]
+            self._names.pop(uid)
 
     def close(self, number: int) -> None:
         handle = self.by_number.pop(number)
-        self.hold_names(handle, [])
+        if handle.names is not None:
+            self.hold_names(handle, [])
         handle.node.handles -= {number}
-        self._count[handle.caller.uid] -= 1
-        if not self._count[handle.caller.uid]:
-            del self._count[handle.caller.uid]
+        uid = handle.caller.uid
+        left = self._count.pop(uid) - 1
+        if left:
+            self._count[uid] = left
         os.close(number)
 
     def close_all(self) -> None:
