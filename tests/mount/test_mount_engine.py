@@ -1,7 +1,7 @@
 """The compiled part beside the handlers in Python: the same answers, to hostile requests too.
 
-A socket is in the kernel's place.  What a request may do to memory shows best when this file runs
-with an interpreter and an extension built with -fsanitize=address.
+A socket is in the kernel's place.  What a request may do to memory shows best when scripts/sanitize
+runs this file.
 """
 
 import errno
@@ -9,6 +9,7 @@ import os
 import resource
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -308,6 +309,21 @@ def test_nothing_is_replaced_unasked(mirrored: Mirrored, top: Path) -> None:
     assert (top / "empty").read_bytes() == b"content"
 
 
+@pytest.mark.parametrize("names", [1, 2])
+def test_a_renamed_file_is_found_by_its_new_name(mirrored: Mirrored, top: Path, names: int) -> None:
+    file = mirrored.look_up(b"file")
+    if names > 1:
+        assert mirrored.ask(Opcode.LINK, ROOT, LINK_IN.pack(file) + b"second\0")[0] == 0
+        assert mirrored.look_up(b"file") == file  # the name that was seen last
+    assert mirrored.ask(Opcode.RENAME, ROOT, RENAME_IN.pack(ROOT) + b"file\0third\0")[0] == 0
+    (top / "second").unlink(missing_ok=True)
+    (top / "file").write_bytes(b"another one")
+    fh = mirrored.open(file)
+    assert mirrored.ask(Opcode.READ, file, READ_IN.pack(fh, 0, 100)) == (0, b"content")
+    assert mirrored.ask(Opcode.UNLINK, ROOT, b"third\0")[0] == 0
+    assert mirrored.ask(Opcode.RELEASE, file, READ_IN.pack(fh, 0, 0))[0] == 0
+
+
 def test_an_unlinked_file_that_is_known_stays(mirrored: Mirrored) -> None:
     file = mirrored.look_up(b"file")
     assert mirrored.ask(Opcode.UNLINK, ROOT, b"file\0")[0] == 0
@@ -339,6 +355,20 @@ def test_new_files_follow_the_directory_as_it_is_now(mirrored: Mirrored, top: Pa
         assert create(mirrored, b"new%d\0" % number)[0] == 0
         modes.append((top / f"new{number}").stat().st_mode & 0o7777)
     assert modes == [0o600, 0o600, 0o660, 0o660, 0o644]
+
+
+@pytest.mark.superuser
+def test_new_files_get_their_mode_whatever_a_default_acl_says(
+    mirrored: Mirrored, top: Path
+) -> None:
+    modes = []
+    for number, mode in enumerate((0o700, 0o700, 0o770, 0o770)):
+        subprocess.run(["setfacl", "-b", "-k", top], check=True)
+        top.chmod(mode)
+        subprocess.run(["setfacl", "-d", "-m", "u::r,g::r,o::-", top], check=True)
+        assert create(mirrored, b"new%d\0" % number)[0] == 0
+        modes.append((top / f"new{number}").stat().st_mode & 0o7777)
+    assert modes == [0o600, 0o600, 0o660, 0o660]
 
 
 def test_what_is_there_is_not_made(mirrored: Mirrored, top: Path) -> None:

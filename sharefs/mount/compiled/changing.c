@@ -81,41 +81,41 @@ static int regular_file(int fd, const char *name, struct stat *status)
     return result == 0 && S_ISREG(status->st_mode);
 }
 
-/* Hold a file that may lose its last name: the kernel may still have it.  As tree.keep().  0: not
- * possible. */
-static int keep(Engine *engine, PyObject *node, int fd, const char *name)
+/* A regular file by its name (O_PATH), and what it is; -1: Python is to try. */
+static int find_file(int fd, const char *name, struct stat *status)
+{
+    int found;
+    Py_BEGIN_ALLOW_THREADS
+    found = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (found >= 0 && (fstat(found, status) < 0 || !S_ISREG(status->st_mode))) {
+        close(found);
+        found = -1;
+    }
+    Py_END_ALLOW_THREADS
+    return found;
+}
+
+/* Hold a file that may lose its last name: the kernel may still have it.  As tree.keep().  Takes
+ * its descriptor over.  0: not possible, or an exception. */
+static int keep(Engine *engine, PyObject *node, int file)
 {
     int64_t lookups, own_fd;
-    struct stat status;
     PyObject *handles = PyObject_GetAttr(node, names.handles);
     int open = handles == NULL ? -1 : PyObject_IsTrue(handles);
     Py_XDECREF(handles);
-    if (open < 0 || number_in(node, names.lookups, &lookups) < 0
-        || number_in(node, names.fd, &own_fd) < 0)
-        return 0;
-    if (open || own_fd >= 0 || lookups <= 0)
-        return 1;
-    int kept;
-    Py_BEGIN_ALLOW_THREADS
-    kept = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if (kept >= 0 && fstat(kept, &status) < 0) {
-        close(kept);
-        kept = -1;
+    int known = open >= 0 && number_in(node, names.lookups, &lookups) == 0
+        && number_in(node, names.fd, &own_fd) == 0;
+    if (!known || open || own_fd >= 0 || lookups <= 0) {
+        close(file);
+        return known;
     }
-    Py_END_ALLOW_THREADS
-    if (kept < 0)
-        return 0;
-    if (is_same(node, &status) <= 0) {
-        close(kept);
-        return 0;
-    }
-    PyObject *number = PyLong_FromLong(kept);
+    PyObject *number = PyLong_FromLong(file);
     PyObject *held = number == NULL
         ? NULL
         : PyObject_CallFunctionObjArgs(engine->hold, node, number, NULL);
     Py_XDECREF(number);
     if (held == NULL)
-        close(kept);
+        close(file);
     Py_XDECREF(held);
     return held != NULL;
 }
@@ -123,7 +123,7 @@ static int keep(Engine *engine, PyObject *node, int fd, const char *name)
 Outcome answer_unlink(Engine *engine, const Request *request)
 {
     Slip leave;
-    int fd, result = -1;
+    int fd, file = -1, result = -1;
     size_t length = name_length(request->body, request->size);
     PyObject *parent =
         length ? directory_for(engine, request, LEAVE_REMOVE, &leave, &fd) : NULL;
@@ -131,9 +131,12 @@ Outcome answer_unlink(Engine *engine, const Request *request)
         return PyErr_Occurred() ? FAILED : PASS;
     struct stat status;
     PyObject *node = NULL;
-    if (is_plain(&leave, request->body, length) && regular_file(fd, request->body, &status)) {
+    if (is_plain(&leave, request->body, length)
+        && (file = find_file(fd, request->body, &status)) >= 0) {
         node = node_known(engine, parent, &status);
-        if (!PyErr_Occurred() && (node == NULL || keep(engine, node, fd, request->body))) {
+        if (node == NULL)
+            close(file);
+        if (node != NULL ? keep(engine, node, file) : !PyErr_Occurred()) {
             Py_BEGIN_ALLOW_THREADS
             result = unlinkat(fd, request->body, 0);
             Py_END_ALLOW_THREADS
@@ -166,17 +169,6 @@ typedef struct {
     Slip leave;
 } Place;
 
-/* The node is found under another name now. */
-static PyObject *moved(PyObject *node, const Place *old, const Place *new)
-{
-    PyObject *gone = PyObject_CallMethod(node, "name_is_gone", "OO&", old->parent, decoded,
-                                         (void *)old->name);
-    if (gone == NULL)
-        return NULL;
-    Py_DECREF(gone);
-    return PyObject_CallMethod(node, "name_is", "OO&", new->parent, decoded, (void *)new->name);
-}
-
 static Outcome rename_at(Engine *engine, const Request *request, const Place *old,
                          const Place *new)
 {
@@ -193,9 +185,9 @@ static Outcome rename_at(Engine *engine, const Request *request, const Place *ol
         return PASS;
     PyObject *node = node_known(engine, old->parent, &status);
     if (node != NULL)
-        note(engine, moved(node, old, new));
-    else if (PyErr_Occurred())
-        note(engine, NULL);
+        name_moves(node, old->parent, old->name, new->parent, new->name);
+    if (PyErr_Occurred())
+        PyErr_WriteUnraisable((PyObject *)engine); /* it is done, so the answer stays the same */
     Py_XDECREF(node);
     reply(engine, request->unique, NULL, 0);
     return DONE;

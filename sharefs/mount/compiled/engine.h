@@ -127,8 +127,8 @@ typedef struct {
 
 /* Attribute names, as objects. */
 extern struct Names {
-    PyObject *fd, *ino, *lookups, *names, *name_is, *handles, *identity, *kind, *is_dir, *scope,
-        *stamp, *caller, *node, *flags, *created, *content, *uid, *watch, *due;
+    PyObject *fd, *ino, *lookups, *names, *name_is, *name_is_gone, *handles, *identity, *kind,
+        *is_dir, *scope, *stamp, *caller, *node, *flags, *created, *content, *uid, *watch, *due;
 } names;
 
 /* objects.c: nodes, and numbers in and out of them */
@@ -141,7 +141,8 @@ PyObject *handle_numbered(Engine *engine, uint64_t number);
 int is_same(PyObject *node, const struct stat *status);
 PyObject *node_seen(Engine *engine, PyObject *parent, PyObject *name, const struct stat *status);
 PyObject *node_known(Engine *engine, PyObject *parent, const struct stat *status);
-PyObject *decoded(void *octets);
+int name_moves(PyObject *node, PyObject *old_parent, const char *old, PyObject *new_parent,
+               const char *new);
 int last_name(PyObject *node, PyObject **parent, PyObject **name);
 PyObject *stamp_of(const struct stat *status);
 int64_t now_ns(void);

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define KEPT_FLAGS (O_APPEND | O_DSYNC | O_SYNC) /* acting_files.KEPT_FLAGS, but the access mode */
+#define FIRST_MODE 0600 /* until it has its owner; mostly it is what the file is to have anyway */
 
 static int still_so(int fd, const uint32_t facts[3])
 {
@@ -28,12 +29,15 @@ static int make(int fd, int above, const Making *making, const char *name, int f
         return -1;
     int made = openat(fd, name,
                       O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | (flags & KEPT_FLAGS),
-                      0600);
+                      FIRST_MODE);
     if (made < 0)
         return -1;
+    /* The mode comes after fchown(2), which clears setgid.  A default ACL may have taken more. */
     if (fchown(made, making->owner, making->group) == 0
-        && fchmod(made, making->mode) == 0 /* after fchown(2), which clears setgid */
-        && fstat(made, status) == 0)
+        && (making->mode == FIRST_MODE || fchmod(made, making->mode) == 0)
+        && fstat(made, status) == 0
+        && ((status->st_mode & 07777) == making->mode
+            || (fchmod(made, making->mode) == 0 && fstat(made, status) == 0)))
         return made;
     close(made);
     unlinkat(fd, name, 0);

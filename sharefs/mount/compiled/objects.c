@@ -10,7 +10,8 @@ int names_start(void)
 {
     struct { PyObject **where; const char *text; } all[] = {
         {&names.fd, "fd"}, {&names.ino, "ino"}, {&names.lookups, "lookups"},
-        {&names.names, "names"}, {&names.name_is, "name_is"}, {&names.handles, "handles"},
+        {&names.names, "names"}, {&names.name_is, "name_is"},
+        {&names.name_is_gone, "name_is_gone"}, {&names.handles, "handles"},
         {&names.identity, "identity"}, {&names.kind, "kind"}, {&names.is_dir, "is_dir"},
         {&names.scope, "scope"}, {&names.stamp, "stamp"}, {&names.caller, "caller"},
         {&names.node, "node"}, {&names.flags, "flags"}, {&names.created, "created"},
@@ -134,6 +135,17 @@ int last_name(PyObject *node, PyObject **parent, PyObject **name)
     return result;
 }
 
+/* From now on this is a node's only name. */
+static int name_is_only(PyObject *node, PyObject *parent, PyObject *name)
+{
+    PyObject *key = PyTuple_Pack(2, parent, name);
+    PyObject *only = key == NULL ? NULL : PyTuple_Pack(1, key);
+    int result = only == NULL ? -1 : PyObject_SetAttr(node, names.names, only);
+    Py_XDECREF(key);
+    Py_XDECREF(only);
+    return result;
+}
+
 /* Remember that a node was seen under this name last. */
 static int name_is(PyObject *node, PyObject *parent, PyObject *name)
 {
@@ -151,11 +163,41 @@ static int name_is(PyObject *node, PyObject *parent, PyObject *name)
         Py_XDECREF(done);
         return done == NULL ? -1 : 0;
     }
-    PyObject *key = PyTuple_Pack(2, parent, name);
-    PyObject *only = key == NULL ? NULL : PyTuple_Pack(1, key);
-    result = only == NULL ? -1 : PyObject_SetAttr(node, names.names, only);
-    Py_XDECREF(key);
-    Py_XDECREF(only);
+    return name_is_only(node, parent, name);
+}
+
+/* Whether it has this name, and no other.  -1: an exception. */
+static int has_only(PyObject *node, PyObject *parent, PyObject *name)
+{
+    PyObject *known = PyObject_GetAttr(node, names.names), *last_parent, *last;
+    Py_ssize_t count = known == NULL ? -1 : PyObject_Size(known);
+    Py_XDECREF(known);
+    int result = count < 0 ? -1 : count == 1 ? last_name(node, &last_parent, &last) : 0;
+    if (result <= 0)
+        return result;
+    result = last_parent == parent && PyUnicode_Compare(last, name) == 0;
+    Py_DECREF(last_parent);
+    Py_DECREF(last);
+    return PyErr_Occurred() ? -1 : result;
+}
+
+/* As Node.name_is_gone() for the old one, and then Node.name_is().  0; -1: an exception. */
+int name_moves(PyObject *node, PyObject *old_parent, const char *old, PyObject *new_parent,
+               const char *new)
+{
+    PyObject *before = PyUnicode_DecodeFSDefault(old), *after = PyUnicode_DecodeFSDefault(new);
+    int result =
+        before == NULL || after == NULL ? -1 : has_only(node, old_parent, before);
+    if (result > 0)
+        result = name_is_only(node, new_parent, after);
+    else if (result == 0) {
+        PyObject *gone = PyObject_CallMethodObjArgs(node, names.name_is_gone, old_parent, before,
+                                                    NULL);
+        result = gone == NULL ? -1 : name_is(node, new_parent, after);
+        Py_XDECREF(gone);
+    }
+    Py_XDECREF(before);
+    Py_XDECREF(after);
     return result;
 }
 
@@ -197,12 +239,6 @@ static PyObject *new_node(Engine *engine, PyObject *scope, PyObject *identity, P
     if (node != NULL && PyDict_SetItem(engine->by_identity, key, node) < 0)
         Py_CLEAR(node);
     return node;
-}
-
-/* For PyObject_CallMethod()'s O&: a name as the file system's octets. */
-PyObject *decoded(void *octets)
-{
-    return PyUnicode_DecodeFSDefault(octets);
 }
 
 /* The node of what stat(2) found, if there is one: a new reference, or NULL. */
