@@ -7,7 +7,7 @@ hard link, whether a rename will be refused: from the functions that will decide
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from sharefs.audit.viewing import ViewerContext, credentials_of
 from sharefs.errors import Code, SharingError
 from sharefs.identity.model import MailUser
 from sharefs.names import Layout
-from sharefs.permissions.access import Credentials, Inode
+from sharefs.permissions.access import Credentials, Inode, can_create
 from sharefs.permissions.explain import describe, inode_of
 from sharefs.permissions.inherit import (
     DEFAULTS,
@@ -184,12 +184,23 @@ def _in_existing(context: ViewerContext, target: Target, names: Names) -> Iterat
     for folder, what in (("tmp", "a new message"), ("", "control files such as dovecot-uidlist")):
         if os.path.isdir(path / folder):
             place = inode_of(os.path.realpath(path / folder))
-            yield _file(what, place, creation, who, names)
+            made = _file(what, place, creation, who, names)
+            yield _moved_on(made, path, who, names) if folder else made
     below = _target(context, target.name + target.namespace.separator + "New")
     new = files_of(context, below).path
     parent = inode_of(os.path.realpath(nearest_directory(new.parent)))
     what = f"a new mailbox {below.name}"
     yield _directory(what, parent, str(new), creation_as(context, below.found), who, names)
+
+
+def _moved_on(made: Made, path: Path, who: Credentials, names: Names) -> Made:
+    """A message that is made in tmp has to go to new or cur from there."""
+    for folder in ("new", "cur") if made.made else ():
+        if os.path.isdir(path / folder):
+            answer = can_create(inode_of(os.path.realpath(path / folder)), who)
+            if not answer:
+                return replace(made, made=False, why=describe(answer, who, names.group))
+    return made
 
 
 def _missing_levels(target: Target) -> list[Path]:

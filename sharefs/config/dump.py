@@ -34,7 +34,9 @@ class Entry:
 
     @property
     def is_default(self) -> bool:
-        return self.origin == DEFAULT
+        """Whether leaving it out would change nothing."""
+        same = not self.blocks and self.value == DEFAULTS.get(self.name)
+        return self.origin == DEFAULT or same
 
     @property
     def is_secret(self) -> bool:

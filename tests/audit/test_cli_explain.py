@@ -417,3 +417,14 @@ def test_what_is_granted_first_is_seen_as_well(host: World, shell: Shell) -> Non
     share(host, "carol")
     (change,) = explained(shell, "bob shared/alice/Work read", 1)["changes"]
     assert change["change"] == "sharefs acl set -u alice Work user=bob lookup read"
+
+
+def test_a_message_must_leave_tmp(host: World, shell: Shell) -> None:
+    share(host)
+    host.maildir("alice", ".Work", "new").chmod(0o550)
+    done = shell.run("predict --json alice Work")
+    assert done.status == 1
+    (message, *others) = json.loads(done.out)["made"]
+    assert not message["made"]
+    assert "new lacks w for owner" in message["why"]
+    assert all(one["made"] for one in others)

@@ -295,7 +295,7 @@ def test_evidence_names_right_person_and_component() -> None:
         found = one(audited(host), "acl-without-access")
         assert found.subject == "alice: Work"
         assert found.user == "bob"
-        assert f"bob: rwie refused: {box(host, 'cur')} lacks" in found.evidence[0]
+        assert f"bob: r, w, i, e refused: {box(host, 'cur')} lacks" in found.evidence[0]
 
 
 def test_without_acls_the_kernel_alone_decides_who_shares() -> None:

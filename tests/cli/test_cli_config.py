@@ -92,6 +92,16 @@ def test_dump_of_what_is_not_default(path: Path) -> None:
     assert run(path, "dump", "-n", "-p", "lmtp").stdout.count("imap_acl") == 0
 
 
+def test_dump_of_what_is_written_and_the_default_all_the_same(tmp_path: Path) -> None:
+    """The old form's mail_location says something of a dozen settings, mostly nothing."""
+    old = tmp_path / "old.conf"
+    old.write_text("mail_location = maildir:~/Mail\nmail_fsync = optimized\n")
+    lines = run(old, "dump", "-n").stdout.splitlines()
+    assert f"mail_path = ~/Mail  # {old}:1" in lines
+    assert not [line for line in lines if line.startswith(("mail_index_path", "mail_fsync"))]
+    assert f"mail_fsync = optimized  # {old}:2" in run(old, "dump", "-a").stdout
+
+
 def test_dump_of_one_user(path: Path, tmp_path: Path) -> None:
     users = tmp_path / "users"
     users.write_text(USERS)

@@ -58,7 +58,7 @@ def find_acl_without_access(box: BoxFacts, root: RootFacts, facts: HostFacts) ->
         name = box.name if not box.owner else f"the mailbox {box.name} of {box.owner}"
         yield acl_without_access(
             box.subject,
-            *(f"{people(each.people)}: {letters} refused: {why}"
+            *(f"{people(each.people)}: {', '.join(letters)} refused: {why}"
               for why, letters in by_reason.items()),
             remedy=f"let the permissions follow the ACL of {name}, or take the rights back;"
             " sharefs explain names the smallest change",
