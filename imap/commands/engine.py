@@ -27,7 +27,7 @@ async def run(session: Session, command: Command) -> None:
 
     Anything but ProtocolError, SharingError and OSError is a bug of ours and propagates.
     """
-    session.looked = 0.0
+    session.begin_anew()
     spec = COMMANDS.get(command.name)
     try:
         reply = await _dispatch(session, command, spec)

@@ -38,7 +38,7 @@ async def _news_until_line(session: Session, waiter: Waiter) -> bytes | None:
         wait = max(0.0, last_sent + interval - time.monotonic())
         settles = session.selected.handle.mailbox.settles_in() if session.selected else None
         line = await waiter.line_or_change(wait if settles is None else min(wait, settles))
-        session.looked = 0.0
+        session.begin_anew()
         if line is not None:
             return line
         if time.monotonic() - last_sent >= interval:

@@ -78,6 +78,7 @@ class Session:
 
     looked: time.monotonic() at which the running command has found the selected mailbox to be as
     it was last seen; 0: it has not, or has waited for the client since.
+    granted: when that command asked for the rights on it, and what they were.
     lost: what became of the selected mailbox while the connection slept; the client hears of it
     with its next command, unless that leaves the mailbox anyway.
     """
@@ -94,6 +95,7 @@ class Session:
     idle_tag: str = ""  # of the IDLE that is going on
     out: bytearray = field(default_factory=bytearray)
     looked: float = 0.0
+    granted: tuple[float, Rights] | None = None
     lost: bytes = b""
 
     # -- output ------------------------------------------------------------------------------
@@ -133,15 +135,35 @@ class Session:
 
     def rights(self) -> Rights:
         """The viewer's rights on the selected mailbox as they are now, not as they were."""
-        return self.account.rights(self.current().name).rights
+        granted = self._just_granted()
+        if granted is None:
+            granted = self.account.rights(self.current().name).rights
+            self.granted = time.monotonic(), granted
+        return granted
 
     def demand(self, right: Rights) -> None:
         """Raises SharingError: the rights may have been taken away while it was selected."""
-        self.account.demand(self.current().name, right)
+        granted = self._just_granted()
+        if granted is None or not granted.covers(right):
+            self.granted = None
+            rights = self.account.demand(self.current().name, right)
+            self.granted = time.monotonic(), rights
+
+    def _just_granted(self) -> Rights | None:
+        """As the running command was told a moment ago."""
+        if self.granted is None or time.monotonic() - self.granted[0] >= LOOK_LASTS:
+            return None
+        return self.granted[1]
+
+    def begin_anew(self) -> None:
+        """What was seen of the selected mailbox is over: a command begins, or goes on after it has
+        waited for the client."""
+        self.looked, self.granted = 0.0, None
 
     def unselect(self) -> None:
         if self.selected is not None:
             selected, self.selected = self.selected, None
+            self.granted = None
             self.state = State.AUTHENTICATED
             selected.handle.release()
 

@@ -174,9 +174,12 @@ class Account:
         """Who the viewer is to ACLs."""
         return self._context.viewer
 
-    def demand(self, name: str, *rights: Rights) -> None:
-        """Raises NO_PERMISSION without all of the rights; NONEXISTENT also without lookup."""
-        self._demanded(name, *rights)
+    def demand(self, name: str, *rights: Rights) -> Rights:
+        """Raises NO_PERMISSION without all of the rights; NONEXISTENT also without lookup.
+
+        Returns all the rights that the viewer has there.
+        """
+        return self._demanded(name, *rights).rights
 
     def _demanded(self, name: str, *rights: Rights) -> Target:
         target = self._context.target(name)

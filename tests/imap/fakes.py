@@ -211,10 +211,11 @@ class MemoryAccount:
             raise SharingError(Code.NONEXISTENT, f"no {name}")
         return Effective(self._rights(name))
 
-    def demand(self, name: str, *rights: Rights) -> None:
+    def demand(self, name: str, *rights: Rights) -> Rights:
         have = self.rights(name).rights
         if not all(have.covers(right) for right in rights):
             raise SharingError(Code.NO_PERMISSION, f"lacking a right on {name}")
+        return have
 
     def open_mailbox(self, name: str, *, readonly: bool = False) -> MemoryMailbox:
         self.demand(name, READ)

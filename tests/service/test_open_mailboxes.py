@@ -27,6 +27,7 @@ from imap.service.watcher import Watcher
 from imap.wire import CommandReader, Limits
 from sharefs import fsops
 from sharefs.account import Account
+from sharefs.account.context import Context, Target
 from sharefs.config import load
 from sharefs.identity.lookup import HomeLookup
 from sharefs.identity.model import MailUser
@@ -234,6 +235,34 @@ async def test_a_command_looks_at_its_mailbox_once(
         (message,) = (home / "Other/cur").iterdir()
         message.rename(home / "Maildir/cur/new.message:2,S")
         assert f"* {COUNT + 1} EXISTS" in await client.ask("NOOP")  # each command looks itself
+
+
+@pytest.mark.parametrize(
+    "command", ["STORE 1 +FLAGS (\\Flagged)", "FETCH 1 BODY[]", "FETCH 1:5 (FLAGS)"]
+)
+async def test_a_command_asks_for_rights_once(
+    home: Path, pool: MailboxPool, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """And the next one asks again, for they may be taken away at any time."""
+    asked: list[str] = []
+    target = Context.target
+
+    def counting(context: Context, name: str) -> Target:
+        asked.append(name)
+        return target(context, name)
+
+    async with connected(pool, home, acl="vfile") as client:
+        await client.ask("SELECT INBOX")
+        monkeypatch.setattr(Context, "target", counting)
+        monkeypatch.setattr(session_module, "LOOK_LASTS", 60.0)
+        for number in (1, 2):
+            answer = await client.ask(command)
+            assert "OK" in answer[-1]
+            assert asked == ["INBOX"] * number
+        acl = home / "Maildir/dovecot-acl"
+        acl.write_text("owner l\n")
+        answer = await client.ask(command)
+        assert "NOPERM" in answer[-1]
 
 
 def _settled(home: Path, pool: MailboxPool) -> bool:
