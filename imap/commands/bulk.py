@@ -32,6 +32,7 @@ WINDOW: Final = 500  # messages at a time
 WINDOW_KEPT: Final = 250
 PIECE: Final = 80 * 1024  # octets of responses, roughly, rendered at a time from then on
 _HEADER: Final = 4096  # octets of a header, roughly
+_SOME: Final = 50  # messages whose sizes are looked up at a time
 _DAY: Final = 86400  # seconds
 _EASY: Final = frozenset({Item.UID, Item.FLAGS, Item.SIZE, Item.MODSEQ})
 
@@ -67,11 +68,12 @@ class Bulk:
             return until
         if _is_header(next(iter(self._reads))):
             return min(until, at + octets // _HEADER)
-        for size in self._mailbox.known_sizes(uids[at:until]):
-            octets -= octets if size is None else size
-            at += 1
-            if octets <= 0:
-                break
+        while at < until:
+            for size in self._mailbox.known_sizes(uids[at : min(until, at + _SOME)]):
+                octets -= octets if size is None else size
+                at += 1
+                if octets <= 0:
+                    return at
         return at
 
     def render(self, uids: Sequence[int]) -> tuple[Sequence[int], list[bytes]]:

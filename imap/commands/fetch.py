@@ -47,6 +47,8 @@ SEEN_BATCH: Final = 200
 RENDER_BATCH: Final = 2000
 # Octets of responses rendered before they are sent; going to a thread takes its time, too.
 CHUNK: Final = 256 * 1024
+# Octets of messages put into one piece of that: larger ones take fresh pages from the kernel.
+TEXTS: Final = 64 * 1024
 
 # What is rendered at once without going to a thread, where that is quick: messages, their octets.
 FEW: Final = 50
@@ -302,7 +304,7 @@ class _Renderer:
 
     def _turn_to(self, uids: Sequence[int], at: int) -> int:
         """Render what can be rendered many at a time, from at to the position returned."""
-        until = self._bulk.window(uids, at, CHUNK)
+        until = self._bulk.window(uids, at, TEXTS)
         some = uids[at:until]
         self._all_rendered = False
         if self._kept.wanted:
