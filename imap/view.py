@@ -97,7 +97,7 @@ class View:
 
     def seq_of(self, uid: int) -> int:
         """Raises KeyError for a UID that this view has never shown."""
-        told = self._told
+        told = self._told.few if isinstance(self._told, LateUids) else self._told
         at = bisect_left(told, uid)
         if at == len(told) or told[at] != uid:
             raise KeyError(uid)

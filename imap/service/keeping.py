@@ -85,8 +85,8 @@ class Keeper:
     def want_soon(self, mailbox: Keepable) -> None:
         """It was left by its last user; what was not wanted is kept already."""
         turn = self._wanted.get(mailbox)
-        if turn is not None:
-            turn.due = min(turn.due, trio.current_time() + QUIET)
+        if turn is not None and (due := trio.current_time() + QUIET) < turn.due:
+            turn.due = due
             self._work.set()
 
     def forget(self, mailbox: Keepable) -> bool:

@@ -170,7 +170,7 @@ def _demand_private(path: Path, status: os.stat_result, forbidden: int) -> None:
 def is_there(directory: Path, state: State) -> bool:
     """Whether the index that had this state is still in its place, whatever was written to it."""
     try:
-        status = os.stat(directory / NAME, follow_symlinks=False)
+        status = os.lstat(f"{directory}/{NAME}")  # asked for with each SELECT
     except OSError:
         return False
     return (status.st_dev, status.st_ino) == state[:2]

@@ -11,7 +11,7 @@ class LateUids(Sequence[int]):
     """Ascending.  few: the same numbers, slow to get.  make: the list, which others may have."""
 
     def __init__(self, few: Sequence[int], make: Callable[[], list[int]]) -> None:
-        self._few = few
+        self.few = few
         self._make = make
 
     def all(self) -> list[int]:
@@ -19,7 +19,7 @@ class LateUids(Sequence[int]):
         return self._make()
 
     def __len__(self) -> int:
-        return len(self._few)
+        return len(self.few)
 
     @overload
     def __getitem__(self, at: int) -> int: ...
@@ -28,4 +28,4 @@ class LateUids(Sequence[int]):
     def __getitem__(self, at: slice) -> Sequence[int]: ...
 
     def __getitem__(self, at: int | slice) -> int | Sequence[int]:
-        return self._few[at] if isinstance(at, int) else self.all()[at]
+        return self.few[at] if isinstance(at, int) else self.all()[at]

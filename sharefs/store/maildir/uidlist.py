@@ -59,7 +59,7 @@ class UidList:
     def __init__(self, site: Site) -> None:
         self._site = site
         self.path = site.control / FILE_NAME
-        self._at = os.fspath(self.path)  # what system calls get: see work_in()
+        self._named = self._at = os.fspath(self.path)  # what system calls get: see work_in()
         self.header: Header | None = None
         self.version = 0  # grows with every change seen or made
         self.reads = 0  # grows when the file was not just continued
@@ -153,7 +153,7 @@ class UidList:
 
     def looks_unchanged(self) -> bool:
         try:
-            return _key_of(os.stat(self.path, follow_symlinks=False)) == self._key
+            return _key_of(os.lstat(self._named)) == self._key
         except FileNotFoundError:
             return self._key is None
 
