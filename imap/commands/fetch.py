@@ -177,7 +177,8 @@ async def _stream(session: Session, renderer: "_Renderer", uids: Sequence[int]) 
         elif renderer.is_short(uids):
             at = await handle.run_short(renderer.render, uids, at)
         elif renderer.may_be_kept:
-            at = await handle.run_short(renderer.render_kept, uids, at)
+            most = 0 if handle.works_in_line() else CHUNK
+            at = await handle.run_short(renderer.render_kept, uids, at, most)
         else:
             at = await handle.run(renderer.render, uids, at)
         for octets in renderer.take():
@@ -291,16 +292,21 @@ class _Renderer:
             at += 1
         return at
 
-    def render_kept(self, uids: Sequence[int], at: int) -> int:
-        """As render(), but one window, and only what an index has.  Where it ends, may_be_kept
-        does."""
-        until = self._turn_to(uids, at)
-        if not self._all_rendered:
-            self.may_be_kept = False
-            self._until, self._ready = at, {}  # render() turns to it again
-            return at
-        self._until = until
-        return until
+    def render_kept(self, uids: Sequence[int], at: int, most: int) -> int:
+        """As render(), but only what an index has.  Where it ends, may_be_kept does.
+
+        most: octets after which no other window is begun.
+        """
+        while at < len(uids):
+            until = self._turn_to(uids, at)
+            if not self._all_rendered:
+                self.may_be_kept = False
+                self._until, self._ready = at, {}  # render() turns to it again
+                break
+            self._until = at = until
+            if self._size >= most:
+                break
+        return at
 
     def _turn_to(self, uids: Sequence[int], at: int) -> int:
         """Render what can be rendered many at a time, from at to the position returned."""

@@ -53,6 +53,10 @@ class Handle(Protocol):
         without a change to a thread."""
         ...
 
+    def works_in_line(self) -> bool:
+        """Whether run_short() would do that now: then little at a time is no dearer."""
+        ...
+
     async def run_with(self, other: "Handle", function: Callable[..., T], *args: object) -> T:
         """As run, holding both mailboxes.  Taken in one order everywhere: it cannot deadlock."""
         ...

@@ -45,12 +45,15 @@ class SharedHandle(Handle):
 
     async def run_short(self, function: Callable[..., T], *args: object) -> T:
         """In line if nobody else works on the mailbox, and such work has been quick lately."""
-        if not self._opened.lock.locked() and self._opened.may_work_in_line():
+        if self.works_in_line():
             return self._in_line(function, *args)
         async with self._opened.lock:
             if self._opened.may_work_in_line():  # after those who were there before
                 return self._in_line(function, *args)
             return await self._in_thread(_timed, self._opened.pace, function, *args)
+
+    def works_in_line(self) -> bool:
+        return not self._opened.lock.locked() and self._opened.may_work_in_line()
 
     def _in_line(self, function: Callable[..., T], *args: object) -> T:
         with self._noting():

@@ -301,12 +301,14 @@ class MemoryAccount:
 @dataclass(slots=True)
 class MemoryHandle:
     """kept: the mailbox's index, if there is to be one; as full as it was left.  runs: how often
-    something was done that would be done in a thread."""
+    something was done that would be done in a thread.  in_line: whether short work would not be.
+    """
 
     mailbox: Mailbox
     released: int = 0
     kept: MailboxIndex | None = None
     runs: int = 0
+    in_line: bool = True
     at_once: Rights | None = None
 
     def index(self) -> MailboxIndex | None:
@@ -325,6 +327,9 @@ class MemoryHandle:
 
     async def run_short(self, function: Callable[..., T], *args: object) -> T:
         return function(*args)
+
+    def works_in_line(self) -> bool:
+        return self.in_line
 
     async def run_with(self, other: object, function: Callable[..., T], *args: object) -> T:
         return function(*args)

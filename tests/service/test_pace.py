@@ -72,6 +72,7 @@ async def until_in_line(handle: SharedHandle) -> None:
 
 async def test_what_is_quick_is_done_in_line(handle: SharedHandle) -> None:
     assert await handle.run_short(threading.get_ident) != threading.get_ident()
+    assert not handle.works_in_line()
     await until_in_line(handle)
     assert await handle.run(threading.get_ident) != threading.get_ident()
 
