@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from itertools import filterfalse
 from typing import Final
 
 from sharefs.errors import Code, SharingError
@@ -102,7 +103,9 @@ class Builder:
         some = (self._known.indexed, self._known.skipped, self._known.gathered)
         if len(uids) == sum(map(len, some)):
             return []
-        return [uid for uid in uids if not any(uid in one for one in some)]
+        for one in some:
+            uids = list(filterfalse(one.__contains__, uids))
+        return list(uids)
 
     def _remove_vanished(self) -> None:
         known = self._known

@@ -35,12 +35,16 @@ class Known:
         self.ahead = False
         self.data_version = -1  # of the database when its rows were last looked at
         self.generation = -1  # of the mailbox then
+        self._forget_rows()
+        self.agreed: Agreement | None = None  # as it is written down
+
+    def _forget_rows(self) -> None:
+        """What is known of them, but not of which messages they are about."""
         self.checked_facts = False
         self.checked_heads = False
         self.checked_texts = False
         self.orders = Orders()
         self.columns = Columns()
-        self.agreed: Agreement | None = None  # as it is written down
 
     def update(self, *, facts: bool = False) -> None:
         """Know which rows are about the mailbox as it is now.
@@ -52,6 +56,8 @@ class Known:
         version = self._database.data_version()
         changed = self.generation != self._mailbox.generation
         if version != self.data_version or (changed and self.ahead):
+            if version != self.data_version:
+                self._forget_rows()
             if self.data_version >= 0 or facts or not self._recall():
                 self._compare()
             self.data_version = version
@@ -89,9 +95,6 @@ class Known:
         self.skipped -= indexed
         for uid in indexed & self.gathered.keys():
             del self.gathered[uid]  # another process was faster
-        self.checked_facts = self.checked_heads = self.checked_texts = False
-        self.orders = Orders()
-        self.columns = Columns()
         self.ahead = False
 
     def _recall(self) -> bool:
