@@ -39,6 +39,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FEW: Final = 250  # messages that are cheaper checked one by one
+MANY: Final = 1000  # messages that take longer to sort without an index than a transaction
+LATE: Final = 32  # messages that are indexed at once, so that many can be sorted with them
+LATE_BUDGET: Final = 0.25  # seconds
 FETCH_AT_ONCE: Final = 1000  # messages whose rows are in memory together
 
 
@@ -262,7 +265,10 @@ class MailboxIndex:
         return evaluate(query, uids, self._mailbox, self.narrow)
 
     def in_order(self, uids: list[int], criteria: Sequence[Criterion]) -> list[int] | None:
-        """uids, which ascend, as sort_messages() orders them.  None: not all of them are known."""
+        """uids, which ascend, as sort_messages() orders them.  None: not all of them are known.
+
+        Where they are many, a few that have just come are indexed first.
+        """
         try:
             return self._in_order(uids, criteria)
         except DAMAGE as error:
@@ -273,7 +279,11 @@ class MailboxIndex:
     def _in_order(self, uids: list[int], criteria: Sequence[Criterion]) -> list[int] | None:
         self._ready()
         if not self._known.indexed.issuperset(uids):
-            return None
+            if len(uids) < MANY or self.is_stuck or self.missing() > LATE:
+                return None
+            self.catch_up(LATE_BUDGET)
+            if not self._known.indexed.issuperset(uids):
+                return None
         return self._known.orders.in_order(self._database.sql, uids, criteria)
 
     def facts(self, uids: Sequence[int]) -> list[Facts]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sharefs.index import MailboxIndex, building, orders
+from sharefs.index import MailboxIndex, building, mailbox_index, orders
 from sharefs.index.orders import SHARE, VALUE_LIMIT, read_facts
 from sharefs.ordering.facts import relation_of
 from sharefs.ordering.sorting import Criterion, SortKey, sort_messages
@@ -133,6 +133,26 @@ def test_what_comes_and_goes(few: int, tmp_path: Path, monkeypatch: pytest.Monke
                 index.put_away()
                 with indexed(mailbox, tmp_path / "i", complete=False) as next_one:
                     is_in_order(next_one, mailbox)
+
+
+def test_a_few_new_ones_are_indexed_when_many_are_sorted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox_index, "MANY", 20)
+    monkeypatch.setattr(mailbox_index, "LATE", 3)
+    root = tmp_path / "Maildir"
+    dice = random.Random(5)
+    fill(root, [made_up(dice) for _ in range(20)])
+    criteria = [Criterion(SortKey.DATE), Criterion(SortKey.SUBJECT, reverse=True)]
+    with opened(root) as mailbox, indexed(mailbox, tmp_path / "i") as index:
+        for more, found in ((3, True), (4, False)):
+            assert index.in_order(list(mailbox.uids()), criteria) is not None
+            fill(root, [made_up(dice) for _ in range(more)], first=100 * more)
+            mailbox.sync()
+            uids = list(mailbox.uids())
+            right = sort_messages(read_facts(mailbox, uids), criteria)
+            assert index.in_order(uids, criteria) == (right if found else None)
+            assert index.missing() == (0 if found else more)
 
 
 def test_another_process_writes(tmp_path: Path) -> None:
