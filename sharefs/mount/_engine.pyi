@@ -4,6 +4,9 @@ from typing import Any
 class Engine:
     stopping: bool
     drops_set_id: bool
+    wary: bool
+    @property
+    def busy(self) -> bool: ...
     tell: Callable[[Any, str, bool, float], float] | None
     long: float
     soon: float
@@ -65,4 +68,7 @@ class Engine:
         owned: tuple[int, int, int],
         /,
     ) -> None: ...
+    def relieve(
+        self, thread: int, path: str, call: bytes, exception: type[BaseException], /
+    ) -> bool: ...
     def revoke(self) -> None: ...

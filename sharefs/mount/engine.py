@@ -9,7 +9,6 @@ without it everything is the same, but slower.
 import logging
 import os
 import stat
-import threading
 from typing import TYPE_CHECKING, Final
 
 from sharefs.errors import Code, SharingError
@@ -20,6 +19,7 @@ from sharefs.mount.leave import Acts, KnownName, Leave
 from sharefs.mount.nodes import Node
 from sharefs.mount.protocol import FH_IN, RENAME2_IN, RENAME_IN, Opcode
 from sharefs.mount.questions import NotYet
+from sharefs.mount.turn import Turn
 from sharefs.permissions.inherit import Facts
 
 if TYPE_CHECKING:
@@ -62,9 +62,7 @@ def wanted() -> bool:
 class Compiled:
     """One for a session: gives the engine what it works with, and leave."""
 
-    def __init__(
-        self, fd: int, operations: Base, turn: threading.Lock, callers: dict[bytes, Caller]
-    ) -> None:
+    def __init__(self, fd: int, operations: Base, turn: Turn, callers: dict[bytes, Caller]) -> None:
         from sharefs.mount import _engine
 
         self._operations = operations

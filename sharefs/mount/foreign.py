@@ -1,17 +1,25 @@
-"""File systems that users have mounted themselves, by FUSE, and that everybody may enter.
+"""What is mounted, and by whom: which file systems may never answer.
 
-What such a file system answers, and whether it does, is up to its user.  Pure.
+Those of another machine, or of a process on this one.  What a file system answers that a user has
+mounted himself, by FUSE, for everybody to enter, and whether it does, is up to its user.  Pure.
 """
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Final
+
+REMOTE: Final = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "gpfs", "lustre", "nfs", "nfs4", "orangefs",
+     "smb3", "smbfs", "virtiofs"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Mounted:
-    """A line of proc(5) mountinfo.  number: the minor part of its device.
+    """A line of proc(5) mountinfo.  number: the minor part of its device, which is st_dev.
 
     uid: of who made a FUSE file system, that others than he may enter; None: it is another one.
     """
@@ -20,6 +28,12 @@ class Mounted:
     number: int
     kind: str
     uid: int | None
+    device: int = 0
+
+    @property
+    def may_hang(self) -> bool:
+        """Whether somebody else than this kernel has to answer."""
+        return self.kind in REMOTE or self.kind.startswith("fuse")
 
     @property
     def is_foreign(self) -> bool:
@@ -39,8 +53,9 @@ def parse_mountinfo(text: str) -> tuple[Mounted, ...]:
         uids = [int(word[8:]) for word in options if re.fullmatch(r"user_id=[0-9]+", word)]
         shared = kinds[0].startswith("fuse") and "allow_other" in options
         uid = uids[0] if uids and shared else None
-        number = int(words[2].partition(":")[2])
-        found.append(Mounted(PurePosixPath(_plain(words[4])), number, kinds[0], uid))
+        major, _, minor = words[2].partition(":")
+        number, device = int(minor), os.makedev(int(major), int(minor))
+        found.append(Mounted(PurePosixPath(_plain(words[4])), number, kinds[0], uid, device))
     return tuple(found)
 
 

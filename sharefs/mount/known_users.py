@@ -12,6 +12,7 @@ from sharefs.identity.model import MailUser, UnknownUser
 from sharefs.identity.settings import IdentitySettings
 from sharefs.identity.userdb import UserDatabase
 from sharefs.mount.questions import Age, Key, Questions
+from sharefs.mount.silent import Silent
 
 log: Final = logging.getLogger(__name__)
 
@@ -76,6 +77,27 @@ class WaitingHomes:
 
     def exists(self, name: str) -> bool:
         return _exists(self.home_of, name)
+
+
+class AnsweringHomes:
+    """Homes for a listing, without those on file systems that do not answer (`silent`): whoever
+    shares from there shares nothing for the moment."""
+
+    def __init__(self, homes: UserDatabase, silent: Silent) -> None:
+        self._homes = homes
+        self._silent = silent
+
+    def home_of(self, name: str) -> Path | None:
+        home = self._homes.home_of(name)
+        try:
+            if home is not None:
+                self._silent.demand_below(home)
+        except TimeoutError as error:
+            raise UnknownUser(name) from error
+        return home
+
+    def exists(self, name: str) -> bool:
+        return self._homes.exists(name)
 
 
 def _user(name: str) -> Key:

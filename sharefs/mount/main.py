@@ -20,8 +20,10 @@ from sharefs.mount import engine, read_ahead
 from sharefs.mount.handles import Handles
 from sharefs.mount.mirror import Acting
 from sharefs.mount.operations import Operations
+from sharefs.mount.relief import Relief
 from sharefs.mount.sentinel import Sentinel, open_connections
 from sharefs.mount.session import Session
+from sharefs.mount.turn import Relieved
 from sharefs.mount.unmounter import Unmounter
 from sharefs.mount.watching import Watcher
 
@@ -78,9 +80,11 @@ def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], Non
     """
     root = os.geteuid() == 0
     compiled = engine.wanted()
+    where = PurePosixPath(mounting.mountpoint.resolve())  # asked later, it would wait for us
     unmounter = Unmounter(mounting.mountpoint) if root else None
     session: Session | None = None
     watcher: Watcher | None = None
+    relief: Relief | None = None
     sentinel: Sentinel | None = None
     try:
         fd = _mount(mounting)
@@ -96,9 +100,12 @@ def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], Non
             session = Session(
                 fd, operations, operations.handlers(),
                 lambda: read_ahead.widen(mounting.mountpoint), compiled=compiled,
+                silent=operations.tree.silent,
             )  # fmt: skip
             if watcher is not None:
                 watcher.start(session)
+            relief = Relief(session, where, sentinel.kept_waiting if sentinel else None)
+            relief.start()
             _answer(session, on_ready)
         finally:
             if unmounter is not None:
@@ -106,6 +113,8 @@ def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], Non
                 unmounter = None
             if watcher is not None:
                 watcher.stop()
+            if relief is not None:
+                relief.close()
             if session is not None:
                 session.stop()
             if sentinel is not None:
@@ -160,19 +169,27 @@ def _options(mounting: Mounting) -> frozenset[str]:
 
 def _answer(session: Session, on_ready: Callable[[], None]) -> None:
     """In a thread, so that this one can wait for signals.  Returns at the end of either."""
+    threads: list[threading.Thread] = []
     with _waking_pipe() as (reader, writer):
 
         def answer() -> None:
             try:
-                session.run()
+                session.run(on_relief=begin)
+            except Relieved:
+                return  # another one goes on
             finally:
-                with suppress(BrokenPipeError):  # a signal was first
-                    os.write(writer, b"\0")
+                if threading.current_thread() is threads[-1]:
+                    with suppress(BrokenPipeError):  # a signal was first
+                        os.write(writer, b"\0")
+
+        def begin() -> None:
+            threads.append(threading.Thread(target=answer, name="session", daemon=True))
+            threads[-1].start()
 
         sys.setswitchinterval(SWITCH)
         gc.freeze()
         gc.set_threshold(*GARBAGE)
-        threading.Thread(target=answer, name="session", daemon=True).start()
+        begin()
         on_ready()
         number = os.read(reader, 1)[0]
     log.info("ending on %s", signal.Signals(number).name if number else "unmounting")

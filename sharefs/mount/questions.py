@@ -22,6 +22,8 @@ R = TypeVar("R")
 NOBODY: Final = -1  # asks anew for what is known already, when nobody has to wait for it
 THREADS: Final = 8
 AT_ONCE: Final = {NOBODY: 2, 0: 2}  # questions of one asker at work; of all others one
+MAX_LOST: Final = 64  # threads that wait for what does not answer, and have been replaced
+TRIES: Final = 3  # of one question, when threads are given up at it
 MAX_KEPT: Final = 20_000  # answers
 WITHOUT_DATABASE: Final = 600.0  # seconds that an answer is good for while the database fails
 
@@ -79,6 +81,7 @@ class _Job(Generic[R]):
     askers: set[int] = field(default_factory=set)
     awaited: bool = False
     begun: bool = False
+    given_up: int = 0
 
 
 class Questions(Generic[R]):
@@ -99,14 +102,51 @@ class Questions(Generic[R]):
         self._queues: OrderedDict[int, deque[_Job[R]]] = OrderedDict()
         self._at_work: dict[int, int] = {}
         self._threads: list[threading.Thread] = []
+        self._busy: dict[int, tuple[int, _Job[R], float]] = {}  # by thread: who asks, since when
+        self._lost: set[int] = set()
         self._closed = False
 
     def start(self, threads: int = THREADS) -> None:
         """Before anything acts as somebody else: threads inherit who their maker is."""
-        for number in range(threads):
-            thread = threading.Thread(target=self._answer_all, name=f"asks {number}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        for _ in range(threads):
+            self._start_one()
+
+    def _start_one(self) -> None:
+        name = f"asks {len(self._threads)}"
+        thread = threading.Thread(target=self._answer_all, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def at_work(self) -> list[int]:
+        """Threads (threading.get_ident()) that are asking."""
+        with self._changed:
+            return [thread for thread in self._busy if thread not in self._lost]
+
+    def give_up(self, thread: int) -> bool:
+        """What a thread asks will not be answered for long.  Another one takes its place and asks
+        again, which may go better now; in the end whoever waits is told that nobody can tell.
+
+        False if the thread is not asking, or too many have been replaced already.
+        """
+        with self._changed:
+            if thread not in self._busy or thread in self._lost or len(self._lost) >= MAX_LOST:
+                return False
+            self._lost.add(thread)
+            asker, job, asked = self._busy[thread]
+            job.given_up += 1
+            again = job.given_up < TRIES and self._pending.get(job.key) is job
+            if again:
+                self._leaves(asker)
+                job.begun = False
+                self._queues.setdefault(asker, deque()).appendleft(job)
+                self._changed.notify_all()
+            else:
+                refusal = SharingError(Code.UNAVAILABLE, "a file system does not answer")
+                self._finish(asker, job, _Answer(asked, None, refusal))
+            self._start_one()
+        if not again:
+            job.future.set_result(None)
+        return True
 
     def close(self) -> None:
         """A thread that waits for a database is left to it, and ends with the process."""
@@ -171,11 +211,14 @@ class Questions(Generic[R]):
 
     def _answer_all(self) -> None:
         source: R | None = None
+        me = threading.get_ident()
         while (next_one := self._next()) is not None:
             asker, job = next_one
             value: object = None
             error: BaseException | None = None
             asked = self._clock()
+            with self._changed:
+                self._busy[me] = asker, job, asked
             try:
                 if source is None:
                     source = self._make()
@@ -183,6 +226,11 @@ class Questions(Generic[R]):
             except Exception as refusal:
                 error = refusal
             with self._changed:
+                del self._busy[me]
+                if me in self._lost:
+                    self._lost.remove(me)
+                    self._threads.remove(threading.current_thread())
+                    return
                 self._finish(asker, job, _Answer(asked, value, error))
             job.future.set_result(None)
 
@@ -207,9 +255,7 @@ class Questions(Generic[R]):
             return None
 
     def _finish(self, asker: int, job: _Job[R], answer: _Answer) -> None:
-        self._at_work[asker] -= 1
-        if not self._at_work[asker]:
-            del self._at_work[asker]
+        self._leaves(asker)
         if self._pending.get(job.key) is job:
             del self._pending[job.key]
             answer.unread = job.awaited
@@ -219,6 +265,11 @@ class Questions(Generic[R]):
                 answer = before
             self._store(job.key, answer)
         self._changed.notify_all()
+
+    def _leaves(self, asker: int) -> None:
+        self._at_work[asker] -= 1
+        if not self._at_work[asker]:
+            del self._at_work[asker]
 
     def _store(self, key: Key, answer: _Answer) -> None:
         self._answers[key] = answer

@@ -1,6 +1,7 @@
 """Trees whose answers the kernel may remember for long, where `lasting` sees changes below."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from sharefs.mount.caller import Caller
@@ -11,7 +12,7 @@ from sharefs.mount.nodes import Node
 from sharefs.mount.tree import Tree
 
 
-class Remembering(Tree):
+class Remembering(Tree, ABC):
     """See the module.
 
     ours: the events that count although they are of our own doing (fanotify.Mask).
@@ -40,9 +41,9 @@ class Remembering(Tree):
         """Whether a name means what the directory below says."""
         return True
 
+    @abstractmethod
     def mounts(self, mountinfo: str) -> frozenset[str]:
         """Lines of proc(5)'s mountinfo about mounts that change what a name means here."""
-        raise NotImplementedError
 
     def check(self) -> bool:
         """Take back what lasts for other reasons than events.  Whether there is more to check.

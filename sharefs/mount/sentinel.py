@@ -2,9 +2,10 @@
 
 Where /etc/fuse.conf has user_allow_other any user can mount something into his home that everybody
 may enter, the daemon too, and never answer.  A thread of the daemon's that looks there waits for
-ever, and with it everybody.  So a thread of its own watches the others while there are such file
-systems: one that keeps us waiting for PATIENCE seconds is aborted, as its user could do himself
-(/sys/fs/fuse/connections), and whatever he mounts during the next hour at once.
+ever; its turn goes to others soon (`relief`), but it is lost.  So a thread of its own watches the
+others while there are such file systems: one that keeps any waiting for PATIENCE seconds, or has
+taken turns again and again, is aborted, as its user could do himself (/sys/fs/fuse/connections),
+and whatever he mounts during the next hour at once.
 """
 
 import ctypes
@@ -17,18 +18,19 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Final
 
+from sharefs.mount.blocked import in_fuse, places_of
 from sharefs.mount.foreign import Mounted, blame, parse_mountinfo
+from sharefs.mount.mount_table import text_of
 
 log: Final = logging.getLogger(__name__)
 
 PATIENCE: Final = 3.0  # seconds
 LOOK: Final = 0.5  # seconds between two looks, while there is somebody to watch
 DISTRUST: Final = 3600.0  # seconds
+TOO_OFTEN: Final = 3  # turns taken within DISTRUST
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432  # the same on every architecture since Linux 5.2
 _FSCONFIG_CMD_CREATE: Final = 6
 _CLOEXEC: Final = 1  # FSOPEN_CLOEXEC, FSMOUNT_CLOEXEC
-_PATH_MAX: Final = 4096
-_AT_FDCWD: Final = 0xFFFFFF9C
 
 
 def open_connections() -> int:
@@ -73,6 +75,7 @@ class Sentinel:
         self._clock = clock
         self._waiting: dict[int, tuple[str, float]] = {}  # thread: its call, and since when
         self._distrusted: dict[int, float] = {}
+        self._taken: dict[int, list[float]] = {}  # by uid: when turns had to be taken
         self._reader, self._writer = os.pipe()
         self._thread = threading.Thread(target=self._watch, name="sentinel", daemon=True)
 
@@ -93,7 +96,7 @@ class Sentinel:
             poll.register(mountinfo, select.POLLPRI)  # something was mounted or unmounted
             poll.register(self._reader, select.POLLIN)
             while True:
-                mounts = parse_mountinfo(_whole(mountinfo))
+                mounts = parse_mountinfo(text_of(mountinfo))
                 foreign = [one for one in mounts if one.is_foreign and not self._is_spared(one)]
                 self.look(mounts, foreign)
                 events = poll.poll(LOOK * 1000 if foreign else None)
@@ -108,13 +111,23 @@ class Sentinel:
     def _is_spared(self, one: Mounted) -> bool:
         return self._spared is not None and self._spared.is_relative_to(one.path)
 
+    def kept_waiting(self, one: Mounted) -> None:
+        """Everybody has waited for it, until somebody was relieved.  For any thread."""
+        if one.uid is None or not one.is_foreign or self._is_spared(one):
+            return
+        now = self._clock()
+        taken = [at for at in self._taken.get(one.uid, ()) if now - at < DISTRUST]
+        self._taken[one.uid] = [*taken, now]
+        if len(taken) + 1 >= TOO_OFTEN:
+            self._distrusted[one.uid] = now
+
     def look(self, mounts: tuple[Mounted, ...], foreign: list[Mounted]) -> None:
         """Once: whether any thread has waited too long."""
         now = self._clock()
         for one in foreign:
             if one.uid is not None and now - self._distrusted.get(one.uid, -DISTRUST) < DISTRUST:
-                self._abort(one, "its user's last one kept everybody waiting")
-        waiting = dict(_in_fuse()) if foreign else {}
+                self._abort(one, "its user's last ones did not answer")
+        waiting = dict(in_fuse()) if foreign else {}
         self._waiting = {
             thread: (call, since if call == before else now)
             for thread, call in waiting.items()
@@ -123,14 +136,12 @@ class Sentinel:
         for call, since in self._waiting.values():
             if now - since < PATIENCE:
                 continue
-            where = _where(call)
+            where = next(reversed(places_of(call)), None)
             suspects = [one for one in foreign if self._has_requests(one)]
             culprit = blame(where, mounts, suspects)
             if culprit is not None and culprit.uid is not None:
                 self._distrusted[culprit.uid] = now
-                self._abort(
-                    culprit, f"it did not answer for {PATIENCE:.0f} s, with everybody waiting"
-                )
+                self._abort(culprit, f"it did not answer for {PATIENCE:.0f} s")
                 return
 
     def _has_requests(self, one: Mounted) -> bool:
@@ -160,62 +171,3 @@ class Sentinel:
         log.warning(
             "the file system that uid %s mounted on %s was aborted: %s", one.uid, one.path, why
         )
-
-
-def _whole(fd: int) -> str:
-    os.lseek(fd, 0, os.SEEK_SET)
-    parts = []
-    while part := os.read(fd, 1 << 16):
-        parts.append(part)
-    return b"".join(parts).decode("utf-8", "surrogateescape")
-
-
-def _in_fuse() -> list[tuple[int, str]]:
-    """Threads of ours that wait for a FUSE file system, and their system call (proc(5))."""
-    found = []
-    for name in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{name}/wchan") as file:
-                if file.read() != "request_wait_answer":
-                    continue
-            with open(f"/proc/self/task/{name}/syscall") as file:
-                found.append((int(name), file.read()))
-        except OSError:
-            continue  # it has ended
-    return found
-
-
-def _where(call: str) -> PurePosixPath | None:
-    """The path that a system call is about, from its arguments; None if they do not tell.
-
-    call: number and arguments as in /proc/PID/syscall.  The first is a path, or a descriptor with
-    or without a name in the second.
-    """
-    words = call.split()
-    if len(words) < 3:
-        return None
-    first, second = int(words[1], 16), int(words[2], 16)
-    path = _text_at(first)
-    if path.startswith("/"):
-        return PurePosixPath(path)
-    name = _text_at(second)
-    if first & 0xFFFFFFFF == _AT_FDCWD or name.startswith("/"):
-        return PurePosixPath(name) if name.startswith("/") else None
-    try:
-        directory = os.readlink(f"/proc/self/fd/{first}")
-    except OSError:
-        return None
-    return PurePosixPath(directory, name) if directory.startswith("/") else None
-
-
-def _text_at(address: int) -> str:
-    """What is in our memory there, if it is a string; "" if there is nothing."""
-    if address < 1 << 16 or address >= 1 << 63:
-        return ""
-    with open("/proc/self/mem", "rb", buffering=0) as memory:
-        try:
-            octets = os.pread(memory.fileno(), _PATH_MAX, address)
-        except (OSError, OverflowError):
-            return ""
-    text, end, _ = octets.partition(b"\0")
-    return os.fsdecode(text) if end else ""

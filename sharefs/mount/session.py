@@ -3,7 +3,8 @@
 One thread reads and answers, one request after the other, blocking in read(2) between them: the
 reply costs two system calls and no turn of any scheduler.  A handler that has long work to do
 (`waiting`) leaves it to a pool of threads; the handler goes on in the pool's thread when the work
-is done.  A lock is held by whoever runs handlers, so they never see each other half way.
+is done.  Whoever runs handlers has the turn, so they never see each other half way; who waits too
+long with it, for a file system that does not answer, loses it (`relief`).
 """
 
 import contextlib
@@ -37,6 +38,8 @@ from sharefs.mount.protocol import (
     Init,
     Opcode,
 )
+from sharefs.mount.silent import Silent
+from sharefs.mount.turn import Relieved, Turn
 from sharefs.mount.waiting import Patience, Pause
 
 log: Final = logging.getLogger(__name__)
@@ -54,6 +57,8 @@ WANTED: Final = (
 )  # fmt: skip
 # Always a reply, or the next question of the same kind is not asked any more.
 _NO_REPLY: Final = frozenset({int(Opcode.FORGET), int(Opcode.BATCH_FORGET), int(Opcode.INTERRUPT)})
+# Nobody waits for their reply: they can be done later, and must be.
+_CLOSING: Final = frozenset({int(Opcode.RELEASE), int(Opcode.RELEASEDIR)})
 # The request was given up meanwhile, or the mount is gone.
 _NOBODY_THERE: Final = frozenset({errno.ENOENT, errno.ENODEV, errno.ECONNABORTED})
 
@@ -70,7 +75,7 @@ class Session:
     """One mount's.  fd: /dev/fuse, mounted; the caller closes it after run() has returned.
 
     on_start: called once, when the kernel has been answered for the first time.
-    compiled: whether the engine answers what it can.
+    compiled: whether the engine answers what it can.  silent: the tree's.
     """
 
     def __init__(
@@ -81,21 +86,37 @@ class Session:
         on_start: Callable[[], object] = lambda: None,
         *,
         compiled: bool = False,
+        silent: Silent | None = None,
     ) -> None:
         self._fd = fd
         self._operations = operations
         self._handlers = handlers
         self._on_start = on_start
-        self.turn = self._turn = threading.Lock()  # of whoever looks at nodes
+        self.turn = self._turn = Turn()
+        self.silent = Silent() if silent is None else silent
+        self._postponed: list[bytes] = []  # requests, until a file system answers
+        self._reading = 0  # the thread that run()s, and what it has read
+        self._buffer = bytearray(IN_HEADER_SIZE)
         self._stopping = False
         self._patience = Patience()
         self._callers: dict[bytes, Caller] = {}
         self._interruptible: dict[int, Callable[[], object]] = {}  # by the request's number
         self._compiled = Compiled(fd, operations, self._turn, self._callers) if compiled else None
 
-    def run(self) -> None:
-        """Until the mount is gone, or the kernel says something that cannot be understood."""
-        buffer = bytearray(BUFFER)
+    def run(self, on_relief: Callable[[], object] = lambda: None) -> None:
+        """Until the mount is gone, or the kernel says something that cannot be understood.
+
+        Raises Relieved where another thread has to go on, which on_relief() starts.
+        """
+        self._buffer = buffer = bytearray(BUFFER)
+        self._reading = threading.get_ident()
+
+        def relieved() -> None:
+            self._refuse(IN_HEADER.unpack_from(buffer)[2], errno.ETIMEDOUT)
+            self._reading = 0
+            on_relief()
+
+        self._turn.when_relieved(relieved)
         view = memoryview(buffer)
         read = partial(os.readv, self._fd, [buffer])
         if self._compiled is not None:
@@ -106,12 +127,93 @@ class Session:
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.EAGAIN, errno.EINTR):
                     continue  # it was given up before it was read
+                if self._stopping:
+                    return  # the descriptor is closed, or somebody else's already
                 if error.errno not in (errno.ENODEV, errno.ECONNABORTED):
                     log.error("cannot read from the kernel: %s", error.strerror)
                 return
             if size < IN_HEADER_SIZE:
                 return
             self._answer(view[:size])
+
+    # --- without who waits for a file system -------------------------------------------------
+
+    def at_turn(self) -> int:
+        """See relief.Taking."""
+        if self._turn.holder:
+            return self._turn.holder
+        busy = self._compiled is not None and self._compiled.engine.busy
+        return self._reading if busy else 0
+
+    def device_asked(self, thread: int) -> int:
+        """See relief.Taking."""
+        if thread != self._reading:
+            return 0
+        node = self._operations.table.get(IN_HEADER.unpack_from(self._buffer)[3])
+        return 0 if node is None else node.identity[0]
+
+    def relieve(self, thread: int, path: str, call: bytes, device: int) -> bool:
+        """See relief.Taking."""
+        if self._compiled is None:
+            return False
+        engine = self._compiled.engine
+
+        def leave_behind() -> bool:
+            # No other thread runs anything in Python between this look and what follows from it.
+            return engine.relieve(thread, path, call, Relieved)
+
+        def do() -> None:
+            self._operations.tree.leave_page()
+            self._is_silent(device)
+
+        return self._turn.take_from(thread, leave_behind, do)
+
+    def _is_silent(self, device: int) -> None:
+        self.silent.begin(device)
+        if self._compiled is not None:
+            self._compiled.engine.wary = True
+
+    def at_work(self) -> list[int]:
+        """See relief.Taking."""
+        return self._operations.tree.at_work()
+
+    def give_up(self, thread: int, device: int) -> bool:
+        """See relief.Taking."""
+        # Never with the turn, which may be somebody's who waits for the same, and is next.
+        before = self.silent.devices
+        self._is_silent(device)  # first, for whoever asks again
+        given_up = self._operations.tree.give_up(thread)
+        if not given_up and device not in before:
+            self.is_back(device)
+        return given_up
+
+    def is_back(self, device: int) -> None:
+        """See relief.Taking."""
+        self.silent.end(device)
+        if self._compiled is not None:
+            self._compiled.engine.wary = bool(self.silent)
+        if self._postponed:
+            threading.Thread(target=self._catch_up, name="late", daemon=True).start()
+
+    def _catch_up(self) -> None:
+        with self._turn:
+            requests, self._postponed = self._postponed, []
+        self._turn.when_relieved(lambda: self._postponed.extend(requests))
+        with contextlib.suppress(Relieved):
+            while requests:
+                self._answer(memoryview(requests.pop()))
+
+    def _is_withheld(self, opcode: int, unique: int, ino: int, request: memoryview) -> bool:
+        """Whether the file system that a request is about does not answer, and it does instead."""
+        node = self._operations.table.get(ino)
+        if node is None or node.identity[0] not in self.silent.devices or opcode in _NO_REPLY:
+            return False
+        if opcode in _CLOSING:
+            self._postponed.append(bytes(request))
+            self._reply(unique, b"")
+        else:
+            self._refuse(unique, errno.ETIMEDOUT)
+        return True
 
     def stop(self) -> None:
         """No request is answered from now on.  Waits for long work that has begun, and its reply.
@@ -136,6 +238,8 @@ class Session:
             return
         with self._turn:
             if self._stopping:
+                return
+            if self.silent and self._is_withheld(opcode, unique, ino, request):
                 return
             try:
                 answer: Answer = handler(ino, self._caller(request), request[IN_HEADER_SIZE:])
@@ -196,7 +300,13 @@ class Session:
         """What is called in a thread when the waiting is over."""
 
         def resume(result: object, failure: Exception | None) -> None:
+            # The thread belongs to a pool, which has no use for it either when it comes back.
+            with contextlib.suppress(Relieved):
+                go_on(result, failure)
+
+        def go_on(result: object, failure: Exception | None) -> None:
             with self._turn:
+                self._turn.when_relieved(lambda: self._refuse(reply.unique, errno.ETIMEDOUT))
                 self._patience.done(pause)
                 self._interruptible.pop(reply.unique, None)
                 step = partial(handler.send, result)

@@ -23,6 +23,7 @@ from sharefs.mount.handles import Handle
 from sharefs.mount.leave import Acts, KnownName, Leave, Making, Tell
 from sharefs.mount.locks import Target
 from sharefs.mount.nodes import NOWHERE, ROOT, Node, NodeTable
+from sharefs.mount.silent import Silent
 from sharefs.permissions.inherit import Facts
 
 # The kernel has decided by permissions and ACLs; names of locks may stand for others (`dotlocks`).
@@ -67,6 +68,7 @@ class Tree:
         self.table = NodeTable(root)
         self.gate = Gate()
         self.devices = Devices()
+        self.silent = Silent()
         self._page = memoryview(b"")  # of long reads
         self.answered_without_asking: Callable[[], int] = lambda: 0  # requests
 
@@ -74,8 +76,13 @@ class Tree:
 
     def find(self, parent: Node, name: str, caller: Caller) -> tuple[Node, os.stat_result | None]:
         """The node of a name, and what stat(2) said if asked.  Raises FileNotFoundError."""
-        status = os.stat(name, dir_fd=self.gate.directory(parent), follow_symlinks=False)
+        status = self.status_at(self.gate.directory(parent), name)
         return self.node_of(parent, name, status), status
+
+    def status_at(self, dir_fd: int, name: str) -> os.stat_result:
+        """lstat(2) of a name.  Raises OSError(ETIMEDOUT) if what is mounted on it is silent."""
+        self.silent.demand_name(dir_fd, name)
+        return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
 
     def node_of(self, parent: Node, name: str, status: os.stat_result) -> Node:
         node = self.table.node_for(parent.scope, status)
@@ -112,6 +119,18 @@ class Tree:
         if old:
             remove_old_copies(fd, old, time.time())
         return found
+
+    def leave_page(self) -> None:
+        """Somebody may be reading into it still who has lost his turn."""
+        self._page = memoryview(b"")
+
+    def at_work(self) -> list[int]:
+        """Threads that may be given up when they wait for a file system that is silent."""
+        return []
+
+    def give_up(self, thread: int) -> bool:
+        """Go on without one of them.  False if that cannot be."""
+        return False
 
     def statvfs(self, caller: Caller) -> os.statvfs_result:
         return os.fstatvfs(self.gate.directory(self.table[ROOT]))

@@ -49,7 +49,7 @@ class Finding(Seats):
                     return self._mailbox(parent, seat.box, name, caller), None
             if not rights.covers(LOOKUP):
                 raise missing()
-        status = os.stat(name, dir_fd=self.directory(parent), follow_symlinks=False)
+        status = self.status_at(self.directory(parent), name)
         spot = policy.spot_of(seat.spot, name, directory=stat.S_ISDIR(status.st_mode))
         hidden = name.startswith(".") and not stat.S_ISREG(status.st_mode)
         if spot is Spot.FOREIGN or (seat.spot is Spot.MAILBOX and hidden):
@@ -91,6 +91,8 @@ class Finding(Seats):
         except FileNotFoundError as error:
             log.info("%s has no INBOX: %s", viewer.user.name, error, extra=about(viewer.user.name))
         except (OSError, SharingError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ETIMEDOUT:
+                raise  # an empty directory would be a lie: it may be back in a moment
             log.warning(
                 "%s has no INBOX to show: %s",
                 viewer.user.name,

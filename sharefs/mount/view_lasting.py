@@ -10,7 +10,6 @@ which answers were given are asked for again every moment, as long as anything l
 others everything is taken back.  Root's answers stand on no rights, and never last.
 """
 
-import os
 from collections import Counter
 from dataclasses import replace
 from typing import Final
@@ -81,7 +80,7 @@ class LastingView(Remembering, ViewTree):
 
     def _is_there(self, parent: Node, name: str) -> bool:
         try:
-            os.stat(name, dir_fd=self.directory(parent), follow_symlinks=False)
+            self.status_at(self.directory(parent), name)
         except FileNotFoundError:
             return False
         return True

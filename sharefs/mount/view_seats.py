@@ -79,7 +79,7 @@ class Box:
     def open(self) -> int:
         """Its directory below.  Raises OSError, SharingError."""
         viewer, mailbox = self.known_as
-        site = viewer.site(mailbox)
+        site = viewer.site_that_answers(mailbox)
         return open_mailbox(site.root, site.directory)
 
 
@@ -103,6 +103,7 @@ class Seats(Acting):
     ) -> None:
         super().__init__(root_fd, waiting, timeout=timeout)
         self.viewers = viewers
+        self.silent = viewers.silent
 
     def seat(self, node: Node) -> Seat:
         """Where a node belongs.  Raises FileNotFoundError for the top, which is no mailbox's."""
@@ -177,6 +178,12 @@ class Seats(Acting):
             return call_as(user.uid, user.gid, user.gids, lambda: work(account, mailbox))
 
         return await self.waiting.run_long(work_as_user, asker)
+
+    def at_work(self) -> list[int]:
+        return self.viewers.questions.at_work()
+
+    def give_up(self, thread: int) -> bool:
+        return self.viewers.questions.give_up(thread)
 
     def close(self) -> None:
         super().close()

@@ -22,9 +22,10 @@ from sharefs.identity.from_config import identity_settings
 from sharefs.identity.model import MailUser
 from sharefs.identity.privileges import call_as
 from sharefs.identity.userdb import UserDatabase
-from sharefs.mount.known_users import KnownUsers, WaitingHomes, ask_databases
+from sharefs.mount.known_users import AnsweringHomes, KnownUsers, WaitingHomes, ask_databases
 from sharefs.mount.log_limit import about
 from sharefs.mount.questions import Age
+from sharefs.mount.silent import Silent
 from sharefs.mount.spelling import directory_of, levels_of
 from sharefs.names import Layout, Levels
 from sharefs.namespaces.patterns import INBOX
@@ -63,10 +64,16 @@ class Viewer:
     """One user's view, one object for each name.  Only for the thread that handles requests."""
 
     def __init__(
-        self, config: Config, user: MailUser, users: KnownUsers, on_forget: Callable[[], None]
+        self,
+        config: Config,
+        user: MailUser,
+        users: KnownUsers,
+        silent: Silent,
+        on_forget: Callable[[], None],
     ) -> None:
         self._config = config
         self._users = users
+        self._silent = silent
         self._on_forget = on_forget
         self._questions = users.questions
         self._kept: dict[tuple[str, str], tuple[float, object]] = {}
@@ -97,6 +104,7 @@ class Viewer:
     def _rights(self, mailbox: str) -> Rights:
         try:
             self.is_now(self._users.lookup(self.user.name))  # his groups may have changed
+            self._demand_answer(mailbox)
             return self.account.rights_by_acl(mailbox).rights
         except SharingError as refusal:
             if refusal.code is not Code.NONEXISTENT:
@@ -114,6 +122,7 @@ class Viewer:
             try:
                 linker.is_now(self._users.lookup(linker.user.name))
                 self.is_now(self._users.lookup(self.user.name))
+                self._demand_answer(mailbox)
                 return self.account.rights_of_linker(mailbox, linker.account.acl_viewer).rights
             except SharingError as refusal:
                 if refusal.code is not Code.NONEXISTENT:
@@ -131,7 +140,7 @@ class Viewer:
     def _link_end(self, mailbox: str) -> str:
         if not self.owns(mailbox):
             return ""
-        site = self.site(mailbox)
+        site = self.site_that_answers(mailbox)
         if not site.directory.is_relative_to(site.root):
             return ""
         here = site.root
@@ -180,7 +189,12 @@ class Viewer:
     def _listed(self, users: UserDatabase) -> dict[str, str]:
         """In another thread, with an account of its own."""
         found = {}
-        for one in Account.open(self._config, self.user, users).list("", ["*"]):
+        try:
+            self._demand_answer(INBOX)
+        except TimeoutError as error:
+            raise SharingError(Code.UNAVAILABLE, "the home does not answer") from error
+        homes = AnsweringHomes(users, self._silent)
+        for one in Account.open(self._config, self.user, homes).list("", ["*"]):
             if one.name == INBOX or {"\\NoSelect", "\\NonExistent"} & one.flags:
                 continue
             name = directory_of(one.name.split(one.separator))
@@ -211,6 +225,17 @@ class Viewer:
         storage = found.namespace.storage
         return Site(found.namespace.location.path, storage.mailbox_path(found.levels))
 
+    def site_that_answers(self, mailbox: str) -> Site:
+        """site().  Raises OSError(ETIMEDOUT) if the file system there is silent."""
+        site = self.site(mailbox)
+        self._silent.demand_path(site.directory)
+        return site
+
+    def _demand_answer(self, mailbox: str) -> None:
+        found = self.account.find(mailbox) if self._silent else None
+        if found is not None and found.levels:
+            self.site_that_answers(mailbox)
+
     def owns(self, mailbox: str) -> bool:
         """Whether it is a mailbox of the user's own tree."""
         found = self.account.find(mailbox)
@@ -228,6 +253,7 @@ class Viewer:
         found = self.account.find(mailbox)
         if found is None or not found.levels:
             return Existence.ABSENT
+        self._demand_answer(mailbox)
         return found.namespace.storage.existence(found.levels)
 
     def _fresh_until(self, kind: str, key: str) -> float:
@@ -249,11 +275,13 @@ class Viewer:
 class Viewers:
     """Users by name, and who has which uid.  What is not known yet is raised as NotYet.
 
+    silent: what does not answer; rights and places there are not asked for.
     on_forget: called in any thread when something that was known of anybody's rights may be wrong.
     """
 
     def __init__(self, config: Config) -> None:
         self.on_forget: Callable[[], None] = lambda: None
+        self.silent = Silent()
         self._config = config
         self.questions = ask_databases(identity_settings(config))
         self._users = KnownUsers(self.questions)
@@ -274,7 +302,7 @@ class Viewers:
             viewer = self._known.get(name)
             if viewer is None:
                 viewer = self._known[name] = Viewer(
-                    self._config, user, self._users, lambda: self.on_forget()
+                    self._config, user, self._users, self.silent, lambda: self.on_forget()
                 )
             viewer.is_now(user)
         except SharingError as refusal:

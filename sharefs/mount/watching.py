@@ -14,6 +14,7 @@ from sharefs.mount.mount_table import Mounts, text_of
 from sharefs.mount.remembering import Remembering
 from sharefs.mount.session import Session
 from sharefs.mount.telling import AGAIN, Teller
+from sharefs.mount.turn import Relieved, Turn
 
 log: Final = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class Watcher:
         self._thread: threading.Thread | None = None
         self._stop, self._stopped = os.pipe()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._turn: threading.Lock | None = None
+        self._turn: Turn | None = None
 
     @classmethod
     def open(cls, tree: object) -> "Watcher | None":
@@ -54,22 +55,32 @@ class Watcher:
         )
         self._turn = session.turn
         self._tree.remember(lasting, lambda: os.eventfd_write(self._wake, 1))
+        self._begin(lasting, self._teller, session.turn)
+
+    def _begin(self, lasting: Lasting, teller: Teller, turn: Turn) -> None:
         self._thread = threading.Thread(
-            target=self._run, args=(lasting, self._teller, session.turn), name="watching",
-            daemon=True,
-        )  # fmt: skip
+            target=self._run, args=(lasting, teller, turn), name="watching", daemon=True
+        )
         self._thread.start()
 
-    def _run(self, lasting: Lasting, teller: Teller, turn: threading.Lock) -> None:
+    def _run(self, lasting: Lasting, teller: Teller, turn: Turn) -> None:
+        def relieved() -> None:
+            lasting.take_everything_back()  # of what has happened meanwhile nobody has heard
+            teller.tick()
+            self._begin(lasting, teller, turn)
+
+        turn.when_relieved(relieved)
         try:
             self._hear(lasting, teller, turn)
+        except Relieved:
+            return
         except Exception:
             log.exception("changes below are not heard of any more: nothing lasts over a second")
             with turn:
                 lasting.give_up()
                 teller.tick()
 
-    def _hear(self, lasting: Lasting, teller: Teller, turn: threading.Lock) -> None:
+    def _hear(self, lasting: Lasting, teller: Teller, turn: Turn) -> None:
         own, ours = os.getpid(), self._tree.ours
         with open(_MOUNTS, "rb", buffering=0) as mounts:
             table = Mounts(self._tree.mounts, lambda: text_of(mounts.fileno()))
@@ -105,7 +116,7 @@ class Watcher:
             pauses.append(max(0.0, checked + CHECK - time.monotonic()))
         return min(pauses) * 1000 if pauses else None
 
-    def _check(self, turn: threading.Lock) -> None:
+    def _check(self, turn: Turn) -> None:
         """A part at a time: requests are waiting for the turn."""
         more = True
         while more:

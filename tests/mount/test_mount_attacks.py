@@ -19,9 +19,10 @@ from sharefs.acl import Mode
 from sharefs.identifiers import user
 from sharefs.mount.log_limit import LINES
 from sharefs.rights import Rights
-from tests.account.world import UIDS, World, world_in_tmp
+from tests.account.world import UIDS, World
 from tests.mount.test_mount_control import outcome
 from tests.mount.test_mount_rights import make_box
+from tests.mount.worlds import viewed
 from tests.support.become import Identity, start_as
 from tests.support.mount import Mount, mounted
 
@@ -294,14 +295,8 @@ def test_a_link_gives_no_way_into_a_closed_directory(tree: tuple[Path, Mount]) -
 
 @pytest.fixture
 def view(open_tmp: Path) -> Iterator[tuple[World, Mount]]:
-    with world_in_tmp() as world:
-        for name, uid in UIDS.items():
-            os.chown(world.home(name), uid, uid)
-            world.home(name).chmod(0o700)
-            world.as_user(name, lambda account: account.create("Own"))
-        arguments: list[str | Path] = ["--state", world.top / "state"]
-        with mounted(world.top, arguments, config=world.config_path) as mount:
-            yield world, mount
+    with viewed() as both:
+        yield both
 
 
 def get(action: Callable[[], Any]) -> Any:

@@ -14,10 +14,11 @@ import pytest
 import xattr
 
 from sharefs.dotlock import DotLock
-from tests.account.world import UIDS, World, world_in_tmp
+from tests.account.world import UIDS, World
 from tests.mount.test_mount_rights import make_box
+from tests.mount.worlds import make_inboxes, users_at_home, view_of
 from tests.support.become import Identity
-from tests.support.mount import Mount, mounted
+from tests.support.mount import Mount
 
 pytestmark = [pytest.mark.superuser, pytest.mark.fuse]
 
@@ -28,19 +29,9 @@ UIDLIST: Final = "3 V1700000000 N3 G0123456789abcdef0123456789abcdef\n1 :1000.M1
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[tuple[World, Mount]]:
-    with world_in_tmp() as world:
-        for name, uid in UIDS.items():
-            os.chown(world.home(name), uid, uid)
-            world.home(name).chmod(0o700)
-            world.as_user(name, lambda account: account.create("Own"))
-            world.maildir(name).chmod(0o700)
-            for folder in ("cur", "new", "tmp"):
-                (world.maildir(name) / folder).mkdir(exist_ok=True, mode=0o700)
-                os.chown(world.maildir(name) / folder, uid, uid)
-        (world.top / "db").chmod(0o777)
-        with mounted(
-            world.top, ["--state", world.top / "state"], config=world.config_path
-        ) as mount:
+    with users_at_home() as world:
+        make_inboxes(world)
+        with view_of(world) as mount:
             yield world, mount
 
 

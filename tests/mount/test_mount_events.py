@@ -29,6 +29,7 @@ from sharefs.mount.protocol import (
 )
 from sharefs.mount.session import Session
 from sharefs.mount.telling import AGAIN, STUCK, THREADS, Name, Teller
+from sharefs.mount.turn import Turn
 from sharefs.mount.waiting import Pausing
 from sharefs.mount.watching import Watcher
 from tests.support.become import start_as
@@ -651,7 +652,7 @@ class Hearing:
     """As much of a session as a watcher needs."""
 
     def __init__(self, notify: Kernel) -> None:
-        self.turn = threading.Lock()
+        self.turn = Turn()
         self.notify = notify
 
 

@@ -21,9 +21,10 @@ import pytest
 
 from sharefs.mount.lock_ranges import LAST, READ, UNLOCK, WRITE, Range
 from sharefs.mount.locks import MAX_RANGES, SHARE, Locks, Owner, Target
-from tests.account.world import UIDS, World, world_in_tmp
+from tests.account.world import UIDS, World
 from tests.mount.posix_names import tried
 from tests.mount.test_mount_rights import make_box
+from tests.mount.worlds import make_inboxes, users_at_home, view_of
 from tests.support.become import Identity, start_as
 from tests.support.mount import Mount, mounted
 
@@ -302,22 +303,14 @@ SCENARIOS: Final[list[Scenario]] = [
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with world_in_tmp() as world:
-        for name, uid in UIDS.items():
-            os.chown(world.home(name), uid, uid)
-            world.home(name).chmod(0o700)
-            world.as_user(name, lambda account: account.create("Own"))
-            for folder in (".", "cur", "new", "tmp"):
-                (world.maildir(name) / folder).mkdir(exist_ok=True)
-                os.chown(world.maildir(name) / folder, uid, uid)
-        (world.top / "db").chmod(0o777)
+    with users_at_home() as world:
+        make_inboxes(world)
         yield world
 
 
 @pytest.fixture(scope="module")
 def view(world: World) -> Iterator[Mount]:
-    state = world.top / "state"
-    with mounted(world.top, ["--state", state], config=world.config_path) as mount:
+    with view_of(world) as mount:
         yield mount
 
 

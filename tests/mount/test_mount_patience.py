@@ -12,7 +12,8 @@ import pytest
 
 from sharefs.mount.entries import TIMEOUT
 from sharefs.mount.waiting import MAX_WAITING
-from tests.account.world import UIDS, World, world_in_tmp
+from tests.account.world import UIDS, World
+from tests.mount.worlds import users_at_home, view_of
 from tests.support.become import Child, Identity, start_as
 from tests.support.mount import Mount, mounted
 
@@ -24,11 +25,7 @@ WHO = {name: Identity(uid, uid) for name, uid in UIDS.items()}
 @pytest.fixture
 def still(open_tmp: Path) -> Iterator[tuple[World, Mount, Mount]]:
     """The view, and the mirror in which its user database lies: stopped, that hangs as LDAP may."""
-    with world_in_tmp() as world:
-        for name, uid in UIDS.items():
-            os.chown(world.home(name), uid, uid)
-            world.home(name).chmod(0o700)
-            world.as_user(name, lambda account: account.create("Own"))
+    with users_at_home() as world:
         source = open_tmp / "source"
         source.mkdir()
         source.chmod(0o755)
@@ -38,8 +35,7 @@ def still(open_tmp: Path) -> Iterator[tuple[World, Mount, Mount]]:
             world.config_path.write_text(
                 text.replace(f"{world.top}/users", f"{database.top}/users")
             )
-            arguments: list[str | Path] = ["--state", world.top / "state"]
-            with mounted(world.top, arguments, config=world.config_path) as view:
+            with view_of(world) as view:
                 try:
                     yield world, view, database
                 finally:

@@ -7,7 +7,8 @@ from concurrent.futures import Future
 import pytest
 
 from sharefs.errors import Code, SharingError
-from sharefs.mount.questions import WITHOUT_DATABASE, Age, NotYet, Questions
+from sharefs.mount.questions import TRIES, WITHOUT_DATABASE, Age, NotYet, Questions
+from tests.support.server import wait_until
 
 AGE = Age(fresh=5, kept=60)
 SOON = 10.0  # seconds that nothing here takes
@@ -160,3 +161,27 @@ def test_what_was_forgotten_meanwhile_does_not_count(asking: Asking) -> None:
     with pytest.raises(NotYet):
         asking.now("alice")
     assert asking.wait("alice") == "alice 2"
+
+
+def test_a_question_is_given_up(asking: Asking) -> None:
+    """Its thread is replaced, and what it says in the end is nobody's answer any more."""
+    assert asking.wait("alice") == "alice 1"
+    release = asking.database.hold("stuck")
+    waiting = asking.begin("stuck", ALICE)
+    lost: list[int] = []
+    for _ in range(TRIES):
+        wait_until(lambda: len(asking.questions.at_work()) == 1)
+        lost += asking.questions.at_work()
+        assert not waiting.done()
+        assert asking.questions.give_up(lost[-1])
+    waiting.result(SOON)
+    with pytest.raises(SharingError) as refused:
+        asking.now("stuck")
+    assert refused.value.code is Code.UNAVAILABLE
+    assert not asking.questions.give_up(lost[0])
+    assert asking.questions.at_work() == []
+    assert asking.wait("bob", ALICE) == "bob 1"  # he may ask something else meanwhile
+    release.set()
+    wait_until(lambda: not {*lost} & {one.ident for one in threading.enumerate()})
+    with pytest.raises(SharingError):
+        asking.now("stuck")

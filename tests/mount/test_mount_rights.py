@@ -13,8 +13,9 @@ import pytest
 from sharefs.rights import CANONICAL
 from tests.account.world import SHARED_GID, UIDS, World, world_in_tmp
 from tests.mount.rights_table import BODY, MESSAGES, READ_ME, ROWS, Row, opened, picture
+from tests.mount.worlds import make_inboxes, users_at_home, view_of
 from tests.support.become import Child, Identity, start_as
-from tests.support.mount import Mount, mounted
+from tests.support.mount import Mount
 
 pytestmark = [pytest.mark.superuser, pytest.mark.fuse]
 
@@ -62,21 +63,11 @@ def make_box(world: World, name: str, rights: str) -> Path:
 
 @pytest.fixture(scope="module")
 def place(engine_choice: str) -> Iterator[tuple[World, Mount]]:
-    with world_in_tmp() as world:
-        for name, uid in UIDS.items():
-            os.chown(world.home(name), uid, uid)
-            world.home(name).chmod(0o700)
-            world.as_user(name, lambda account: account.create("Own"))
-            world.maildir(name).chmod(0o700)
-            (world.maildir(name) / "cur").mkdir(exist_ok=True, mode=0o700)
-            for folder in ("cur", "new", "tmp"):
-                (world.maildir(name) / folder).mkdir(exist_ok=True, mode=0o700)
-                os.chown(world.maildir(name) / folder, uid, uid)
+    with users_at_home() as world:
+        make_inboxes(world)
         for number, (_, rights, _) in enumerate(CASES):
             make_box(world, f"Box{number}", rights)
-        with mounted(
-            world.top, ["--state", world.top / "state"], config=world.config_path
-        ) as mount:
+        with view_of(world) as mount:
             yield world, mount
 
 
@@ -241,7 +232,5 @@ def rules(engine_choice: str) -> Iterator[tuple[World, Mount]]:
                 if name == "Open":
                     os.chown(path, ALICE, SHARED_GID)
                     path.chmod(0o2770)
-        with mounted(
-            world.top, ["--state", world.top / "state"], config=world.config_path
-        ) as mount:
+        with view_of(world) as mount:
             yield world, mount

@@ -15,9 +15,10 @@ from typing import Final
 
 import pytest
 
-from tests.account.world import UIDS, World, world_in_tmp
+from tests.account.world import UIDS, World
 from tests.mount.rights_table import RENAME_NOREPLACE, renameat2
 from tests.mount.test_mount_rights import make_box
+from tests.mount.worlds import viewed
 from tests.support.become import start_as
 from tests.support.mount import Mount, mounted
 
@@ -104,14 +105,8 @@ DEEDS: Final[list[Callable[[Path, random.Random], None]]] = [
 
 @pytest.fixture
 def place() -> Iterator[tuple[World, Mount]]:
-    with world_in_tmp() as world:
-        for name, uid in UIDS.items():
-            os.chown(world.home(name), uid, uid)
-            world.home(name).chmod(0o700)
-            world.as_user(name, lambda account: account.create("Own"))
-        arguments: list[str | Path] = ["--state", world.top / "state"]
-        with mounted(world.top, arguments, config=world.config_path) as mount:
-            yield world, mount
+    with viewed() as both:
+        yield both
 
 
 def work(home: Path, box: Path, seed: int, rounds: int) -> int:

@@ -40,8 +40,9 @@ from tests.mount.test_mount_lasting import (
 from tests.mount.test_mount_rights import make_box
 from tests.mount.test_mount_view import outcome
 from tests.mount.test_mount_visibility import BELOW, NAME, Case, content, names, seen_in_time
+from tests.mount.worlds import viewed
 from tests.support.become import Identity
-from tests.support.mount import Mount, mounted
+from tests.support.mount import Mount
 
 pytestmark = [pytest.mark.superuser, pytest.mark.fuse]
 
@@ -169,14 +170,8 @@ def world() -> Iterator[World]:
 
 @pytest.fixture(scope="module")
 def view() -> Iterator[tuple[World, Mount]]:
-    with world_in_tmp() as world:
-        for name, uid in UIDS.items():
-            os.chown(world.home(name), uid, uid)
-            world.home(name).chmod(0o700)
-            world.as_user(name, lambda account: account.create("Own"))
-        arguments: list[str | Path] = ["--state", world.top / "state"]
-        with mounted(world.top, arguments, config=world.config_path) as mount:
-            yield world, mount
+    with viewed() as both:
+        yield both
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from sharefs.rights import Rights
 from tests.account.world import UIDS, World, world_in_tmp
 from tests.mount.test_mount_rights import make_box
 from tests.mount.test_mount_view import outcome
+from tests.mount.worlds import viewed
 from tests.support.become import Identity
 from tests.support.mount import Mount, mounted
 
@@ -111,14 +112,8 @@ def mirror(engine_choice: str) -> Iterator[tuple[Path, Mount]]:
 
 @pytest.fixture(scope="module")
 def view(engine_choice: str) -> Iterator[tuple[World, Mount]]:
-    with world_in_tmp() as world:
-        for name, uid in UIDS.items():
-            os.chown(world.home(name), uid, uid)
-            world.home(name).chmod(0o700)
-            world.as_user(name, lambda account: account.create("Own"))
-        arguments: list[str | Path] = ["--state", world.top / "state"]
-        with mounted(world.top, arguments, config=world.config_path) as mount:
-            yield world, mount
+    with viewed() as both:
+        yield both
 
 
 def check(case: Case, below: Path, seen: Path, run: Callable[..., Any]) -> None:

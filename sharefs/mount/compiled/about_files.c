@@ -20,13 +20,13 @@ static int open_verified(PyObject *node, PyObject *parent, PyObject *name, int f
     int opened = -1;
     if (fd >= 0 && own_fd < 0) {
         const char *text = PyBytes_AS_STRING(octets);
-        Py_BEGIN_ALLOW_THREADS
+        BELOW_BEGIN
         opened = openat((int)fd, text, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (opened >= 0 && fstat(opened, status) < 0) {
             close(opened);
             opened = -1;
         }
-        Py_END_ALLOW_THREADS
+        BELOW_END
     }
     Py_DECREF(octets);
     if (opened >= 0 && is_same(node, status) <= 0) {
@@ -57,9 +57,9 @@ static int how(Engine *engine, PyObject *node, int64_t number, int fd, const str
              && status->st_size <= STORED) {
         /* Only while nobody else can have it open, and nothing was cached before: see there. */
         ssize_t length;
-        Py_BEGIN_ALLOW_THREADS
+        BELOW_BEGIN
         length = pread(fd, PAGE_OF(engine), (size_t)status->st_size, 0);
-        Py_END_ALLOW_THREADS
+        BELOW_END
         if (length == status->st_size) {
             store(engine, (uint64_t)number, PAGE_OF(engine), (size_t)length);
             flags |= FOPEN_KEEP_CACHE;
@@ -226,9 +226,9 @@ Outcome answer_read(Engine *engine, const Request *request)
     if (!allowed)
         return PASS;
     ssize_t length;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     length = pread((int)in.fh, PAGE_OF(engine), in.size, (off_t)in.offset);
-    Py_END_ALLOW_THREADS
+    BELOW_END
     if (length < 0)
         return PASS;
     reply_page(engine, request->unique, (size_t)length);
@@ -265,13 +265,13 @@ Outcome answer_write(Engine *engine, const Request *request)
     if (!allowed)
         return PASS;
     int error = 0, set_id = 0;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     struct stat status;
     if (in.write_flags & FUSE_WRITE_KILL_SUIDGID)
         set_id = fstat((int)in.fh, &status) < 0 || status.st_mode & (S_ISUID | S_ISGID);
     if (!set_id)
         error = write_all((int)in.fh, request->body + sizeof in, in.size, (off_t)in.offset);
-    Py_END_ALLOW_THREADS
+    BELOW_END
     if (set_id)
         return PASS; /* taking them away is Python's */
     if (error)

@@ -136,9 +136,9 @@ static Outcome lookup_known(Engine *engine, const Request *request, const Known 
     PyObject *node = Py_NewRef(known->node);
     Timeout entry = known->entry, attr = known->attr;
     unsigned hidden = known->hidden;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     result = fstat((int)fd, &status);
-    Py_END_ALLOW_THREADS
+    BELOW_END
     Outcome outcome =
         result < 0 ? PASS : tell(engine, request, node, &status, entry, attr, hidden);
     Py_DECREF(node);
@@ -167,10 +167,10 @@ Outcome answer_lookup(Engine *engine, const Request *request)
     Py_INCREF(parent);
     struct stat status;
     int result, error;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     result = fstatat((int)fd, request->body, &status, AT_SYMLINK_NOFOLLOW);
     error = errno;
-    Py_END_ALLOW_THREADS
+    BELOW_END
     Outcome outcome = PASS;
     if (result < 0) {
         if (error == ENOENT)
@@ -216,9 +216,9 @@ static Outcome getattr_directory(Engine *engine, const Request *request, PyObjec
     struct stat status;
     int result = -1;
     if (fd >= 0) {
-        Py_BEGIN_ALLOW_THREADS
+        BELOW_BEGIN
         result = fstat((int)fd, &status);
-        Py_END_ALLOW_THREADS
+        BELOW_END
     }
     if (result < 0)
         return PASS;
@@ -251,9 +251,9 @@ static Outcome getattr_file(Engine *engine, const Request *request, PyObject *no
         goto end;
     struct stat status;
     int result;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     result = fstatat((int)fd, text, &status, AT_SYMLINK_NOFOLLOW);
-    Py_END_ALLOW_THREADS
+    BELOW_END
     if (result < 0 || !(leave.acts & LEAVE_ANY_KIND || S_ISREG(status.st_mode)))
         goto end;
     int same = is_same(node, &status);

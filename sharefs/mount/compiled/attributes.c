@@ -42,9 +42,9 @@ static int is_open(PyObject *node, int handle, struct stat *status)
 {
     int result = -1;
     if (handle >= 0) {
-        Py_BEGIN_ALLOW_THREADS
+        BELOW_BEGIN
         result = fstat(handle, status);
-        Py_END_ALLOW_THREADS
+        BELOW_END
     }
     return result == 0 && is_same(node, status) > 0;
 }
@@ -64,13 +64,13 @@ static int reach(PyObject *node, PyObject *parent, const char *name, struct stat
         return found;
     if (PyErr_Occurred() || fd < 0)
         return -1;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     found = openat((int)fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (found >= 0 && fstat(found, status) < 0) {
         close(found);
         found = -1;
     }
-    Py_END_ALLOW_THREADS
+    BELOW_END
     if (found >= 0 && is_same(node, status) <= 0) {
         close(found);
         return -1;
@@ -133,13 +133,13 @@ static Outcome set_attributes(Engine *engine, const Request *request, PyObject *
     if (is_plain(leave, text, (size_t)PyBytes_GET_SIZE(octets)))
         fd = reach(node, parent, text, &status, &opened);
     if (fd >= 0) {
-        Py_BEGIN_ALLOW_THREADS
+        BELOW_BEGIN
         result = counts ? change(fd, counts, in) : 0;
         if (counts && result == 0)
             result = fstat(fd, &status);
         if (opened)
             close(fd);
-        Py_END_ALLOW_THREADS
+        BELOW_END
         if (result == 0)
             outcome = answer_attributes(engine, request, node, &status, leave);
     }
@@ -203,9 +203,9 @@ Outcome answer_getxattr(Engine *engine, const Request *request)
     int fd = slip_for(engine, parent, request->uid, LEAVE_SEE) != NULL ? any_handle(node) : -1;
     if (is_open(node, fd, &status)) {
         int none;
-        Py_BEGIN_ALLOW_THREADS
+        BELOW_BEGIN
         none = fgetxattr(fd, wanted, NULL, 0) < 0 && errno == ENODATA;
-        Py_END_ALLOW_THREADS
+        BELOW_END
         if (none) {
             refuse(engine, request->unique, ENODATA);
             outcome = DONE;

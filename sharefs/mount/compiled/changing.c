@@ -75,9 +75,9 @@ static int beside(Engine *engine, const Request *request, PyObject *directory, P
 static int regular_file(int fd, const char *name, struct stat *status)
 {
     int result;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     result = fstatat(fd, name, status, AT_SYMLINK_NOFOLLOW);
-    Py_END_ALLOW_THREADS
+    BELOW_END
     return result == 0 && S_ISREG(status->st_mode);
 }
 
@@ -85,13 +85,13 @@ static int regular_file(int fd, const char *name, struct stat *status)
 static int find_file(int fd, const char *name, struct stat *status)
 {
     int found;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     found = openat(fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (found >= 0 && (fstat(found, status) < 0 || !S_ISREG(status->st_mode))) {
         close(found);
         found = -1;
     }
-    Py_END_ALLOW_THREADS
+    BELOW_END
     return found;
 }
 
@@ -137,9 +137,9 @@ Outcome answer_unlink(Engine *engine, const Request *request)
         if (node == NULL)
             close(file);
         if (node != NULL ? keep(engine, node, file) : !PyErr_Occurred()) {
-            Py_BEGIN_ALLOW_THREADS
+            BELOW_BEGIN
             result = unlinkat(fd, request->body, 0);
-            Py_END_ALLOW_THREADS
+            BELOW_END
         }
     }
     Outcome outcome = PyErr_Occurred() ? FAILED : PASS;
@@ -178,9 +178,9 @@ static Outcome rename_at(Engine *engine, const Request *request, const Place *ol
         || !is_plain(&new->leave, new->name, new->length)
         || !regular_file(old->fd, old->name, &status))
         return PASS;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     result = renameat2(old->fd, old->name, new->fd, new->name, RENAME_NOREPLACE);
-    Py_END_ALLOW_THREADS
+    BELOW_END
     if (result < 0)
         return PASS;
     PyObject *node = node_known(engine, old->parent, &status);
@@ -252,11 +252,11 @@ static Outcome link_at(Engine *engine, const Request *request, PyObject *node, c
         || !is_plain(&new->leave, new->name, new->length)
         || !regular_file(old->fd, old->name, &status) || is_same(node, &status) <= 0)
         return PyErr_Occurred() ? FAILED : PASS;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     result = linkat(old->fd, old->name, new->fd, new->name, 0);
     if (result == 0 && fstatat(new->fd, new->name, &status, AT_SYMLINK_NOFOLLOW) < 0)
         result = 1;
-    Py_END_ALLOW_THREADS
+    BELOW_END
     if (result == 0) {
         outcome = answer_entry(engine, request, new->parent, new->name, &status, &new->leave);
         if (outcome == FAILED)

@@ -6,7 +6,8 @@
  * everything that is not as expected, is passed on to Python before anything was changed.
  *
  * All of this runs in the session's thread, with the turn (the lock that keeps handlers apart) and
- * with Python's lock, which is given up round system calls that may wait for a disk. */
+ * with Python's lock, which is given up round system calls that may wait for a disk (BELOW_BEGIN,
+ * BELOW_END).  One that waits too long may have its turn taken away, and must not go on then. */
 
 #ifndef SHAREFS_ENGINE_H
 #define SHAREFS_ENGINE_H
@@ -103,6 +104,9 @@ typedef struct {
     PyObject_HEAD
     int fd;
     char stopping;
+    char wary; /* some file system does not answer: Python is to answer, which knows which one */
+    char busy; /* a request is being answered, with the turn */
+    uint64_t turns; /* how often the turn was taken from a thread that had it (relief.py) */
     char drops_set_id; /* the kernel says with each WRITE whether setuid goes */
     PyObject *acquire, *release;               /* of the turn */
     PyObject *nodes;                           /* dict: number -> Node */
@@ -124,6 +128,13 @@ typedef struct {
     uint64_t *missed;
     char *page; /* of long replies: MAX_PAGES and a header */
 } Engine;
+
+/* Round system calls on what is below.  A thread that has lost its turn meanwhile ends there, before
+ * it touches anything: what it holds is lost. */
+#define BELOW_BEGIN Py_BEGIN_ALLOW_THREADS
+#define BELOW_END Py_END_ALLOW_THREADS end_if_relieved();
+
+void end_if_relieved(void); /* module.c */
 
 /* Attribute names, as objects. */
 extern struct Names {

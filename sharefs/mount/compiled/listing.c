@@ -15,10 +15,10 @@ static int look(Engine *engine, PyObject *directory, int fd, const Slip *leave, 
         return 2;
     struct stat status;
     int result, error;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     result = fstatat(fd, text, &status, AT_SYMLINK_NOFOLLOW);
     error = errno;
-    Py_END_ALLOW_THREADS
+    BELOW_END
     if (result < 0)
         return error == ENOENT ? 0 : 2;
     if (!(leave->acts & LEAVE_ANY_KIND || S_ISREG(status.st_mode)))

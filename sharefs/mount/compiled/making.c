@@ -102,9 +102,9 @@ static Outcome create_in(Engine *engine, const Request *request, PyObject *paren
     Py_DECREF(room);
     struct stat status;
     int made;
-    Py_BEGIN_ALLOW_THREADS
+    BELOW_BEGIN
     made = make(fd, (int)above, &making, name, flags, &status);
-    Py_END_ALLOW_THREADS
+    BELOW_END
     if (made < 0)
         return PASS;
     if (tell_made(engine, request, parent, name, caller, made, flags, &status, leave) < 0) {

@@ -2,6 +2,8 @@
 
 #include "engine.h"
 
+#include <fcntl.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <structmember.h>
 #include <unistd.h>
@@ -31,6 +33,29 @@ static Answer answer_to(uint32_t opcode)
     }
 }
 
+/* What this thread is answering with. */
+static _Thread_local struct {
+    Engine *engine;
+    uint64_t turns; /* the engine's, when the request began */
+    char *page;
+} at_work;
+
+void end_if_relieved(void)
+{
+    if (at_work.turns == at_work.engine->turns)
+        return;
+    /* The exception that relieve() has sent waits until this thread runs anything in Python, and
+     * all others look for it as long. */
+    PyObject *nowhere = PyDict_New();
+    PyObject *none = nowhere == NULL ? NULL
+                                     : PyRun_String("None", Py_eval_input, nowhere, nowhere);
+    Py_XDECREF(none);
+    PyErr_Clear();
+    PyMem_Free(at_work.page);
+    PyEval_SaveThread();
+    pthread_exit(NULL);
+}
+
 /* DONE, or PASS: Python is to answer.  Never leaves an exception behind. */
 static Outcome answer(Engine *engine, const char *octets, size_t size)
 {
@@ -41,6 +66,7 @@ static Outcome answer(Engine *engine, const char *octets, size_t size)
     Answer how = answer_to(header.opcode);
     if (how == NULL)
         return PASS;
+    int forgets = header.opcode == FUSE_FORGET || header.opcode == FUSE_BATCH_FORGET;
     Request request = {
         .opcode = header.opcode, .uid = header.uid, .gid = header.gid, .unique = header.unique,
         .number = header.nodeid, .caller = octets + offsetof(struct fuse_in_header, uid),
@@ -52,7 +78,15 @@ static Outcome answer(Engine *engine, const char *octets, size_t size)
         return PASS;
     }
     Py_DECREF(turn);
-    Outcome outcome = engine->stopping ? DONE : how(engine, &request);
+    at_work.engine = engine;
+    at_work.turns = engine->turns;
+    at_work.page = engine->page;
+    engine->busy = 1;
+    Outcome outcome = engine->stopping           ? DONE
+        : engine->wary && !forgets ? PASS
+                                   : how(engine, &request);
+    end_if_relieved();
+    engine->busy = 0;
     if (outcome == FAILED) { /* a bug, or no memory: Python may do better */
         PyErr_WriteUnraisable((PyObject *)engine);
         outcome = PASS;
@@ -87,6 +121,45 @@ static PyObject *engine_next(PyObject *self, PyObject *buffer)
     return PyLong_FromSsize_t(size);
 }
 
+/* Whether a thread of ours is still in the very system call that /proc/self/task/N/syscall told of.
+ * Python's lock is kept, so that the thread cannot go on in Python meanwhile. */
+static int is_still_in(const char *path, const char *call, size_t length)
+{
+    char now[256];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t size = read(fd, now, sizeof now);
+    close(fd);
+    return size == (ssize_t)length && memcmp(now, call, length) == 0;
+}
+
+static PyObject *engine_relieve(PyObject *self, PyObject *args)
+{
+    Engine *engine = (Engine *)self;
+    unsigned long thread;
+    const char *path, *call;
+    Py_ssize_t length;
+    PyObject *exception;
+    if (!PyArg_ParseTuple(args, "ksy#O:relieve", &thread, &path, &call, &length, &exception))
+        return NULL;
+    char *page = PyMem_Malloc(MAX_PAGES + sizeof(struct fuse_out_header));
+    if (page == NULL)
+        return PyErr_NoMemory();
+    if (!is_still_in(path, call, (size_t)length)
+        || PyThreadState_SetAsyncExc(thread, exception) != 1) {
+        PyMem_Free(page);
+        Py_RETURN_FALSE;
+    }
+    if (engine->busy) /* the kernel may be filling the old one for that thread still */
+        engine->page = page;
+    else
+        PyMem_Free(page);
+    engine->turns++;
+    engine->busy = 0;
+    Py_RETURN_TRUE;
+}
+
 static PyMethodDef engine_methods[] = {
     {"next", engine_next, METH_O,
      "next(buffer) -> size\n\nAnswers requests until there is one for the caller, in buffer."},
@@ -96,12 +169,16 @@ static PyMethodDef engine_methods[] = {
      "know(directory, name, node, uid, until, hidden, entry, attr)\n\nSee leave.Known."},
     {"make", engine_make, METH_VARARGS,
      "make(directory, above, uid, gid, facts, facts_above, owned)\n\nSee leave.Making."},
+    {"relieve", engine_relieve, METH_VARARGS,
+     "relieve(thread, path, call, exception) -> bool\n\nSee relief.Relief."},
     {"revoke", engine_revoke, METH_NOARGS, "revoke()\n\nNo leave counts any more."},
     {NULL, NULL, 0, NULL},
 };
 
 static PyMemberDef engine_members[] = {
     {"stopping", T_BOOL, offsetof(Engine, stopping), 0, "nothing is answered any more"},
+    {"wary", T_BOOL, offsetof(Engine, wary), 0, "Python answers all but FORGET"},
+    {"busy", T_BOOL, offsetof(Engine, busy), READONLY, "a request is answered, with the turn"},
     {"tell", T_OBJECT, offsetof(Engine, tell), 0, "see Lasting.tell(); None: nothing lasts"},
     {"long", T_DOUBLE, offsetof(Engine, long_time), 0, "seconds that attributes last"},
     {"soon", T_DOUBLE, offsetof(Engine, soon), 0, "seconds; asked again later, Python decides"},
