@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from sharefs import fsops
+from sharefs.mount.devices import mount_id
 from sharefs.mount.nodes import Node
 
 MAX_DEPTH: Final = 100_000  # levels of directories; no path reaches that far
@@ -64,6 +65,16 @@ class Gate:
             oldest, _ = self._open.popitem(last=False)
             os.close(oldest.fd)
             oldest.fd = -1
+
+    def leave_unmounted(self, devices: frozenset[int], mounts: frozenset[str]) -> None:
+        """Close directories on what is not mounted any more (umount -l), which they keep alive.
+
+        devices: st_dev of all that is mounted; on Btrfs there are others, too.  mounts: as of
+        devices.mount_id().
+        """
+        for node in [one for one in self._open if one.identity[0] not in devices]:
+            if mount_id(node.fd) not in mounts:
+                self.drop(node)
 
     def drop(self, node: Node) -> None:
         """Close what a node keeps open."""

@@ -113,10 +113,10 @@ def serve(operations: Operations, mounting: Mounting, on_ready: Callable[[], Non
                 unmounter = None
             if watcher is not None:
                 watcher.stop()
-            if relief is not None:
-                relief.close()
             if session is not None:
                 session.stop()
+            if relief is not None:
+                relief.close()
             if sentinel is not None:
                 sentinel.close()
             pyfuse3.close(unmount=not root)

@@ -44,6 +44,17 @@ def mounts_in_mail_folders(mountinfo: str) -> frozenset[str]:
     )
 
 
+def mounted(mountinfo: str) -> tuple[frozenset[int], frozenset[str]]:
+    """Devices (st_dev) and numbers of all mounts."""
+    devices, numbers = set(), set()
+    for line in mountinfo.splitlines():
+        number, _, device, _ = line.split(" ", 3)
+        major, _, minor = device.partition(":")
+        devices.add(os.makedev(int(major), int(minor)))
+        numbers.add(number)
+    return frozenset(devices), frozenset(numbers)
+
+
 def _lines(mountinfo: str) -> Iterator[tuple[str, str, str, str]]:
     """Number, that of the mount above, where, and the whole line."""
     for line in mountinfo.splitlines():

@@ -10,7 +10,7 @@ from typing import Final
 
 from sharefs.mount.lasting import Lasting
 from sharefs.mount.marks import Marks
-from sharefs.mount.mount_table import Mounts, text_of
+from sharefs.mount.mount_table import Mounts, mounted, text_of
 from sharefs.mount.remembering import Remembering
 from sharefs.mount.session import Session
 from sharefs.mount.telling import AGAIN, Teller
@@ -99,8 +99,10 @@ class Watcher:
                 events = self._group.read(but_of=own, ours=ours) if self._group.fd in ready else []
                 if events or teller.has_more or mounts.fileno() in ready:
                     with turn:
-                        if mounts.fileno() in ready and table.changed():
-                            lasting.take_everything_back()
+                        if mounts.fileno() in ready:
+                            if table.changed():
+                                lasting.take_everything_back()
+                            self._tree.gate.leave_unmounted(*mounted(text_of(mounts.fileno())))
                         lasting.happened(events)
                         teller.tick()
                 if self._tree.needs_checks and time.monotonic() - checked >= CHECK:

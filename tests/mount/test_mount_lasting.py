@@ -253,6 +253,33 @@ def test_what_is_mounted_below(mirror: tuple[Path, Mount]) -> None:
     assert seen_in_time(under.exists, True)
 
 
+def test_what_was_mounted_below_is_let_go_of(mirror: tuple[Path, Mount]) -> None:
+    """Or umount -l would leave it alive as long as the daemon is."""
+    source, mount = mirror
+    (source / "gone").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", source / "gone"], check=True)
+    try:
+        (source / "gone" / "deep").mkdir()
+        assert seen_in_time(lambda: os.listdir(mount.top / "gone"), ["deep"])
+        assert outcome((mount.top / "gone" / "deep" / "missing").stat) == "ENOENT"
+        lines = Path("/proc/self/mountinfo").read_text().splitlines()
+        number = next(line.split()[0] for line in lines if f" {source / 'gone'} " in line)
+        assert number in mounts_open_in(mount)
+    finally:
+        subprocess.run(["umount", "-l", source / "gone"], check=True)
+    wait_until(lambda: number not in mounts_open_in(mount))
+
+
+def mounts_open_in(mount: Mount) -> set[str]:
+    """Numbers of the mounts on which its daemon has anything open."""
+    found = set()
+    for path in Path(f"/proc/{mount.process.pid}/fdinfo").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            lines = path.read_text().splitlines()
+            found |= {line.split()[1] for line in lines if line.startswith("mnt_id:")}
+    return found
+
+
 def test_what_is_mounted_on_the_mount_stays(mirror: tuple[Path, Mount]) -> None:
     """Names of directories are looked at again, not thrown away."""
     source, mount = mirror
