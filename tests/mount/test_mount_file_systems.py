@@ -17,10 +17,11 @@ from tests.conftest import OPEN_TMP_PREFIX
 from tests.mount import posix_files, posix_names
 from tests.mount.posix_names import Case, tried
 from tests.mount.test_mirror_posix import CALLERS, check_alike
+from tests.mount.test_mirror_posix import mirror as mirror
 from tests.mount.test_mount_lasting import numbers, settle
 from tests.mount.test_mount_visibility import seen_in_time
 from tests.support.file_systems import loop_mounted, subvolume
-from tests.support.mount import Mount, mounted
+from tests.support.mount import Mount
 
 pytestmark = [pytest.mark.superuser, pytest.mark.fuse]
 
@@ -47,12 +48,6 @@ def top(request: pytest.FixtureRequest) -> Iterator[Path]:
             yield point
     finally:
         shutil.rmtree(work)
-
-
-@pytest.fixture(scope="module")
-def mirror(top: Path) -> Iterator[Mount]:
-    with mounted(top, ["--mirror", top / "source"]) as mount:
-        yield mount
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)

@@ -85,11 +85,18 @@ def test_where_a_path_leads_to(tmp_path: Path) -> None:
     silent.demand_path(tmp_path / "far")
 
 
+def is_stopped(mount: Mount) -> bool:
+    """Whether every thread of its daemon is."""
+    tasks = Path(f"/proc/{mount.process.pid}/task").iterdir()
+    return all("\nState:\tT" in (task / "status").read_text() for task in tasks)
+
+
 @contextlib.contextmanager
 def not_answering(below: Mount) -> Iterator[None]:
     """A file system does not answer."""
     os.kill(below.process.pid, signal.SIGSTOP)
     try:
+        wait_until(lambda: is_stopped(below))
         yield
     finally:
         os.kill(below.process.pid, signal.SIGCONT)
