@@ -45,5 +45,7 @@ def test_a_first_share(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sharefs.conf: no problems" in done.stdout
     assert "shared/alice/Work" in done.stdout.splitlines()
-    assert "0 critical, 0 warnings, 0 notices" in done.stdout
+    # The directories of this namespace are laid over those of the host, which is worth knowing.
+    assert "0 critical, 0 warnings, 1 notice;" in done.stdout
+    assert "[mount-overlay]" in done.stdout
     assert "✗" not in done.stdout
