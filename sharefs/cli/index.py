@@ -28,7 +28,7 @@ WORTH_HELP: Final = 500  # messages; fewer are done before a second process is o
 Record = dict[str, Any]
 
 
-@click.group()
+@click.group(short_help="Look at, build, check and drop query indexes.")
 def index() -> None:
     """Look at, build, check and drop the indexes that answer fetches and searches.
 

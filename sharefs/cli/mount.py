@@ -14,7 +14,7 @@ from sharefs.errors import Code, SharingError
 _UNTOUCHED: Final = Path  # not click.Path, which looks there: what is mounted may not answer
 
 
-@click.command()
+@click.command(short_help="Mount the mailboxes of everybody, or a mirror of one tree.")
 @click.argument("mountpoint", type=_UNTOUCHED, required=False)
 @click.option("-c", "--config", "config_path", metavar="FILE", help="Configuration file.")
 @click.option("--mirror", "source", metavar="SOURCE", type=click.Path(path_type=Path),

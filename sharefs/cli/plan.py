@@ -37,7 +37,7 @@ from sharefs.repair.survey import describe, describe_stores, homes_of, person_of
 STORES: Final = "stores"
 
 
-@click.command()
+@click.command(short_help="Plan changes that make the kernel allow what ACLs grant.")
 @user_options()
 @click.argument("strategy", type=click.Choice([*(name.value for name in Name), STORES]))
 @click.option("-o", "--output", metavar="FILE", type=click.Path(dir_okay=False),

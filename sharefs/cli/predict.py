@@ -12,7 +12,7 @@ from sharefs.cli._common.output import printable
 from sharefs.cli.explain import demand_sight
 
 
-@click.command()
+@click.command(short_help="Predict mode, owner and group of what USER would make.")
 @click.option("--json", "as_json", is_flag=True, help="Print the prediction as one object.")
 @click.option("--copy-from", metavar="MAILBOX", help="Whether copies from there are hard links.")
 @click.option("--rename-to", metavar="MAILBOX", help="Whether the rename is refused.")

@@ -29,7 +29,7 @@ COULD_NOT_RUN = 2
 STDOUT = "-"
 
 
-@click.command()
+@click.command(short_help="Show who can read what, and where ACL and kernel differ.")
 @click.option("--output", "-o", metavar="FILE",
               help="Write an HTML report there; - is standard output.")  # fmt: skip
 @click.option("--matrix", "table", is_flag=True,

@@ -59,7 +59,7 @@ def identifier_of(text: str) -> Identifier:
     return user(text)
 
 
-@share.command(help=ADD_HELP)
+@share.command(help=ADD_HELP, short_help="Share a mailbox with a user or a group.")
 @user_options(everybody=False)
 @click.option("--role", type=click.Choice(sorted(ROLES)), default="reader", show_default=True,
               help="What they may do; see above.")  # fmt: skip
@@ -90,7 +90,7 @@ def add(
     _report(ctx, who, action, given_to=None if allow_unknown else update.identifier)
 
 
-@share.command()
+@share.command(short_help="Take a mailbox back from somebody.")
 @user_options(everybody=False)
 @click.option("--recursive", is_flag=True, help="Take back the mailboxes below it as well.")
 @click.option("--force", is_flag=True, help="Even if it locks the last administrator out.")
@@ -156,7 +156,7 @@ def _report(
     host.end()
 
 
-@share.command("list")
+@share.command("list", short_help="List what is shared with whom.")
 @user_options()
 @click.option("--by", "owner", metavar="OWNER", help="What OWNER shares; the same as -u OWNER.")
 @click.option("--to", "viewer", metavar="[USER]", is_flag=False, flag_value="",
@@ -316,7 +316,7 @@ def unlink(ctx: click.Context, who: Who, with_children: bool, dry_run: bool, nam
     )
 
 
-@share.command()
+@share.command(short_help="Remove links that lead nowhere, and make missing ones.")
 @user_options()
 @click.option("--yes", is_flag=True, help="Do it.  Without, nothing is changed.")
 @click.pass_context

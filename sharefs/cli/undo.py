@@ -11,7 +11,7 @@ from sharefs.repair import carry_out
 from sharefs.repair.journal import Journal
 
 
-@click.command()
+@click.command(short_help="Take back what `sharefs apply` did.")
 @click.argument("journal", metavar="JOURNAL")
 @click.option("--yes", is_flag=True, help="Do it.  Without, nothing is changed.")
 @click.option("--keep-going", is_flag=True, help="Leave out what is refused, and do the rest.")
