@@ -1,5 +1,6 @@
 """The whole server with connections that fall asleep at once: nobody can tell, nothing is lost."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from imap.service.spare import NAME
@@ -262,6 +264,7 @@ def test_more_sleepers_than_workers_may_be(users: list[MailUser]) -> None:
                 clients[-1].send(b"b IDLE\r\n")
                 clients[-1].line()
                 wait_asleep(server)
+                wait_until(lambda: not _unburied(server))  # until then there is no room
             for user in users:
                 deliver(user, "1902.x")
             for client in clients:
@@ -269,6 +272,16 @@ def test_more_sleepers_than_workers_may_be(users: list[MailUser]) -> None:
         finally:
             for client in clients:
                 client.sock.close()
+
+
+def _unburied(server: Server) -> list[int]:
+    """Workers that have ended, of which the spawner has not heard yet."""
+    found = []
+    for process in psutil.Process(server.process("sharefs-spawner").pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.name().startswith("sf-imap:"):
+                found.append(process.pid)
+    return found
 
 
 def test_sleepers_hear_that_the_server_ends(fragile: Server) -> None:
