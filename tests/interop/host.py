@@ -37,7 +37,7 @@ SHARED: Final = "sharedmail"
 SHARED_GID: Final = 46100
 MASTER: Final = "admin"
 
-COMMAND_TIMEOUT: Final = 20.0  # seconds
+COMMAND_TIMEOUT: Final = 60.0  # seconds; on a busy machine too
 
 
 @dataclass(frozen=True, slots=True)
