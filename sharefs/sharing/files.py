@@ -1,8 +1,8 @@
 """ACL files on disk: read with a cache, updated under Dovecot's lock.
 
 A file is named dovecot-acl and lies where Storage.acl_directory says.  Updates take the dotlock,
-read the file again under it, write the new content to the lock file, fsync, and rename.  Readers
-take no lock: a file is replaced whole or not at all.
+read the file again under it, and put a new file in its place.  Readers take no lock: a file is
+replaced whole or not at all.
 """
 
 import contextlib
