@@ -73,7 +73,7 @@ def test_text_groups_by_rule(host: World, shell: Shell) -> None:
     assert done.err == ""
     start = lines.index("WARNING The ACL grants what the kernel denies  [acl-without-access]")
     assert lines[start + 2] == "  * alice: Work"
-    assert lines[start + 3].strip().startswith("bob: rwie refused")
+    assert lines[start + 3].strip().startswith("bob: r, w, i, e refused")
     assert lines[-1].startswith("0 critical, 1 warning,")
 
 
